@@ -1,0 +1,98 @@
+/* The GSPN-2 propagation kernels behind a C ABI: raw device pointers, int64 extents, an explicit
+ * stream and status codes. It knows neither PyTorch nor TensorRT; both stand on it.
+ *
+ * The recurrence, for one direction, with t the scan step and p the position on the line:
+ *
+ *   h[t,p] = w0(t,p) h[t-1,p-1] + w1(t,p) h[t-1,p] + w2(t,p) h[t-1,p+1] + lam(t,p) x(t,p)
+ *
+ * h before the first step of a segment is 0. A neighbour outside the line contributes 0 and is
+ * left out of the normalisation. Weights without influence (those of a missing neighbour, and all
+ * of them at a segment's first step) are never allowed to reach the result, whatever they hold:
+ * NaN and Inf included. With chunk > 0 a line of L steps is cut in segments of `chunk` steps,
+ * counted from the scan's own first step; the last one may be shorter.
+ *
+ * Every tensor is dense, row-major, in image coordinates (N, C, H, W) for every direction, and of
+ * the one dtype of the call; the state and every sum are float32.
+ *
+ * Source: GSPN-2 (arXiv 2512.07884) section 3; normalisation as in GSPN (arXiv 2501.12381).
+ */
+#ifndef GSPN2_KERNELS_H_
+#define GSPN2_KERNELS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define GSPN2_API __declspec(dllexport)
+#else
+#define GSPN2_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GSPN2_KERNELS_ABI_VERSION 1
+
+typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
+
+typedef enum {
+  GSPN2_SUCCESS = 0,
+  GSPN2_INVALID_ARGUMENT = 1, /* a null pointer, a bad extent, overlapping buffers, ... */
+  GSPN2_UNSUPPORTED = 2,      /* valid, but not on this device or in this build */
+  GSPN2_CUDA_ERROR = 3        /* CUDA refused a call or a launch */
+} gspn2_status_t;
+
+typedef enum { GSPN2_FLOAT32 = 0, GSPN2_FLOAT16 = 1, GSPN2_BFLOAT16 = 2 } gspn2_dtype_t;
+
+typedef enum {
+  GSPN2_NORMALIZE_NONE = 0,
+  GSPN2_NORMALIZE_SIGMOID = 1, /* s(w_j) / max(sum_j s(w_j), 1e-7) over the existing neighbours */
+  GSPN2_NORMALIZE_SOFTMAX = 2  /* exp(w_j) / sum_j exp(w_j) over the existing neighbours */
+} gspn2_normalize_t;
+
+typedef enum {
+  GSPN2_LEFT_TO_RIGHT = 0,
+  GSPN2_RIGHT_TO_LEFT = 1,
+  GSPN2_TOP_TO_BOTTOM = 2,
+  GSPN2_BOTTOM_TO_TOP = 3
+} gspn2_direction_t;
+
+/* Extents and attributes shared by both ops. */
+typedef struct {
+  int64_t n, c, h, w;      /* each at least 1 */
+  int64_t g;               /* channels of the affinity: 1 (shared) or c (per channel) */
+  int64_t chunk;           /* steps per segment; 0: the whole line */
+  gspn2_dtype_t dtype;
+  gspn2_normalize_t normalize;
+} gspn2_problem_t;
+
+/* One direction: h (N,C,H,W) from x (N,C,H,W), lam (N,C,H,W), w (N,3,G,H,W).
+ * h must not overlap an input. One kernel launch; no allocation, no synchronisation; legal under
+ * CUDA graph capture. `workspace` may be null when gspn2_line_scan_workspace says 0. */
+GSPN2_API gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem,
+                                         gspn2_direction_t direction, const void* x,
+                                         const void* lam, const void* w, void* h, void* workspace,
+                                         size_t workspace_bytes, gspn2_stream_t stream);
+GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* problem,
+                                                   gspn2_direction_t direction, size_t* bytes);
+
+/* Four directions: y (N,C,H,W) = sum_k m_k (u_k h_k + d_k x), from x (N,C,H,W), lam, u and the
+ * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null.
+ * y must not overlap an input. The same guarantees as gspn2_line_scan, over one or more launches. */
+GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x,
+                                      const void* lam, const void* w, const void* u, const void* d,
+                                      const void* m, void* y, void* workspace,
+                                      size_t workspace_bytes, gspn2_stream_t stream);
+GSPN2_API gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d,
+                                                size_t* bytes);
+
+/* The message of this thread's last call that did not return GSPN2_SUCCESS: what was given, what
+ * was expected. Never null; valid until this thread's next call. */
+GSPN2_API const char* gspn2_last_error(void);
+GSPN2_API int gspn2_kernels_abi_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GSPN2_KERNELS_H_ */
