@@ -1,0 +1,120 @@
+// Device helpers that every kernel shares: dtype conversion, raw 16-byte runs, normalisation.
+#ifndef GSPN2_KERNELS_COMMON_CUH_
+#define GSPN2_KERNELS_COMMON_CUH_
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "gspn2/kernels.h"
+
+namespace gspn2 {
+
+constexpr float kSigmoidSumMin = 1e-7F;
+constexpr int kWarpSize = 32;
+constexpr unsigned kFullMask = 0xffffffffU;
+constexpr int kRunBytes = 16;  // the widest access of one thread
+
+// ---- dtypes ------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float toFloat(float value) { return value; }
+__device__ __forceinline__ float toFloat(__half value) { return __half2float(value); }
+__device__ __forceinline__ float toFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+template <typename T>
+__device__ __forceinline__ T fromFloat(float value);
+template <>
+__device__ __forceinline__ float fromFloat<float>(float value) {
+  return value;
+}
+template <>
+__device__ __forceinline__ __half fromFloat<__half>(float value) {
+  return __float2half_rn(value);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
+  return __float2bfloat16_rn(value);
+}
+
+// A run of elements that one thread holds: 16 bytes, moved by one access where they are aligned.
+template <typename T>
+struct alignas(kRunBytes) Run {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "the dtypes are 2 or 4 bytes wide");
+  static constexpr int kSize = kRunBytes / static_cast<int>(sizeof(T));
+  T values[kSize];
+};
+
+template <typename T>
+__device__ __forceinline__ Run<T> loadRun(const T* source) {
+  Run<T> run;
+  *reinterpret_cast<uint4*>(run.values) = __ldg(reinterpret_cast<const uint4*>(source));
+  return run;
+}
+
+template <typename T>
+__device__ __forceinline__ void storeRun(T* target, const Run<T>& run) {
+  *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(run.values);
+}
+
+// ---- normalisation -----------------------------------------------------------------------------
+
+// The weights of the neighbours p-1, p and p+1. A missing neighbour's weight is exactly 0.
+struct Weights {
+  float minus, centre, plus;
+};
+
+// 1 / (1 + exp(-x)); 0 where exp(-x) overflows. Relative error of a few units in the last place.
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
+
+// Turns raw affinities into weights. What a missing neighbour's affinity holds is selected away
+// before any arithmetic that reaches the result, so that NaN and Inf there cannot spread.
+// Source: GSPN (arXiv 2501.12381), the Stability-Context condition; the clamp as in its code.
+template <gspn2_normalize_t kNormalize>
+__device__ __forceinline__ Weights normalise(float minus, float centre, float plus, bool hasMinus,
+                                             bool hasPlus) {
+  if constexpr (kNormalize == GSPN2_NORMALIZE_SIGMOID) {
+    const float sMinus = hasMinus ? sigmoid(minus) : 0.0F;
+    const float sCentre = sigmoid(centre);
+    const float sPlus = hasPlus ? sigmoid(plus) : 0.0F;
+    const float scale = __fdividef(1.0F, fmaxf(sMinus + sCentre + sPlus, kSigmoidSumMin));
+    return {sMinus * scale, sCentre * scale, sPlus * scale};
+  } else if constexpr (kNormalize == GSPN2_NORMALIZE_SOFTMAX) {
+    const float top = fmaxf(centre, fmaxf(hasMinus ? minus : centre, hasPlus ? plus : centre));
+    const float eMinus = hasMinus ? __expf(minus - top) : 0.0F;
+    const float eCentre = __expf(centre - top);
+    const float ePlus = hasPlus ? __expf(plus - top) : 0.0F;
+    const float scale = __fdividef(1.0F, eMinus + eCentre + ePlus);
+    return {eMinus * scale, eCentre * scale, ePlus * scale};
+  } else {
+    static_assert(kNormalize == GSPN2_NORMALIZE_NONE, "unsupported normalisation");
+    return {hasMinus ? minus : 0.0F, centre, hasPlus ? plus : 0.0F};
+  }
+}
+
+// The same with the mode known at run time only; every thread of a launch takes the same branch.
+__device__ __forceinline__ Weights normalise(gspn2_normalize_t mode, float minus, float centre,
+                                             float plus, bool hasMinus, bool hasPlus) {
+  switch (mode) {
+    case GSPN2_NORMALIZE_SIGMOID:
+      return normalise<GSPN2_NORMALIZE_SIGMOID>(minus, centre, plus, hasMinus, hasPlus);
+    case GSPN2_NORMALIZE_SOFTMAX:
+      return normalise<GSPN2_NORMALIZE_SOFTMAX>(minus, centre, plus, hasMinus, hasPlus);
+    case GSPN2_NORMALIZE_NONE:
+      break;  // the host has refused every other value
+  }
+  return normalise<GSPN2_NORMALIZE_NONE>(minus, centre, plus, hasMinus, hasPlus);
+}
+
+// One step of the recurrence. The previous line's values of a missing neighbour must be finite
+// (0), since their weight is 0; `restart` drops the previous line whatever it and the weights hold.
+__device__ __forceinline__ float stepState(const Weights& weights, float minus, float centre,
+                                           float plus, float input, bool restart) {
+  const float carried =
+      fmaf(weights.minus, minus, fmaf(weights.centre, centre, weights.plus * plus));
+  return restart ? input : input + carried;
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_COMMON_CUH_
