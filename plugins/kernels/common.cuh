@@ -1,4 +1,4 @@
-// Device helpers that every kernel shares: dtype conversion, raw 16-byte runs, normalisation.
+// Device helpers that every kernel shares: dtype conversion, normalisation, the recurrence.
 #ifndef GSPN2_KERNELS_COMMON_CUH_
 #define GSPN2_KERNELS_COMMON_CUH_
 
@@ -15,7 +15,6 @@ namespace gspn2 {
 constexpr float kSigmoidSumMin = 1e-7F;
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullMask = 0xffffffffU;
-constexpr int kRunBytes = 16;  // the widest access of one thread
 
 // ---- dtypes ------------------------------------------------------------------------------------
 
@@ -36,26 +35,6 @@ __device__ __forceinline__ __half fromFloat<__half>(float value) {
 template <>
 __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
-}
-
-// A run of elements that one thread holds: 16 bytes, moved by one access where they are aligned.
-template <typename T>
-struct alignas(kRunBytes) Run {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "the dtypes are 2 or 4 bytes wide");
-  static constexpr int kSize = kRunBytes / static_cast<int>(sizeof(T));
-  T values[kSize];
-};
-
-template <typename T>
-__device__ __forceinline__ Run<T> loadRun(const T* source) {
-  Run<T> run;
-  *reinterpret_cast<uint4*>(run.values) = __ldg(reinterpret_cast<const uint4*>(source));
-  return run;
-}
-
-template <typename T>
-__device__ __forceinline__ void storeRun(T* target, const Run<T>& run) {
-  *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(run.values);
 }
 
 // ---- normalisation -----------------------------------------------------------------------------

@@ -1,0 +1,98 @@
+// The C ABI: checks every argument, picks a path, launches it.
+#include "device.h"
+#include "errors.h"
+#include "generic.h"
+#include "gspn2/kernels.h"
+#include "validate.h"
+
+namespace gspn2 {
+namespace {
+
+int64_t mapElements(const gspn2_problem_t& problem) {
+  return problem.n * problem.c * problem.h * problem.w;
+}
+
+int64_t affinityElements(const gspn2_problem_t& problem) {
+  return problem.n * kNeighbours * problem.g * problem.h * problem.w;
+}
+
+gspn2_status_t checkOut(const void* bytes) {
+  if (bytes != nullptr) return GSPN2_SUCCESS;
+  return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
+}
+
+}  // namespace
+}  // namespace gspn2
+
+extern "C" {
+
+int gspn2_kernels_abi_version(void) { return GSPN2_KERNELS_ABI_VERSION; }
+
+gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* problem,
+                                         gspn2_direction_t direction, size_t* bytes) {
+  gspn2_status_t status = gspn2::checkProblem(problem);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkDirection(direction);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  *bytes = gspn2::genericLineScanWorkspace(*problem, direction);
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t direction,
+                               const void* x, const void* lam, const void* w, void* h,
+                               void* workspace, size_t workspace_bytes, gspn2_stream_t stream) {
+  size_t required = 0;
+  gspn2_status_t status = gspn2_line_scan_workspace(problem, direction, &required);
+  if (status != GSPN2_SUCCESS) return status;
+  const int64_t map = gspn2::mapElements(*problem);
+  status = gspn2::checkBuffers(
+      problem->dtype,
+      {{"x", x, map}, {"lam", lam, map}, {"w", w, gspn2::affinityElements(*problem)}},
+      {"h", h, map}, workspace, workspace_bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  status = gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_line_scan_workspace");
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::LineScanCall call{*problem, direction, x, lam, w, h, workspace, stream};
+  return gspn2::checkCuda(gspn2::launchGenericLineScan(call), "launching gspn2_line_scan");
+}
+
+gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d, size_t* bytes) {
+  static_cast<void>(has_d);
+  gspn2_status_t status = gspn2::checkProblem(problem);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  *bytes = gspn2::genericProp2dWorkspace(*problem);
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x, const void* lam,
+                            const void* w, const void* u, const void* d, const void* m, void* y,
+                            void* workspace, size_t workspace_bytes, gspn2_stream_t stream) {
+  size_t required = 0;
+  gspn2_status_t status = gspn2_prop2d_workspace(problem, d != nullptr, &required);
+  if (status != GSPN2_SUCCESS) return status;
+  const int64_t map = gspn2::mapElements(*problem);
+  const int64_t gate = gspn2::kDirectionCount * map;
+  const int64_t affinity = gspn2::kDirectionCount * gspn2::affinityElements(*problem);
+  status = gspn2::checkBuffers(problem->dtype,
+                               {{"x", x, map},
+                                {"lam", lam, gate},
+                                {"w", w, affinity},
+                                {"u", u, gate},
+                                {"d", d, gate, true},
+                                {"m", m, gspn2::kDirectionCount, true}},
+                               {"y", y, map}, workspace, workspace_bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  status = gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_prop2d_workspace");
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::Prop2dCall call{*problem, x, lam, w, u, d, m, y, workspace, stream};
+  return gspn2::checkCuda(gspn2::launchGenericProp2d(call), "launching gspn2_prop2d");
+}
+
+}  // extern "C"

@@ -1,0 +1,61 @@
+#include "device.h"
+
+#include <cuda_runtime_api.h>
+
+#include <mutex>
+
+#include "errors.h"
+
+namespace gspn2 {
+namespace {
+
+constexpr int kCachedDevices = 64;  // devices past this many are asked on every call
+
+std::mutex gMutex;
+DeviceInfo gKnown[kCachedDevices];  // computeCapability is 0 until the device has been asked
+
+gspn2_status_t queryDevice(int device, DeviceInfo* info) {
+  int major = 0;
+  int minor = 0;
+  const struct {
+    cudaDeviceAttr attribute;
+    int* value;
+  } queries[] = {{cudaDevAttrComputeCapabilityMajor, &major},
+                 {cudaDevAttrComputeCapabilityMinor, &minor},
+                 {cudaDevAttrMultiProcessorCount, &info->multiprocessors},
+                 {cudaDevAttrMaxSharedMemoryPerBlockOptin, &info->sharedBytesPerBlock},
+                 {cudaDevAttrL2CacheSize, &info->l2Bytes}};
+  for (const auto& query : queries) {
+    const gspn2_status_t status =
+        checkCuda(cudaDeviceGetAttribute(query.value, query.attribute, device),
+                  "reading the device's attributes");
+    if (status != GSPN2_SUCCESS) return status;
+  }
+  info->computeCapability = major * 10 + minor;
+  return GSPN2_SUCCESS;
+}
+
+}  // namespace
+
+gspn2_status_t currentDevice(DeviceInfo* info) {
+  int device = 0;
+  gspn2_status_t status = checkCuda(cudaGetDevice(&device), "asking for the current device");
+  if (status != GSPN2_SUCCESS) return status;
+  if (device < kCachedDevices) {
+    const std::lock_guard<std::mutex> lock(gMutex);
+    DeviceInfo& known = gKnown[device];
+    if (known.computeCapability == 0) status = queryDevice(device, &known);
+    *info = known;
+  } else {
+    status = queryDevice(device, info);
+  }
+  if (status != GSPN2_SUCCESS) return status;
+  if (info->computeCapability < 80) {
+    return fail(GSPN2_UNSUPPORTED,
+                "device %d has compute capability %d.%d; these kernels need 8.0 or later", device,
+                info->computeCapability / 10, info->computeCapability % 10);
+  }
+  return GSPN2_SUCCESS;
+}
+
+}  // namespace gspn2

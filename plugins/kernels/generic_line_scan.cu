@@ -1,0 +1,41 @@
+// gspn2_line_scan on any extent: one launch of the generic scan.
+#include "generic_launch.cuh"
+
+namespace gspn2 {
+namespace {
+
+template <typename T>
+cudaError_t launch(const LineScanCall& call) {
+  const gspn2_problem_t& problem = call.problem;
+  ScanParams<T> params = makeParams<T>(problem, call.direction);
+  params.x = static_cast<const T*>(call.x);
+  params.lam = static_cast<const T*>(call.lam);
+  params.w = static_cast<const T*>(call.w);
+  params.out = static_cast<T*>(call.h);
+  params.lines = static_cast<float*>(call.workspace);
+  params.gateBatchStride = problem.c * params.plane;
+  params.wBatchStride = 3 * problem.g * params.plane;
+  params.aligned = problem.w % kRunSteps == 0 && isAligned(call.x) && isAligned(call.lam) &&
+                   isAligned(call.w) && isAligned(call.h);
+  return launchScan<T, false>(params, isHorizontal(call.direction), call.stream);
+}
+
+}  // namespace
+
+cudaError_t launchGenericLineScan(const LineScanCall& call) {
+  switch (call.problem.dtype) {
+    case GSPN2_FLOAT32:
+      return launch<float>(call);
+    case GSPN2_FLOAT16:
+      return launch<__half>(call);
+    case GSPN2_BFLOAT16:
+      return launch<__nv_bfloat16>(call);
+  }
+  return cudaErrorInvalidValue;
+}
+
+size_t genericLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction) {
+  return lineWorkspace(problem, isHorizontal(direction));
+}
+
+}  // namespace gspn2

@@ -1,0 +1,151 @@
+#include "validate.h"
+
+#include <limits>
+
+#include "errors.h"
+
+namespace gspn2 {
+namespace {
+
+constexpr size_t kWorkspaceAlignment = 256;
+
+bool overlaps(const void* a, size_t aBytes, const void* b, size_t bBytes) {
+  const auto aBegin = reinterpret_cast<uintptr_t>(a);
+  const auto bBegin = reinterpret_cast<uintptr_t>(b);
+  return aBegin < bBegin + bBytes && bBegin < aBegin + aBytes;
+}
+
+gspn2_status_t checkPointer(const Buffer& buffer, int64_t alignment) {
+  if (buffer.data == nullptr) {
+    if (buffer.optional) return GSPN2_SUCCESS;
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "%s is null; expected a device pointer to %lld dense elements", buffer.name,
+                static_cast<long long>(buffer.elements));
+  }
+  if (reinterpret_cast<uintptr_t>(buffer.data) % static_cast<uintptr_t>(alignment) != 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "%s is at %p, which is not aligned to its %lld-byte elements; pass a pointer to a "
+                "whole element",
+                buffer.name, buffer.data, static_cast<long long>(alignment));
+  }
+  return GSPN2_SUCCESS;
+}
+
+}  // namespace
+
+int64_t elementBytes(gspn2_dtype_t dtype) {
+  switch (static_cast<int>(dtype)) {
+    case GSPN2_FLOAT32:
+      return 4;
+    case GSPN2_FLOAT16:
+    case GSPN2_BFLOAT16:
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+gspn2_status_t checkProblem(const gspn2_problem_t* problem) {
+  if (problem == nullptr) {
+    return fail(GSPN2_INVALID_ARGUMENT, "problem is null; expected a gspn2_problem_t");
+  }
+  const struct {
+    const char* name;
+    int64_t value;
+  } extents[] = {{"n", problem->n}, {"c", problem->c}, {"h", problem->h}, {"w", problem->w}};
+  // The widest buffer is w, (N, 4, 3, G, H, W), with G up to C; offsets into it count bytes.
+  int64_t bytes = kDirectionCount * kNeighbours * static_cast<int64_t>(sizeof(float));
+  for (const auto& extent : extents) {
+    if (extent.value < 1) {
+      return fail(GSPN2_INVALID_ARGUMENT, "%s is %lld; every extent must be at least 1",
+                  extent.name, static_cast<long long>(extent.value));
+    }
+    if (bytes > std::numeric_limits<int64_t>::max() / extent.value) {
+      return fail(GSPN2_INVALID_ARGUMENT,
+                  "n=%lld, c=%lld, h=%lld, w=%lld overflow 64-bit offsets; expected "
+                  "48 * n * c * h * w below 2^63",
+                  static_cast<long long>(problem->n), static_cast<long long>(problem->c),
+                  static_cast<long long>(problem->h), static_cast<long long>(problem->w));
+    }
+    bytes *= extent.value;
+  }
+  if (problem->g != 1 && problem->g != problem->c) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "g is %lld; expected 1 (affinities shared by the channels) or c = %lld",
+                static_cast<long long>(problem->g), static_cast<long long>(problem->c));
+  }
+  if (problem->chunk < 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "chunk is %lld; expected 0 (the whole line) or a positive number of steps",
+                static_cast<long long>(problem->chunk));
+  }
+  if (elementBytes(problem->dtype) == 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "dtype is %d; expected 0 (float32), 1 (float16) or 2 (bfloat16)",
+                static_cast<int>(problem->dtype));
+  }
+  const int normalize = static_cast<int>(problem->normalize);
+  if (normalize < GSPN2_NORMALIZE_NONE || normalize > GSPN2_NORMALIZE_SOFTMAX) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "normalize is %d; expected 0 (none), 1 (sigmoid) or 2 (softmax)", normalize);
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkDirection(gspn2_direction_t direction) {
+  const int value = static_cast<int>(direction);
+  if (value >= GSPN2_LEFT_TO_RIGHT && value <= GSPN2_BOTTOM_TO_TOP) return GSPN2_SUCCESS;
+  return fail(GSPN2_INVALID_ARGUMENT,
+              "direction is %d; expected 0 (left to right), 1 (right to left), 2 (top to bottom) "
+              "or 3 (bottom to top)",
+              value);
+}
+
+gspn2_status_t checkBuffers(gspn2_dtype_t dtype, std::initializer_list<Buffer> inputs,
+                            const Buffer& output, const void* workspace, size_t workspaceBytes) {
+  const int64_t alignment = elementBytes(dtype);
+  const size_t outputBytes = static_cast<size_t>(output.elements * alignment);
+  gspn2_status_t status = checkPointer(output, alignment);
+  if (status != GSPN2_SUCCESS) return status;
+  for (const Buffer& input : inputs) {
+    status = checkPointer(input, alignment);
+    if (status != GSPN2_SUCCESS) return status;
+    if (input.data == nullptr) continue;
+    const size_t inputBytes = static_cast<size_t>(input.elements * alignment);
+    if (overlaps(input.data, inputBytes, output.data, outputBytes)) {
+      return fail(GSPN2_INVALID_ARGUMENT,
+                  "%s (%zu bytes at %p) overlaps the input %s (%zu bytes at %p); the op does not "
+                  "run in place, pass a separate output",
+                  output.name, outputBytes, output.data, input.name, inputBytes, input.data);
+    }
+    if (workspace != nullptr && overlaps(input.data, inputBytes, workspace, workspaceBytes)) {
+      return fail(GSPN2_INVALID_ARGUMENT,
+                  "workspace (%zu bytes at %p) overlaps the input %s (%zu bytes at %p)",
+                  workspaceBytes, workspace, input.name, inputBytes, input.data);
+    }
+  }
+  if (workspace != nullptr && overlaps(output.data, outputBytes, workspace, workspaceBytes)) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "workspace (%zu bytes at %p) overlaps the output %s (%zu bytes at %p)",
+                workspaceBytes, workspace, output.name, outputBytes, output.data);
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkWorkspace(const void* workspace, size_t bytes, size_t required,
+                              const char* query) {
+  if (required == 0) return GSPN2_SUCCESS;
+  if (workspace == nullptr || bytes < required) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "workspace is %zu bytes at %p; expected at least %zu bytes, as %s says", bytes,
+                workspace, required, query);
+  }
+  if (reinterpret_cast<uintptr_t>(workspace) % kWorkspaceAlignment != 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "workspace is at %p; expected a pointer aligned to %zu bytes, as cudaMalloc gives",
+                workspace, kWorkspaceAlignment);
+  }
+  return GSPN2_SUCCESS;
+}
+
+}  // namespace gspn2

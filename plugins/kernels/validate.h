@@ -1,0 +1,38 @@
+// Argument checks of the C ABI: they read no device memory and need no GPU.
+#ifndef GSPN2_KERNELS_VALIDATE_H_
+#define GSPN2_KERNELS_VALIDATE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+#include "gspn2/kernels.h"
+
+namespace gspn2 {
+
+constexpr int64_t kDirectionCount = 4;
+constexpr int64_t kNeighbours = 3;
+
+// One buffer of a call. An optional one may be null and is then skipped.
+struct Buffer {
+  const char* name;
+  const void* data;
+  int64_t elements;
+  bool optional = false;
+};
+
+// Bytes of one element, or 0 for an unknown dtype.
+int64_t elementBytes(gspn2_dtype_t dtype);
+
+gspn2_status_t checkProblem(const gspn2_problem_t* problem);
+gspn2_status_t checkDirection(gspn2_direction_t direction);
+
+// Null pointers, alignment, and an output or workspace that shares bytes with another buffer.
+gspn2_status_t checkBuffers(gspn2_dtype_t dtype, std::initializer_list<Buffer> inputs,
+                            const Buffer& output, const void* workspace, size_t workspaceBytes);
+
+gspn2_status_t checkWorkspace(const void* workspace, size_t bytes, size_t required,
+                              const char* query);
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_VALIDATE_H_
