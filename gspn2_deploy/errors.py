@@ -11,7 +11,7 @@ Gspn2Error
 │   ├── OnnxFileError          a corrupt, stale or foreign ONNX file
 │   └── GoldenFileError        a golden sample file that does not fit
 ├── ValidationFailedError      exit code 1: outputs differ, hold NaN, or nothing was compared
-└── PlatformError           exit code 3: this machine cannot do it
+└── PlatformError              exit code 3: this machine cannot do it
     ├── MissingDependencyError a package is not installed (names the pip command)
     ├── KernelLibraryError     the CUDA kernel library is absent, stale, or refused a call
     ├── OutputError            the output place is not writable or full

@@ -1,0 +1,123 @@
+"""The root command: global options, lazy commands, errors to exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gspn2_deploy import __version__, progress
+from gspn2_deploy.cli.common import JSON_KEY
+from gspn2_deploy.cli.config import load_config
+from gspn2_deploy.errors import Gspn2Error
+
+# Each module of that name beside this one holds a click command called `command`.
+COMMANDS = ("export", "validate", "build", "inspect", "models")
+
+EXIT_INTERRUPTED = 130
+EXIT_UNEXPECTED = 3
+
+EPILOG = """\b
+Exit codes
+  0  success, or validation passed
+  1  validation failed
+  2  wrong usage or input: options, model, checkpoint, ONNX or golden file
+  3  this machine cannot do it: missing package, full disk, TensorRT refused
+  130  interrupted
+
+\b
+Shell completion
+  bash  eval "$(_GSPN2_DEPLOY_COMPLETE=bash_source gspn2-deploy)"
+  zsh   eval "$(_GSPN2_DEPLOY_COMPLETE=zsh_source gspn2-deploy)"
+  fish  _GSPN2_DEPLOY_COMPLETE=fish_source gspn2-deploy | source
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"gspn2_deploy.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command and turn what it raises into a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing was left half written.", err=True)
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except Gspn2Error as error:
+            if ctx.params.get("debug"):
+                raise
+            _report(ctx, error)
+            raise click.exceptions.Exit(error.exit_code) from None
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(
+                f"Unexpected error: {type(error).__name__}: {error}\n"
+                "  fix:      run again as `gspn2-deploy --debug …` and report the traceback",
+                err=True,
+            )
+            raise click.exceptions.Exit(EXIT_UNEXPECTED) from None
+
+
+def _report(ctx: click.Context, error: Gspn2Error) -> None:
+    click.echo(f"Error: {error}", err=True)
+    if ctx.meta.get(JSON_KEY):
+        body = {
+            "error": {
+                "type": type(error).__name__,
+                "problem": error.problem,
+                "got": None if error.got is None else str(error.got),
+                "expected": None if error.expected is None else str(error.expected),
+                "fix": error.hint,
+                "exit_code": error.exit_code,
+            }
+        }
+        click.echo(json.dumps(body, indent=2))
+
+
+def _apply_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        ctx.default_map = load_config(path, app, ctx)
+    return path
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name="gspn2-deploy")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=_apply_config,
+    help="A YAML or TOML file with one section per command that mirrors its options.",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks and every log line.")
+@click.option("-v", "--verbose", is_flag=True, help="Show log lines on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def app(config: Path | None, debug: bool, verbose: bool, quiet: bool) -> None:
+    """Deploy GSPN-2 vision models.
+
+    Exports a PyTorch model to ONNX with one custom op per propagation, proves that it computes
+    what PyTorch computes, and builds an engine from it.
+    """
+    progress.set_quiet(quiet)
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # to stderr
+    logging.getLogger("gspn2_deploy").setLevel(level)
