@@ -1,0 +1,158 @@
+"""The root command: laziness, exit codes, configuration files."""
+
+import json
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from gspn2_deploy.cli import app as app_module
+from gspn2_deploy.cli.app import COMMANDS, app
+from gspn2_deploy.cli.common import emit, json_option
+from gspn2_deploy.errors import (
+    MissingDependencyError,
+    UnknownModelError,
+    UsageError,
+    ValidationFailedError,
+)
+
+HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "numpy", "rich")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=str
+)
+def test_help_loads_nothing_heavy_and_answers_at_once(arguments):
+    script = (
+        "import sys, time\n"
+        "sys.argv = ['gspn2-deploy', *%r]\n"
+        "from gspn2_deploy.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "print('\\nLOADED', *sorted(set(sys.modules) & set(%r)))\n" % (arguments, HEAVY)
+    )
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        times.append(time.perf_counter() - began)
+    assert "Usage: gspn2-deploy" in done.stdout
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    # The documented figure is 0.3 s; a busy machine must not make this test fail by chance.
+    assert min(times) < 1.0
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the app with one command that does what it is told."""
+
+    def call(action, *arguments):
+        @click.command()
+        @json_option
+        @click.option("--number", type=int, default=1)
+        @click.option("--many", multiple=True)
+        @click.option("--flag/--no-flag", default=False)
+        def command(**values):
+            action(values)
+
+        monkeypatch.setattr(app_module, "COMMANDS", ("probe",))
+        monkeypatch.setattr(
+            app_module.LazyGroup,
+            "get_command",
+            lambda _, __, name: command if name == "probe" else None,
+        )
+        return CliRunner().invoke(app, list(arguments) or ["probe"])
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (ValidationFailedError("differs"), 1),
+        (UsageError("does not fit"), 2),
+        (UnknownModelError("no such model"), 2),
+        (MissingDependencyError("onnxruntime", "onnxruntime"), 3),
+        (RuntimeError("a bug"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_become_exit_codes_without_a_traceback(run, error, code):
+    def fail(_):
+        raise error
+
+    result = run(fail)
+    assert result.exit_code == code
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_errors_say_what_came_and_how_to_mend_it(run):
+    def fail(_):
+        raise UsageError("does not fit", got="a", expected="b", hint="c")
+
+    assert run(fail).stderr == (
+        "Error: does not fit\n  got:      a\n  expected: b\n  fix:      c\n"
+    )
+    body = json.loads(run(fail, "probe", "--json").stdout)
+    assert body["error"]["type"] == "UsageError"
+    assert (body["error"]["fix"], body["error"]["exit_code"]) == ("c", 2)
+
+
+def test_debug_shows_the_traceback(run):
+    def fail(_):
+        raise UsageError("does not fit")
+
+    result = run(fail, "--debug", "probe")
+    assert isinstance(result.exception, UsageError)
+
+
+CONFIG = {
+    "probe.yaml": "probe:\n  number: 5\n  many: {a: 1, b: x}\n  no-flag: false\n",
+    "probe.toml": '[probe]\nnumber = 5\nmany = ["a=1", "b=x"]\nflag = true\n',
+}
+
+
+@pytest.mark.parametrize("name", CONFIG)
+def test_configuration_files_mirror_the_options(run, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(CONFIG[name])
+    seen = []
+    assert run(seen.append, "--config", str(path), "probe").exit_code == 0
+    assert run(seen.append, "--config", str(path), "probe", "--number", "7").exit_code == 0
+    expected = {"as_json": False, "number": 5, "many": ("a=1", "b=x"), "flag": True}
+    assert seen == [expected, expected | {"number": 7}]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.yaml", "prob:\n  number: 1\n", "did you mean 'probe'"),
+        ("a.yaml", "probe:\n  nmber: 1\n", "did you mean 'number'"),
+        ("a.yaml", "probe: 3\n", "must hold options"),
+        ("a.yaml", "- 1\n", "one section per command"),
+        ("a.yaml", "probe: [\n", "cannot be parsed"),
+        ("a.toml", "= 1", "cannot be parsed"),
+        ("a.json", "{}", "unknown kind"),
+        ("absent.yaml", None, "cannot read"),
+    ],
+)
+def test_bad_configuration_files_are_refused(run, tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    result = run(pytest.fail, "--config", str(tmp_path / name), "probe")
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_emit_writes_json_or_text(run):
+    assert run(lambda _: emit({"a": 1}, "text", as_json=True)).stdout == '{\n  "a": 1\n}\n'
+    assert run(lambda _: emit({"a": 1}, "text", as_json=False)).stdout == "text\n"

@@ -1,0 +1,67 @@
+"""Output is whole or absent."""
+
+import errno
+import os
+
+import pytest
+
+from gspn2_deploy.errors import OutputError
+from gspn2_deploy.files import sha256_of, staged_output, write_text
+
+
+def test_targets_and_companions_move_together(tmp_path):
+    target = tmp_path / "out" / "model.onnx"
+    with staged_output(target) as staging:
+        (staging / "model.onnx").write_bytes(b"model")
+        (staging / "model.onnx.data").write_bytes(b"weights")
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "model.onnx",
+        "model.onnx.data",
+    ]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), staged_output(target) as staging:
+        (staging / "model.onnx").write_bytes(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unwritten_target_is_an_error(tmp_path):
+    with pytest.raises(OutputError, match="was not written"), staged_output(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way(tmp_path):
+    (tmp_path / "name").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        write_text(tmp_path / "name", "text")
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        write_text(tmp_path / "file" / "name", "text")
+
+
+def test_a_full_disk(tmp_path):
+    target = tmp_path / "name"
+    with pytest.raises(OutputError, match="the disk is full"), staged_output(target) as staging:
+        (staging / "name").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_os_errors_pass_through(tmp_path):
+    with pytest.raises(FileNotFoundError), staged_output(tmp_path / "name"):
+        (tmp_path / "absent").read_bytes()
+
+
+def test_sha256(tmp_path):
+    path = tmp_path / "empty"
+    path.touch()
+    assert sha256_of(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
