@@ -93,30 +93,25 @@ def _report(ctx: click.Context, error: Gspn2Error) -> None:
         click.echo(json.dumps(body, indent=2))
 
 
-def _apply_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None:
-        ctx.default_map = load_config(path, app, ctx)
-    return path
-
-
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="gspn2-deploy")
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    is_eager=True,
-    callback=_apply_config,
     help="A YAML or TOML file with one section per command that mirrors its options.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks and every log line.")
 @click.option("-v", "--verbose", is_flag=True, help="Show log lines on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def app(config: Path | None, debug: bool, verbose: bool, quiet: bool) -> None:
+@click.pass_context
+def app(ctx: click.Context, config: Path | None, debug: bool, verbose: bool, quiet: bool) -> None:
     """Deploy GSPN-2 vision models.
 
     Exports a PyTorch model to ONNX with one custom op per propagation, proves that it computes
     what PyTorch computes, and builds an engine from it.
     """
+    if config is not None:
+        ctx.default_map = load_config(config, app, ctx)
     progress.set_quiet(quiet)
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # to stderr

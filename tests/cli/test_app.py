@@ -26,16 +26,16 @@ HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx
     "arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=str
 )
 def test_help_loads_nothing_heavy_and_answers_at_once(arguments):
-    script = (
-        "import sys, time\n"
-        "sys.argv = ['gspn2-deploy', *%r]\n"
-        "from gspn2_deploy.cli import main\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit as stop:\n"
-        "    assert stop.code == 0\n"
-        "print('\\nLOADED', *sorted(set(sys.modules) & set(%r)))\n" % (arguments, HEAVY)
-    )
+    script = f"""
+import sys
+sys.argv = ["gspn2-deploy", *{arguments!r}]
+from gspn2_deploy.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0
+print("\\nLOADED", *sorted(set(sys.modules) & set({HEAVY!r})))
+"""
     times = []
     for _ in range(3):
         began = time.perf_counter()
