@@ -34,6 +34,10 @@ extern "C" {
 
 #define GSPN2_KERNELS_ABI_VERSION 1
 
+/* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
+ * The current device must be the one that the buffers and the stream belong to. Arguments are
+ * checked before anything else: what is refused here never reaches the GPU. */
+
 typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
 
 typedef enum {
@@ -69,7 +73,8 @@ typedef struct {
 
 /* One direction: h (N,C,H,W) from x (N,C,H,W), lam (N,C,H,W), w (N,3,G,H,W).
  * h must not overlap an input. One kernel launch; no allocation, no synchronisation; legal under
- * CUDA graph capture. `workspace` may be null when gspn2_line_scan_workspace says 0. */
+ * CUDA graph capture; the same inputs give the same bits. `workspace` may be null when
+ * gspn2_line_scan_workspace says 0; its content is neither read before it is written nor kept. */
 GSPN2_API gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem,
                                          gspn2_direction_t direction, const void* x,
                                          const void* lam, const void* w, void* h, void* workspace,
