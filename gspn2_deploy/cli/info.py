@@ -1,0 +1,72 @@
+"""``gspn2-deploy info``: what this installation can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import click
+
+from gspn2_deploy import __version__
+from gspn2_deploy.cli.common import emit, json_option
+from gspn2_deploy.errors import KernelLibraryError
+
+# What each distribution is needed for, by the names that it goes under.
+_DISTRIBUTIONS = {
+    "torch": ("torch",),
+    "onnx": ("onnx",),
+    "onnxscript": ("onnxscript",),
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx"),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "pycuda": ("pycuda",),
+}
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """Show the versions that matter, the CUDA kernel library and the GPU."""
+    result: dict[str, Any] = {
+        "gspn2-deploy": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(names) for name, names in _DISTRIBUTIONS.items()},
+        "kernel_library": _kernel_library(),
+        "gpu": _gpu(),
+    }
+    lines = [f"gspn2-deploy    {__version__}", f"python          {result['python']}"]
+    packages = result["packages"].items()
+    lines += [f"{name:<15} {version or 'not installed'}" for name, version in packages]
+    library = result["kernel_library"]
+    lines.append(f"kernel library  {library['path'] or library['problem']}")
+    gpu = result["gpu"]
+    lines.append(f"GPU             {gpu['name'] or gpu['problem']}")
+    emit(result, "\n".join(lines), as_json=as_json)
+
+
+def _version(names: tuple[str, ...]) -> str | None:
+    found = (importlib.metadata.distributions(name=name) for name in names)
+    return next((each.version for distributions in found for each in distributions), None)
+
+
+def _kernel_library() -> dict[str, str | None]:
+    from gspn2_deploy.ops import cuda
+
+    try:
+        cuda.load_library()
+    except KernelLibraryError as error:
+        return {"path": None, "problem": f"{error.problem} ({error.hint})"}
+    return {"path": str(cuda.library_path()), "problem": None}
+
+
+def _gpu() -> dict[str, str | None]:
+    import torch
+
+    if torch.version.cuda is None:
+        return {"name": None, "problem": "PyTorch is a CPU build"}
+    if not torch.cuda.is_available():
+        return {"name": None, "problem": "PyTorch sees none"}
+    major, minor = torch.cuda.get_device_capability()
+    name = f"{torch.cuda.get_device_name()} (compute capability {major}.{minor})"
+    return {"name": name, "problem": None}
