@@ -1,0 +1,41 @@
+// The fast paths. Each one says whether it takes a call on a device and launches it; api.cu asks
+// them in the order below and falls back to generic.h. None of them allocates or synchronises.
+//
+// A path's `supports` also looks at the pointers' alignment, so it is asked per call. Workspace is
+// asked for without pointers: a path's size must cover every call of that problem which it takes.
+#ifndef GSPN2_KERNELS_PATHS_H_
+#define GSPN2_KERNELS_PATHS_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "generic.h"  // LineScanCall, Prop2dCall
+#include "gspn2/kernels.h"
+
+namespace gspn2 {
+
+// What the dispatch needs to know of the current device; queried once per device and cached.
+struct DeviceInfo {
+  int capability;      // major * 10 + minor
+  int multiprocessors;
+  int sharedPerBlock;  // bytes of shared memory that a block can opt in to
+};
+
+// Tiles brought by the bulk tensor copy engine, lines split over thread-block clusters: compute
+// capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes. No workspace.
+bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
+cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device);
+
+// A whole map in one block's shared memory, four directions side by side. No workspace.
+bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
+cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
+
+// Larger maps: tiles as in the line scan, the four directions of a slice one after the other in
+// the same cluster, so that x and the sums stay in the L2 cache.
+bool tiledProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
+cudaError_t launchTiledProp2d(const Prop2dCall& call, const DeviceInfo& device);
+size_t tiledProp2dWorkspace(const gspn2_problem_t& problem, const DeviceInfo& device);
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_PATHS_H_
