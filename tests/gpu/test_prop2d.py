@@ -1,0 +1,94 @@
+"""gspn2_prop2d against float64 on fresh random data."""
+
+from __future__ import annotations
+
+import pytest
+import scan_reference
+import torch
+from kernel_calls import DTYPES, misaligned, prop2d, prop2d_inputs
+from tolerances import FORWARD, assert_close
+
+pytestmark = pytest.mark.gpu
+
+SIZES = (
+    (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
+    (64, 64), (72, 40), (96, 128), (224, 224), (256, 256), (64, 512), (136, 520), (1024, 16),
+    (1025, 7), (12, 1025),
+)  # fmt: skip
+
+
+def check(
+    size: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    normalize: str = "sigmoid",
+    chunk: int = 0,
+    per_channel: bool = False,
+    options: bool = True,
+) -> None:
+    inputs = prop2d_inputs(size, per_channel, dtype, normalize, options)
+    expected = scan_reference.prop2d(*inputs, normalize, chunk)
+    out = prop2d(*inputs, normalize, chunk)
+    what = f"{size} {dtype} {normalize} chunk={chunk} {per_channel=} {options=}"
+    assert_close(out, expected, FORWARD[dtype], what)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
+@pytest.mark.parametrize("chunk", [0, 1, 2, 5, 16, 100])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("options", [False, True])
+def test_every_attribute(
+    dtype: torch.dtype, normalize: str, chunk: int, per_channel: bool, options: bool
+) -> None:
+    check((2, 3, 21, 37), dtype, normalize, chunk, per_channel, options)
+    check((2, 4, 64, 48), dtype, normalize, chunk, per_channel, options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", SIZES, ids=str)
+def test_every_size(extent: tuple[int, int], dtype: torch.dtype) -> None:
+    check((2, 3, *extent), dtype)
+    check((1, 1, *extent), dtype, options=False)
+    check((3, 2, *extent), dtype, per_channel=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_channels(dtype: torch.dtype) -> None:
+    check((1, 32, 64, 64), dtype)
+    check((3, 64, 16, 24), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", [(1024, 1024), (640, 1000)], ids=str)
+def test_large_map(extent: tuple[int, int], dtype: torch.dtype) -> None:
+    check((1, 2, *extent), dtype)
+
+
+@pytest.mark.parametrize("only", ["d", "m"])
+def test_one_optional_input(only: str) -> None:
+    x, lam, w, u, d, m = prop2d_inputs((2, 3, 20, 24), False, torch.float32, "sigmoid", True)
+    given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
+    assert_close(prop2d(*given), scan_reference.prop2d(*given), FORWARD[torch.float32], only)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", [(24, 40), (64, 64)], ids=str)
+def test_unaligned_pointers(extent: tuple[int, int], dtype: torch.dtype) -> None:
+    inputs = prop2d_inputs((2, 3, *extent), True, dtype, "sigmoid", True)
+    expected = scan_reference.prop2d(*inputs)
+    for culprit in range(7):
+        args = [misaligned(v) if i == culprit else v for i, v in enumerate(inputs)]
+        out = prop2d(*args, offset=1 if culprit == 6 else 0)
+        assert_close(out, expected, FORWARD[dtype], f"unaligned argument {culprit}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(70000, 1, 4, 8), (1, 70000, 8, 4)], ids=str)
+def test_more_than_65535_slices(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    check(size, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extent", [(3, 65537), (65537, 3)], ids=str)
+def test_65537(extent: tuple[int, int]) -> None:
+    check((1, 2, *extent), torch.float16, chunk=64)
