@@ -13,15 +13,13 @@ class LayerNorm2d(nn.LayerNorm):
 
     Args:
         channels: C.
-
-    Shapes:
-        (N, C, H, W) -> (N, C, H, W), the statistics in float32 for half-precision inputs.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), the statistics in float32 for half-precision inputs."""
         # (N, C, H, W) -> (N, H, W, C) and back: the layer norm kernel works on the last axis.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
@@ -36,9 +34,6 @@ class GRN(nn.Module):
     Args:
         channels: C.
 
-    Shapes:
-        (N, C, H, W) -> (N, C, H, W).
-
     Source: ConvNeXt V2 (arXiv 2301.00808), section 3; used by GSPN (arXiv 2501.12381).
     """
 
@@ -48,6 +43,7 @@ class GRN(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
         response = (x * x).mean((2, 3), keepdim=True).add(_EPSILON).sqrt()  # (N, C, 1, 1)
         relative = response / response.mean(1, keepdim=True)
         return x + self.scale[:, None, None] * (x * relative) + self.shift[:, None, None]
@@ -59,9 +55,6 @@ class LPU(nn.Module):
     Args:
         channels: C.
 
-    Shapes:
-        (N, C, H, W) -> (N, C, H, W).
-
     Source: GSPN-2 (arXiv 2512.07884): at the start of each block and of each FFN.
     """
 
@@ -70,7 +63,9 @@ class LPU(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x)
+        """(N, C, H, W) -> (N, C, H, W)."""
+        y: Tensor = x + self.conv(x)
+        return y
 
 
 class MLP(nn.Module):
@@ -79,9 +74,6 @@ class MLP(nn.Module):
     Args:
         channels: C.
         hidden: Channels between the two.
-
-    Shapes:
-        (N, C, H, W) -> (N, C, H, W).
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -91,5 +83,6 @@ class MLP(nn.Module):
         self.reduce = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.reduce(self.act(self.expand(x)))
-        return x
+        """(N, C, H, W) -> (N, C, H, W)."""
+        y: Tensor = self.reduce(self.act(self.expand(x)))
+        return y

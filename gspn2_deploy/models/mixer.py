@@ -29,9 +29,6 @@ class Gspn2Mixer(nn.Module):
         kernel_size: Kernel of the depthwise convolution, odd.
         grn: Whether a global response normalisation follows the norm.
 
-    Shapes:
-        (N, C, H, W) -> (N, C, H, W).
-
     Source: GSPN-2 (arXiv 2512.07884), section 3 (compact channel propagation); the order of the
     layers follows GSPN (arXiv 2501.12381). What the gates are predicted from, and how the proxy
     space's result joins the features, the paper leaves open.
@@ -81,6 +78,7 @@ class Gspn2Mixer(nn.Module):
                 self.predict.bias[:gates] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
         z = self.act(self.depthwise(self.expand(x)))
         z = z + self.from_proxy(self.propagate(z))
         y: Tensor = self.reduce(self.grn(self.norm(z)))
