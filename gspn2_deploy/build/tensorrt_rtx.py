@@ -1,0 +1,168 @@
+"""The backend for TensorRT for RTX: plans for GeForce and RTX GPUs, built without a GPU.
+
+TensorRT for RTX builds in two phases. Ahead of time the network becomes a program that names no
+machine code; on the target it is compiled for the GPU that is there. That is why this backend
+builds one plan for all compute capabilities that are asked for: what 1.7.1 writes for several
+differs from a plan for one by the list of targets, not by its size. 7.5 is the exception: adding
+it takes the features of newer GPUs away from the common program.
+
+There is no timing cache: nothing is timed, and the library looks for a GPU when given one.
+
+Source: NVIDIA TensorRT for RTX documentation, "CPU-Only AOT and TensorRT-RTX Engines"; release
+notes 1.1, "Limitations".
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+from types import ModuleType
+from typing import Any, ClassVar
+
+from gspn2_deploy.build.backend import Backend, BuildRequest, BuiltEngine
+from gspn2_deploy.build.isolation import run_isolated
+from gspn2_deploy.build.wire import engine_from_wire, request_to_wire
+from gspn2_deploy.errors import MissingDependencyError, UsageError
+from gspn2_deploy.progress import Step
+
+logger = logging.getLogger(__name__)
+
+_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the package, the bindings' own wheel
+_DISTRIBUTIONS = ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx")
+_PACKAGE = "TensorRT for RTX"
+
+COMPUTE_CAPABILITIES = {
+    "7.5": "Turing (RTX 20)",
+    "8.0": "Ampere (A100)",
+    "8.6": "Ampere (RTX 30)",
+    "8.9": "Ada (RTX 40, L4, L40)",
+    "12.0": "Blackwell (RTX 50)",
+    "12.1": "Blackwell (GB10)",
+}
+# What the library targets when nothing is set: Turing would slow down all others.
+DEFAULT_COMPUTE_CAPABILITIES = tuple(name for name in COMPUTE_CAPABILITIES if name != "7.5")
+_TURING = "7.5"
+_NOT_RTX = {"9.0": "H100 and H200", "10.0": "B200", "10.3": "B300"}
+
+
+class TensorRTRTXBackend(Backend):
+    """Builds plans with TensorRT for RTX, in a child process, on any machine."""
+
+    name: ClassVar[str] = "tensorrt-rtx"
+    extra: ClassVar[str] = "tensorrt-rtx"
+
+    def version(self) -> str:
+        """Return the installed version without loading the library."""
+        if not any(importlib.util.find_spec(module) for module in _MODULES):
+            raise MissingDependencyError(_PACKAGE, self.extra)
+        found = _distribution()
+        return found.version if found else "unknown"
+
+    def resolve_compute_capabilities(
+        self, names: tuple[str, ...], dtypes: frozenset[str]
+    ) -> tuple[str, ...]:
+        """Check the targets; none given means Ampere and everything newer."""
+        if not names:
+            return DEFAULT_COMPUTE_CAPABILITIES
+        asked = {normalise_compute_capability(name) for name in names}
+        for name in asked:
+            if name in _NOT_RTX:
+                raise UsageError(
+                    f"TensorRT for RTX has no target for compute capability {name} "
+                    f"({_NOT_RTX[name]}): it serves GeForce and RTX GPUs, not data-centre ones",
+                    got=name,
+                    expected=", ".join(COMPUTE_CAPABILITIES),
+                    hint="run the ONNX file with onnxruntime-gpu on that GPU",
+                )
+            if name not in COMPUTE_CAPABILITIES:
+                raise UsageError(
+                    "no such compute capability",
+                    got=name,
+                    expected=", ".join(
+                        f"{key} {what}" for key, what in COMPUTE_CAPABILITIES.items()
+                    ),
+                )
+        if _TURING in asked and "bfloat16" in dtypes:
+            raise UsageError(
+                "compute capability 7.5 has no bfloat16, which this file uses",
+                got="7.5",
+                expected=", ".join(DEFAULT_COMPUTE_CAPABILITIES),
+                hint="export with --precision fp16 for Turing",
+            )
+        if _TURING in asked and len(asked) > 1:
+            logger.warning(
+                "a plan that includes compute capability 7.5 gives up what newer GPUs can do: "
+                "build a plan of its own for it"
+            )
+        return tuple(name for name in COMPUTE_CAPABILITIES if name in asked)
+
+    def build(self, request: BuildRequest, progress: Step) -> BuiltEngine:
+        """Build the plan in a child process."""
+        self.version()
+
+        def show(fraction: float | None, detail: str | None) -> None:
+            progress.update(fraction=fraction, detail=detail)
+
+        entry = f"{__name__}:build_here"
+        return engine_from_wire(run_isolated(entry, request_to_wire(request), show, logger))
+
+
+def normalise_compute_capability(name: str) -> str:
+    """Turn ``sm_89``, ``sm89``, ``89`` or ``8.9`` into ``8.9``."""
+    digits = name.strip().lower().removeprefix("sm").removeprefix("_")
+    if digits.isascii() and digits.isdigit() and len(digits) > 1:
+        return f"{digits[:-1]}.{digits[-1]}"
+    return digits
+
+
+def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:
+    """Build in this process: what the child runs.
+
+    Args:
+        task: A request as :func:`gspn2_deploy.build.wire.request_to_wire` gives it.
+        channel: A :class:`gspn2_deploy.build.worker.Channel`.
+
+    Returns:
+        A built engine for :func:`gspn2_deploy.build.wire.engine_from_wire`.
+    """
+    from gspn2_deploy.build import trt_build
+    from gspn2_deploy.build.wire import engine_to_wire, request_from_wire
+
+    request = request_from_wire(task)
+    trt = _import_library()
+    found = _distribution()
+    session = trt_build.Session(trt, channel)
+    config = session.builder.create_builder_config()
+    config.num_compute_capabilities = len(request.compute_capabilities)
+    for index, name in enumerate(request.compute_capabilities):
+        target = getattr(trt.ComputeCapability, f"SM{name.replace('.', '')}", None)
+        if target is None or not config.set_compute_capability(target, index):
+            raise UsageError(
+                f"TensorRT for RTX {trt.__version__} has no target for this compute capability",
+                got=name,
+                hint=f"pip install --upgrade 'gspn2-deploy[{TensorRTRTXBackend.extra}]'",
+            )
+    built = trt_build.build(session, config, request, _cuda_version(found))
+    return engine_to_wire(built)
+
+
+def _import_library() -> ModuleType:
+    module = next((name for name in _MODULES if importlib.util.find_spec(name)), _MODULES[0])
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:  # absent, or a part of it is, or made for another system
+        reason = str(error)
+        raise MissingDependencyError(_PACKAGE, TensorRTRTXBackend.extra, reason) from error
+
+
+def _distribution() -> importlib.metadata.Distribution | None:
+    for name in _DISTRIBUTIONS:
+        for found in importlib.metadata.distributions(name=name):
+            return found
+    return None
+
+
+def _cuda_version(found: importlib.metadata.Distribution | None) -> str | None:
+    name = found.metadata["Name"].replace("_", "-") if found else ""
+    return next((part[2:] for part in name.split("-") if part.startswith("cu")), None)

@@ -1,0 +1,216 @@
+"""Parse, configure, build and check with a TensorRT-like library, in this process.
+
+TensorRT and TensorRT for RTX share the Python interface used here; each backend passes its own
+module, with the settings that are its own already made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+from types import ModuleType
+from typing import Any
+
+from gspn2_deploy.build import trt_network
+from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
+from gspn2_deploy.build.translate import ParserMessage, translate, translate_parser
+
+# Said without a GPU at every turn; never the cause of anything.
+_NOISE = re.compile(r"catchCudaError|Thread context has not been set")
+_ACTIVATION_BYTES = re.compile(r"Total Activation Memory: (\d+) bytes")
+_NO_GPU = re.compile(r"cudaError (\d+): ([^)]*)")
+_TRACE = 5  # below DEBUG: the library's verbose level is thousands of lines for one op
+
+
+class Session:
+    """A builder with its logger, whose messages are kept and passed on.
+
+    Args:
+        trt: The engine library's module.
+        channel: A :class:`gspn2_deploy.build.worker.Channel`.
+    """
+
+    def __init__(self, trt: ModuleType, channel: Any) -> None:
+        self.trt = trt
+        self.channel = channel
+        self.errors: list[str] = []
+        self.activation_bytes: int | None = None
+        self.logger = self._make_logger()
+        self.builder = trt.Builder(self.logger)
+        flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        self.network = self.builder.create_network(1 << int(flag))
+
+    def take_errors(self) -> list[str]:
+        """Return what was logged as an error since the last call."""
+        taken, self.errors[:] = list(self.errors), []
+        return taken
+
+    def _make_logger(self) -> Any:
+        severity = self.trt.ILogger.Severity
+        # Its errors become exceptions with a cause; raw, they are for debugging.
+        levels = {severity.WARNING: logging.INFO, severity.VERBOSE: _TRACE}
+        session = self
+
+        class Bridge(self.trt.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+
+            def log(self, level: Any, text: str) -> None:
+                if level in (severity.ERROR, severity.INTERNAL_ERROR) and not _NOISE.search(text):
+                    session.errors.append(text)
+                if found := _ACTIVATION_BYTES.search(text):
+                    session.activation_bytes = int(found[1])
+                session.channel.log(levels.get(level, logging.DEBUG), text)
+
+        return Bridge()
+
+    def make_monitor(self) -> Any:
+        """Return a progress monitor: the root phase gives the fraction, the deepest the detail."""
+        session = self
+
+        class Monitor(self.trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.root = ""
+                self.steps = 1
+                self.fraction = 0.0
+
+            def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+                if not parent:
+                    self.root, self.steps = name, max(steps, 1)
+                session.channel.progress(self.fraction, name)
+
+            def phase_finish(self, name: str) -> None:
+                pass
+
+            def step_complete(self, name: str, step: int) -> bool:
+                if name == self.root:
+                    self.fraction = min(1.0, (step + 1) / self.steps)
+                session.channel.progress(self.fraction, None)
+                return True  # a build is cancelled by ending its process
+
+        return Monitor()
+
+
+def build(
+    session: Session, config: Any, request: BuildRequest, cuda_version: str | None
+) -> BuiltEngine:
+    """Build the plan and write it.
+
+    Args:
+        session: A fresh session.
+        config: A builder configuration with the backend's own settings.
+        request: What to build.
+        cuda_version: The CUDA version that the library was made for, if known.
+
+    Returns:
+        What the plan holds.
+
+    Raises:
+        BuildError: The file was refused, the network is not what the file says, or the build or
+            the check of its plan failed.
+    """
+    trt = session.trt
+    _parse(session, request)
+    summary = trt_network.summarise(trt, session.network)
+    trt_network.check(summary, request)
+    if request.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    _add_profiles(session, config, request)
+    monitor = session.make_monitor()
+    config.progress_monitor = monitor
+    plan = session.builder.build_serialized_network(session.network, config)
+    if plan is None:
+        raise translate(session.take_errors(), "build the engine")
+    with request.plan_path.open("wb") as stream:
+        stream.write(plan)
+        stream.flush()
+        os.fsync(stream.fileno())
+    session.take_errors()
+    return BuiltEngine(
+        library_version=trt.__version__,
+        cuda_version=cuda_version,
+        driver_version=driver_version(),
+        inputs=summary.inputs,
+        outputs=summary.outputs,
+        layer_dtypes=summary.layer_dtypes,
+        activation_bytes=session.activation_bytes,
+        unproven=check_plan(session, plan, request),
+    )
+
+
+def _parse(session: Session, request: BuildRequest) -> None:
+    parser = session.trt.OnnxParser(session.network, session.logger)
+    # From the file, not from memory: that is how it finds external weights.
+    if parser.parse_from_file(str(request.onnx_path)) and parser.num_errors == 0:
+        session.take_errors()
+        return
+    raw = session.take_errors()
+    found = [parser.get_error(index) for index in range(parser.num_errors)]
+    messages = [
+        ParserMessage(
+            error.code().name,
+            error.desc().strip(),
+            error.node_operator() or "",
+            error.node_name() or f"node {error.node()}",
+        )
+        for error in found
+    ]
+    if not messages:
+        raise translate(raw, "parse the ONNX file")
+    raise translate_parser(messages, raw)
+
+
+def _add_profiles(session: Session, config: Any, request: BuildRequest) -> None:
+    for profile in request.profiles:
+        wanted = session.builder.create_optimization_profile()
+        for name, shapes in profile.items():
+            wanted.set_shape(name, shapes.min, shapes.opt, shapes.max)
+        if config.add_optimization_profile(wanted) < 0:
+            raise translate(session.take_errors(), "use a profile")
+
+
+def check_plan(session: Session, plan: Any, request: BuildRequest) -> tuple[str, ...]:
+    """Load the plan that was just built, as far as this machine can.
+
+    Without a GPU the library checks a plan's header and size and gives up; with one that the
+    plan was built for, the loaded engine's inputs and outputs are held against the file's.
+
+    Args:
+        session: The session that built it.
+        plan: The plan.
+        request: What it was built from.
+
+    Returns:
+        What could not be checked here, one sentence each.
+
+    Raises:
+        BuildError: The plan is damaged, or the engine differs from the file.
+    """
+    trt = session.trt
+    engine = trt.Runtime(session.logger).deserialize_cuda_engine(plan)
+    errors = session.take_errors()
+    if engine is not None:
+        trt_network.check_interface(*trt_network.engine_interface(trt, engine), request)
+        return ("the engine was loaded but not run",)
+    if any("erialization" in text for text in errors):
+        raise translate(errors, "load the plan that it built")
+    reason = next((found[2] for text in errors if (found := _NO_GPU.search(text))), None)
+    return (
+        "the plan was not loaded or run: no GPU here that it was built for "
+        f"({reason or '; '.join(errors) or 'no reason given'}); its header and size are sound",
+    )
+
+
+def driver_version() -> str | None:
+    """Return the CUDA version of this machine's driver, as in ``13.0``; None without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0 or version.value == 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"

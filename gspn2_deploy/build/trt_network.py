@@ -1,0 +1,158 @@
+"""Hold a parsed network, and a loaded engine, against the ONNX file that they come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from gspn2_deploy.build.backend import BuildRequest
+from gspn2_deploy.build.translate import EngineLibraryError
+from gspn2_deploy.manifest import TensorInfo
+
+# By TensorRT's names of the types. A strongly typed network keeps the file's types.
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "FP8": "float8",
+}
+_WEIGHTED_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+_PRECISION_DTYPE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_REDUCED = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class NetworkSummary:
+    """A parsed network.
+
+    Args:
+        inputs: Its inputs.
+        outputs: Its outputs.
+        layer_dtypes: How many layers give each element type.
+        weighted_dtypes: The same for convolutions and matrix products alone.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    layer_dtypes: Mapping[str, int]
+    weighted_dtypes: Mapping[str, int]
+
+
+def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
+    """Read a parsed network."""
+    weighted_types = {getattr(trt.LayerType, name) for name in _WEIGHTED_LAYERS}
+    every: Counter[str] = Counter()
+    weighted: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.num_outputs == 0:
+            continue
+        dtype = _dtype(layer.get_output(0).dtype)
+        every[dtype] += 1
+        if layer.type in weighted_types:
+            weighted[dtype] += 1
+    inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
+    outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
+    return NetworkSummary(inputs, outputs, dict(every), dict(weighted))
+
+
+def engine_interface(
+    trt: ModuleType, engine: Any
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Return a loaded engine's inputs and outputs."""
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        info = TensorInfo(
+            name, _dtype(engine.get_tensor_dtype(name)), _shape(engine.get_tensor_shape(name))
+        )
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        (inputs if is_input else outputs).append(info)
+    return tuple(inputs), tuple(outputs)
+
+
+def check(summary: NetworkSummary, request: BuildRequest) -> None:
+    """Check a parsed network before any time goes into building it.
+
+    Raises:
+        BuildError: Inputs, outputs or precision are not those of the file.
+    """
+    check_interface(summary.inputs, summary.outputs, request)
+    _check_precision(summary, request.precision)
+
+
+def check_interface(
+    inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], request: BuildRequest
+) -> None:
+    """Check names, types, ranks and fixed extents against the file's.
+
+    Raises:
+        BuildError: One differs.
+    """
+    for what, found, expected in (
+        ("inputs", inputs, request.inputs),
+        ("outputs", outputs, request.outputs),
+    ):
+        by_name = {tensor.name: tensor for tensor in found}
+        same = by_name.keys() == {tensor.name for tensor in expected} and all(
+            _agree(by_name[tensor.name], tensor) for tensor in expected
+        )
+        if not same:
+            raise EngineLibraryError(
+                f"the network's {what} are not those of the ONNX file",
+                got="; ".join(map(str, found)),
+                expected="; ".join(map(str, expected)),
+                hint="use float32, float16, bfloat16, int32, int64 or bool at the interface",
+            )
+
+
+def _agree(found: TensorInfo, expected: TensorInfo) -> bool:
+    if found.dtype != expected.dtype or len(found.shape) != len(expected.shape):
+        return False
+    # An extent that only one of the two knows is no contradiction.
+    return all(
+        not isinstance(there, int) or not isinstance(here, int) or here == there
+        for here, there in zip(found.shape, expected.shape, strict=True)
+    )
+
+
+def _check_precision(summary: NetworkSummary, precision: str | None) -> None:
+    weighted = summary.weighted_dtypes
+    if precision == "mixed":
+        wrong = not any(weighted.get(dtype) for dtype in _REDUCED)
+    elif precision in _PRECISION_DTYPE:
+        wanted = _PRECISION_DTYPE[precision]
+        wrong = any(dtype != wanted for dtype in weighted)
+        if precision == "fp32":
+            wrong = wrong or any(summary.layer_dtypes.get(dtype) for dtype in _REDUCED)
+    else:
+        return
+    if wrong:
+        raise EngineLibraryError(
+            f"the network does not compute in {precision}, as the file's metadata says",
+            got="convolutions and matrix products by type: "
+            + (", ".join(f"{count} {dtype}" for dtype, count in weighted.items()) or "none"),
+            hint="the file was changed after its export: export it again",
+        )
+
+
+def _tensor(tensor: Any) -> TensorInfo:
+    return TensorInfo(tensor.name, _dtype(tensor.dtype), _shape(tensor.shape))
+
+
+def _shape(extents: Any) -> tuple[int | None, ...]:
+    return tuple(int(extent) if extent >= 0 else None for extent in extents)
+
+
+def _dtype(dtype: Any) -> str:
+    name: str = dtype.name
+    return _DTYPES.get(name, name.lower())

@@ -1,0 +1,54 @@
+"""Requests and results as JSON-ready values, for the pipe to the child process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
+from gspn2_deploy.manifest import ShapeRange, TensorInfo
+
+
+def request_to_wire(request: BuildRequest) -> dict[str, Any]:
+    """Return a request as JSON-ready values. The child shares the working directory."""
+    wire = asdict(request)
+    wire["onnx_path"] = str(request.onnx_path)
+    wire["plan_path"] = str(request.plan_path)
+    return wire
+
+
+def request_from_wire(wire: dict[str, Any]) -> BuildRequest:
+    """Rebuild what :func:`request_to_wire` was given."""
+    return BuildRequest(
+        onnx_path=Path(wire["onnx_path"]),
+        plan_path=Path(wire["plan_path"]),
+        inputs=_tensors(wire["inputs"]),
+        outputs=_tensors(wire["outputs"]),
+        precision=wire["precision"],
+        propagations=wire["propagations"],
+        profiles=tuple(
+            {
+                name: ShapeRange(**{key: tuple(shape) for key, shape in shapes.items()})
+                for name, shapes in profile.items()
+            }
+            for profile in wire["profiles"]
+        ),
+        compute_capabilities=tuple(wire["compute_capabilities"]),
+        workspace_bytes=wire["workspace_bytes"],
+    )
+
+
+def engine_to_wire(engine: BuiltEngine) -> dict[str, Any]:
+    """Return a built engine as JSON-ready values."""
+    return asdict(engine)
+
+
+def engine_from_wire(wire: dict[str, Any]) -> BuiltEngine:
+    """Rebuild what :func:`engine_to_wire` was given."""
+    tensors = {name: _tensors(wire[name]) for name in ("inputs", "outputs")}
+    return BuiltEngine(**{**wire, **tensors, "unproven": tuple(wire["unproven"])})
+
+
+def _tensors(items: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(item["name"], item["dtype"], tuple(item["shape"])) for item in items)

@@ -1,0 +1,290 @@
+"""The manifest beside a plan: what it was built from, for what, and how to know it again.
+
+A plan is executable code: whoever loads one checks its manifest first. The manifest is a JSON
+file named like the plan with ``.json`` behind it (``nano.plan`` and ``nano.plan.json``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gspn2_deploy.errors import InputError
+from gspn2_deploy.files import sha256_of
+
+SCHEMA = 1
+KIND = "gspn2-deploy plan manifest"
+
+
+class ManifestError(InputError):
+    """A manifest is missing, damaged, of an unknown schema, or its plan is not the one it names.
+
+    Args:
+        problem: What is wrong, in one sentence.
+        mismatches: Each difference between the manifest and what was found.
+        hint: How to mend it.
+    """
+
+    def __init__(
+        self, problem: str, mismatches: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        self.mismatches = mismatches
+        super().__init__(problem, got="\n            ".join(mismatches) or None, hint=hint)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model.
+
+    Args:
+        name: The tensor's name.
+        dtype: NumPy's name of the element type, or ``bfloat16``.
+        shape: Extents; a name (or None where it has none) for a dynamic one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def dynamic_axes(self) -> tuple[int, ...]:
+        """The axes whose extent is not fixed."""
+        return tuple(axis for axis, extent in enumerate(self.shape) if not isinstance(extent, int))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {'x'.join(str(extent or '?') for extent in self.shape)}"
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The extents of one input that one profile covers: smallest, tuned for, largest."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return ":".join(
+            "x".join(str(extent) for extent in shape) for shape in (self.min, self.opt, self.max)
+        )
+
+
+Profile = Mapping[str, ShapeRange]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a plan is.
+
+    Args:
+        plan_file: The plan's file name.
+        plan_bytes: The plan's size in bytes.
+        plan_sha256: Hexadecimal SHA-256 of the plan.
+        onnx_file: The ONNX file's name.
+        onnx_sha256: Hexadecimal SHA-256 of the ONNX file.
+        external_data_sha256: The same by name for the files that hold its weights, if any.
+        backend: The backend's name.
+        backend_version: The version of the library that built the plan. A plan runs with exactly
+            this version.
+        package_version: The version of gspn2-deploy.
+        cuda_version: The CUDA version that the library was made for, if known.
+        driver_version: The CUDA version of the machine's driver; None without a GPU.
+        compute_capabilities: The GPU architectures that the plan runs on, as in ``8.9``.
+        profiles: The optimisation profiles; empty when every shape is fixed.
+        inputs: The inputs, in order.
+        outputs: The outputs, in order.
+        precision: The precision baked into the file, if it says so.
+        layer_dtypes: How many layers of the network give each element type.
+        propagations: Propagation ops in the ONNX file by op type.
+        activation_bytes: GPU memory for activations at the largest profile, if known.
+        metadata: The ONNX file's own metadata.
+        unproven: What could not be checked on the machine that built the plan.
+        build_seconds: How long the build took.
+        host: The operating system and processor that built it.
+        created: When, in ISO 8601, UTC.
+    """
+
+    plan_file: str
+    plan_bytes: int
+    plan_sha256: str
+    onnx_file: str
+    onnx_sha256: str
+    external_data_sha256: Mapping[str, str]
+    backend: str
+    backend_version: str
+    package_version: str
+    cuda_version: str | None
+    driver_version: str | None
+    compute_capabilities: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    precision: str | None
+    layer_dtypes: Mapping[str, int]
+    propagations: Mapping[str, int]
+    activation_bytes: int | None
+    metadata: Mapping[str, str]
+    unproven: tuple[str, ...]
+    build_seconds: float
+    host: str
+    created: str
+    schema: int = field(default=SCHEMA)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as JSON-ready values."""
+        values = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {"kind": KIND, "schema": values.pop("schema"), **values}
+
+    def save(self, path: Path) -> None:
+        """Write the manifest. The caller stages it together with the plan."""
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: The file is missing, damaged, not a manifest, or of an unknown schema.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ManifestError(
+                f"the manifest {path} is missing",
+                hint="keep the plan and its manifest together, or build the plan again",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ManifestError(
+                f"the manifest {path} cannot be read", (str(error),), "build the plan again"
+            ) from error
+        if not isinstance(content, dict) or content.get("kind") != KIND:
+            raise ManifestError(f"{path} is not a plan's manifest", hint="build the plan again")
+        if content.get("schema") != SCHEMA:
+            raise ManifestError(
+                f"{path} has an unknown manifest schema",
+                (f"schema {content.get('schema')!r}, this version reads {SCHEMA}",),
+                "use the version of gspn2-deploy that built the plan "
+                f"({content.get('package_version', 'not named')}), or build the plan again",
+            )
+        try:
+            return _from_dict(content)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ManifestError(
+                f"the manifest {path} is damaged",
+                (f"{type(error).__name__}: {error}",),
+                "build the plan again",
+            ) from error
+
+    def verify(
+        self,
+        plan_path: Path,
+        *,
+        library_version: str | None = None,
+        compute_capability: str | None = None,
+        onnx_path: Path | None = None,
+    ) -> None:
+        """Check a plan, and optionally where it is to run, against this manifest.
+
+        Args:
+            plan_path: The plan.
+            library_version: The version of the library that is to load it.
+            compute_capability: The GPU that is to run it, as in ``8.9``.
+            onnx_path: The ONNX file that it is said to come from.
+
+        Raises:
+            ManifestError: Names every mismatch.
+        """
+        found = self._plan_mismatches(plan_path)
+        if library_version is not None and library_version != self.backend_version:
+            found.append(
+                f"{self.backend} is {library_version}, the plan needs {self.backend_version}"
+            )
+        if compute_capability is not None and compute_capability not in self.compute_capabilities:
+            found.append(
+                f"the GPU has compute capability {compute_capability}, the plan was built for "
+                + ", ".join(self.compute_capabilities)
+            )
+        if onnx_path is not None:
+            found += self._onnx_mismatches(onnx_path)
+        if found:
+            raise ManifestError(
+                f"{plan_path} does not match its manifest",
+                tuple(found),
+                "build the plan again on the versions and for the GPU that will run it",
+            )
+
+    def _plan_mismatches(self, plan_path: Path) -> list[str]:
+        if not plan_path.is_file():
+            return [f"the plan {plan_path} is missing"]
+        size = plan_path.stat().st_size
+        if size != self.plan_bytes:
+            how = "truncated" if size < self.plan_bytes else "altered"
+            return [f"the plan is {how}: {size} bytes, the manifest says {self.plan_bytes}"]
+        if sha256_of(plan_path) != self.plan_sha256:
+            return ["the plan is altered: its SHA-256 differs from the manifest's"]
+        return []
+
+    def _onnx_mismatches(self, onnx_path: Path) -> list[str]:
+        expected = {onnx_path: self.onnx_sha256}
+        for name, digest in self.external_data_sha256.items():
+            expected[onnx_path.parent / name] = digest
+        found = []
+        for path, digest in expected.items():
+            if not path.is_file():
+                found.append(f"{path} is missing")
+            elif sha256_of(path) != digest:
+                found.append(f"{path} is not the file that the plan was built from")
+        return found
+
+
+def manifest_path(plan_path: Path) -> Path:
+    """Return where a plan's manifest lies."""
+    return plan_path.with_name(plan_path.name + ".json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (TensorInfo, ShapeRange)):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _from_dict(content: dict[str, Any]) -> Manifest:
+    values = {name: value for name, value in content.items() if name != "kind"}
+    values["profiles"] = tuple(
+        {name: _shape_range(shapes) for name, shapes in profile.items()}
+        for profile in values["profiles"]
+    )
+    for name in ("inputs", "outputs"):
+        values[name] = tuple(_tensor_info(item) for item in values[name])
+    for name in ("compute_capabilities", "unproven"):
+        values[name] = tuple(_typed(item, str, name) for item in values[name])
+    for name in ("plan_file", "plan_sha256", "onnx_sha256", "backend", "backend_version"):
+        _typed(values[name], str, name)
+    _typed(values["plan_bytes"], int, "plan_bytes")
+    for name in ("external_data_sha256", "metadata", "layer_dtypes", "propagations"):
+        _typed(values[name], dict, name)
+    return Manifest(**values)
+
+
+def _shape_range(shapes: dict[str, Any]) -> ShapeRange:
+    ranges = {
+        name: tuple(_typed(extent, int, name) for extent in shape) for name, shape in shapes.items()
+    }
+    return ShapeRange(**ranges)
+
+
+def _tensor_info(item: dict[str, Any]) -> TensorInfo:
+    return TensorInfo(_typed(item["name"], str, "name"), str(item["dtype"]), tuple(item["shape"]))
+
+
+def _typed(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}, expected {kind.__name__}")
+    return value
