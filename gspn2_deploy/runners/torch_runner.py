@@ -1,0 +1,128 @@
+"""The live PyTorch model: the reference that everything else is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError
+from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.runners.base import Array, Arrays, Runner
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class TorchRunner(Runner):
+    """Runs a module in eval mode without recording gradients.
+
+    Args:
+        model: The module, already in the precision to be compared (the exporter's preparation);
+            inputs are passed by position in the order of ``input_specs``.
+        input_specs: Names, dtypes and shapes of the inputs.
+        output_names: Names of the outputs, in the order in which the module returns them.
+        device: Where to run.
+        name: The runner's name in reports.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_specs: Sequence[TensorInfo],
+        output_names: Sequence[str],
+        *,
+        device: str = "cpu",
+        name: str = "pytorch",
+    ) -> None:
+        super().__init__(name)
+        self._model = model
+        self._input_specs = tuple(input_specs)
+        self._output_names = tuple(output_names)
+        self._device = device
+
+    @property
+    def input_specs(self) -> tuple[TensorInfo, ...]:
+        """The inputs as given."""
+        return self._input_specs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs as given."""
+        return self._output_names
+
+    def activate(self) -> None:
+        """Move the module to the device and into eval mode."""
+        self._model.eval().to(self._device)
+
+    def deactivate(self) -> None:
+        """Nothing to let go of: the module is the caller's."""
+
+    def infer_impl(self, inputs: Arrays) -> Arrays:
+        """Run the module once."""
+        import torch
+
+        arguments = [to_tensor(inputs[spec.name]).to(self._device) for spec in self._input_specs]
+        try:
+            with torch.inference_mode():
+                result = self._model(*arguments)
+        except Gspn2Error:
+            raise
+        except NotImplementedError as error:
+            raise PlatformError(
+                f"PyTorch has no implementation of a layer on {self._device}", got=error
+            ) from error
+        return self._named(result)
+
+    def describe(self) -> dict[str, Any]:
+        """PyTorch's version, the device, the threads and the parameters' dtypes."""
+        import torch
+
+        dtypes = {str(value.dtype).removeprefix("torch.") for value in self._model.parameters()}
+        return {
+            "name": self.name,
+            "torch": torch.__version__,
+            "device": self._device,
+            "threads": torch.get_num_threads(),
+            "parameter_dtypes": sorted(dtypes),
+        }
+
+    def _named(self, result: Any) -> Arrays:
+        import torch
+
+        if isinstance(result, Mapping):
+            return {str(name): to_array(value) for name, value in result.items()}
+        values = (result,) if isinstance(result, torch.Tensor) else tuple(result)
+        if len(values) != len(self._output_names):
+            raise ShapeError(
+                f"{self.name}: the model returned another number of outputs",
+                got=len(values),
+                expected=f"{len(self._output_names)} ({', '.join(self._output_names)})",
+            )
+        return {
+            name: to_array(value) for name, value in zip(self._output_names, values, strict=True)
+        }
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """A CPU tensor with a copy of an array, bfloat16 (from ml_dtypes) included."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """An array with a copy of a tensor; bfloat16 becomes ml_dtypes' type."""
+    import torch
+
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.view(torch.uint16).numpy().copy().view(ml_dtypes.bfloat16)
+    array: Array = tensor.numpy().copy()
+    return array

@@ -1,0 +1,290 @@
+"""What a validation found: dataclasses, JSON, and a table for people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gspn2_deploy.validate.compare import OutputComparison, as_json
+from gspn2_deploy.validate.tolerances import Tolerance
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = 1
+KIND = "gspn2-deploy validation report"
+_TABLE_WIDTH = 100  # columns; also what a report file is laid out for
+_MOST_REASONS = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One runner against the reference on one sample.
+
+    Args:
+        sample: The sample's name.
+        shapes: Input shapes by name.
+        candidate: The runner's name.
+        outputs: One comparison per output.
+        error: What the runner raised instead of giving outputs.
+    """
+
+    sample: str
+    shapes: Mapping[str, tuple[int, ...]]
+    candidate: str
+    outputs: tuple[OutputComparison, ...] = ()
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to compare and all of it holds."""
+        return (
+            self.error is None
+            and bool(self.outputs)
+            and all(output.passed for output in self.outputs)
+        )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every reason to fail."""
+        if self.error is not None:
+            return (self.error,)
+        return tuple(
+            f"{output.name}: {reason}" for output in self.outputs for reason in output.failures
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 figures of one runner.
+
+    Args:
+        items: Images that were classified.
+        agreeing: Of these, images where the reference gives the same class.
+        correct: Of these, images with the right class; None without labels.
+        labelled: Images with a label.
+    """
+
+    items: int
+    agreeing: int
+    correct: int | None = None
+    labelled: int = 0
+
+    @property
+    def agreement(self) -> float:
+        """Share of images with the reference's class, 0 to 1."""
+        return self.agreeing / self.items
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labelled images with the right class, 0 to 1."""
+        return None if self.correct is None else self.correct / self.labelled
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of the user's data: its class by runner, and its label where known."""
+
+    item: int
+    classes: Mapping[str, int]
+    label: int | None = None
+
+    @property
+    def agree(self) -> bool:
+        """Whether every runner gives the same class."""
+        return len(set(self.classes.values())) == 1
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """Everything a validation found.
+
+    Args:
+        reference: The name of the runner that is taken as right.
+        runners: What each runner says of itself.
+        tolerance: What was applied.
+        cases: One per sample and candidate.
+        scores: Top-1 figures by runner, where outputs are (N, classes).
+        images: The user's images one by one, where there are any.
+        failures: Reasons to fail besides those of the cases.
+        warnings: What weakens the proof.
+        findings: What the failures point at.
+        context: The file, its metadata, the machine: whatever the caller knows.
+    """
+
+    reference: str
+    runners: tuple[Mapping[str, Any], ...]
+    tolerance: Tolerance
+    cases: tuple[Case, ...]
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and nothing speaks against it."""
+        return bool(self.cases) and not self.failures and all(case.passed for case in self.cases)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        candidates = ", ".join(dict.fromkeys(case.candidate for case in self.cases))
+        failed = [case for case in self.cases if not case.passed]
+        if self.passed:
+            return f"PASS: {candidates} equals {self.reference} in {len(self.cases)} comparisons"
+        if failed:
+            names = ", ".join(dict.fromkeys(case.candidate for case in failed))
+            return (
+                f"FAIL: {names} differs from {self.reference} in {len(failed)} of "
+                f"{len(self.cases)} comparisons"
+            )
+        return f"FAIL: {self.failures[0] if self.failures else 'nothing was compared'}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON-ready values."""
+        body: dict[str, Any] = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "findings": self.findings,
+            "failures": self.failures,
+            "warnings": self.warnings,
+            **self.context,
+            "reference": self.reference,
+            "runners": self.runners,
+            "tolerance": self.tolerance.as_dict(),
+            "top1": {name: _score(score) for name, score in self.scores.items()},
+            "cases": [
+                {
+                    "sample": case.sample,
+                    "candidate": case.candidate,
+                    "passed": case.passed,
+                    "shapes": case.shapes,
+                    "error": case.error,
+                    "outputs": [_output(output) for output in case.outputs],
+                }
+                for case in self.cases
+            ],
+            "images": [{**asdict(image), "agree": image.agree} for image in self.images],
+        }
+        result: dict[str, Any] = as_json(body)
+        return result
+
+
+def _output(output: OutputComparison) -> dict[str, Any]:
+    body = asdict(output)
+    del body["tolerance"]  # stands once at the top
+    body["passed"] = output.passed
+    if output.top1 is not None:
+        body["top1"]["agreement"] = output.top1.agreement
+    return body
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {**asdict(score), "agreement": score.agreement, "accuracy": score.accuracy}
+
+
+def render(report: ValidationReport, *, limit: int = 12) -> str:
+    """Lay a report out for a terminal.
+
+    Args:
+        report: What was found.
+        limit: Rows of comparisons at most; the worst come first, the rest is counted.
+
+    Returns:
+        Text with ANSI colours, which ``click.echo`` takes out where nobody sees them.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, force_terminal=True, width=_TABLE_WIDTH, highlight=False)
+    if report.cases:
+        console.print(_comparisons(report, limit))
+    if report.scores:
+        console.print(_scores(report))
+    tolerance = report.tolerance
+    console.print(
+        f"[dim]tolerance: {tolerance.atol:.3g} of the {tolerance.scale} + "
+        f"{tolerance.rtol:.3g} of the element, cosine {tolerance.cosine:.7g} "
+        f"({escape(tolerance.source)})"
+    )
+    reasons = [
+        f"{case.candidate}, {case.sample}: {reason}"
+        for case in report.cases
+        for reason in case.reasons
+    ]
+    for reason in (*report.failures, *reasons[:_MOST_REASONS]):
+        console.print(f"[red]✗[/] {escape(reason)}")
+    if len(reasons) > _MOST_REASONS:
+        console.print(f"[red]✗[/] and {len(reasons) - _MOST_REASONS} more (--json shows all)")
+    for finding in report.findings:
+        console.print(f"[yellow]→[/] {escape(finding)}")
+    for warning in report.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}")
+    console.print(f"[bold {'green' if report.passed else 'red'}]{escape(report.verdict)}")
+    return buffer.getvalue().rstrip("\n")
+
+
+def _comparisons(report: ValidationReport, limit: int) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"Compared with {report.reference}", title_justify="left")
+    for heading in ("runner", "sample", "output"):
+        table.add_column(heading)
+    for heading in ("max abs", "mean abs", "p99", "max/rms", "cosine", "top-1", "of allowed"):
+        table.add_column(heading, justify="right")
+    rows = [(case, output) for case in report.cases for output in case.outputs or (None,)]
+    rows.sort(key=lambda row: (row[0].passed, -_ratio(row[1])))  # what is worst comes first
+    for case, output in rows[:limit]:
+        colour = "green" if case.passed else "red"
+        where = (escape(case.candidate), escape(case.sample), escape(output.name if output else ""))
+        table.add_row(*where, *_cells(output), style=None if case.passed else colour)
+    if len(rows) > limit:
+        table.caption = f"and {len(rows) - limit} more (--json shows all)"
+    return table
+
+
+def _ratio(output: OutputComparison | None) -> float:
+    return output.errors.worst_ratio if output and output.errors else float("inf")
+
+
+def _cells(output: OutputComparison | None) -> tuple[str, ...]:
+    errors = output.errors if output else None
+    if output is None or errors is None:
+        return ("-",) * 7
+    return (
+        f"{errors.max_abs:.2e}",
+        f"{errors.mean_abs:.2e}",
+        f"{errors.quantiles['p99']:.2e}",
+        f"{errors.max_scaled:.2e}",
+        "-" if errors.cosine is None else f"{errors.cosine:.7f}",
+        "-" if output.top1 is None else f"{output.top1.agreement:.2%}",
+        f"{errors.worst_ratio:.1%}",
+    )
+
+
+def _scores(report: ValidationReport) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Top-1", title_justify="left")
+    table.add_column("runner")
+    for heading in ("images", "same class as reference", "correct", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, score in report.scores.items():
+        labelled = score.correct is not None
+        table.add_row(
+            name,
+            str(score.items),
+            f"{score.agreeing} ({score.agreement:.2%})",
+            f"{score.correct} of {score.labelled}" if labelled else "-",
+            f"{score.accuracy:.2%}" if score.accuracy is not None else "-",
+        )
+    return table
