@@ -61,3 +61,26 @@ def test_direction_properties():
     assert [d.horizontal for d in spec.DIRECTIONS] == [True, True, False, False]
     assert [d.reverse for d in spec.DIRECTIONS] == [False, True, False, True]
     assert all(d.opposite.opposite is d and d.opposite is not d for d in spec.DIRECTIONS)
+
+
+@pytest.mark.parametrize(
+    "op_type, shapes, attributes",
+    [
+        (spec.PROP2D, spec.PROP2D_SHAPES, spec.PROP2D_ATTRIBUTES),
+        (spec.LINE_SCAN, spec.LINE_SCAN_SHAPES, spec.LINE_SCAN_ATTRIBUTES),
+    ],
+)
+def test_the_operator_page_follows_the_definition(op_type, shapes, attributes):
+    page = (ROOT / "docs/operator.md").read_text()
+    section = page.split(f"## {op_type}\n")[1].split("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\([^|]*\)) \|", section, flags=re.MULTILINE))
+    assert list(documented) == list(shapes)
+    for name, shape in shapes.items():
+        expected = f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(shape)})"
+        assert documented[name] == expected
+    listed = ", ".join(f"`{key}` = `{value}`" for key, value in attributes.items())
+    assert f"Attributes: {listed}." in section
+    assert f"ONNX domain `{spec.ONNX_DOMAIN}`, version {spec.ONNX_DOMAIN_VERSION}." in page
+    for mode in spec.Normalize:
+        assert f"| `{mode.value}` |" in page
+    assert ", ".join(f"`{d.value}`" for d in spec.DIRECTIONS) in re.sub(r"\s+", " ", page)
