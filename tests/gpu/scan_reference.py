@@ -27,8 +27,10 @@ def _unframe(value: Tensor, direction: str) -> Tensor:
     return value.transpose(-2, -1) if direction in ("left_to_right", "right_to_left") else value
 
 
-def _weights(raw: Tensor, exists: Tensor, normalize: str) -> Tensor:
-    """Raw affinities (N, 3, G, L) of one step -> weights; 0 where `exists` (3, 1, L) says no."""
+def _weights(raw: Tensor, normalize: str) -> Tensor:
+    """Raw affinities (N, 3, G, T, L) -> weights, 0 for the neighbours that a line's ends lack."""
+    exists = torch.ones(3, 1, 1, raw.shape[-1], dtype=torch.bool, device=raw.device)
+    exists[0, ..., 0] = exists[2, ..., -1] = False
     if normalize == "none":
         return torch.where(exists, raw, 0.0)
     if normalize == "softmax":
@@ -41,22 +43,19 @@ def line_scan(
     x: Tensor, lam: Tensor, w: Tensor, direction: str, normalize: str = "sigmoid", chunk: int = 0
 ) -> Tensor:
     """h (N, C, H, W) in float64 from x, lam (N, C, H, W) and w (N, 3, G, H, W) of any dtype."""
-    x, lam, w = (_frame(value, direction) for value in (x, lam, w))
-    steps, length = x.shape[-2:]
-    exists = torch.ones(3, 1, length, dtype=torch.bool, device=x.device)
-    exists[0, 0, 0] = exists[2, 0, length - 1] = False
-    rows = []
-    state = torch.zeros(())
-    for t in range(steps):
-        drive = lam[:, :, t].double() * x[:, :, t].double()
-        if t % chunk == 0 if chunk else t == 0:
-            state = drive
-        else:
-            weights = _weights(w[..., t, :].double(), exists, normalize)
-            before = torch.nn.functional.pad(state, (1, 0))[..., :-1]
-            after = torch.nn.functional.pad(state, (0, 1))[..., 1:]
-            state = weights[:, 0] * before + weights[:, 1] * state + weights[:, 2] * after + drive
+    x, lam, w = (_frame(value.double(), direction) for value in (x, lam, w))
+    drives = (lam * x).unbind(-2)
+    before, same, after = (part.unbind(-2) for part in _weights(w, normalize).unbind(1))
+    rows: list[Tensor] = []
+    padded = drives[0]
+    for t, drive in enumerate(drives):
+        state = drive
+        if t % chunk if chunk else t:
+            state = torch.addcmul(state, before[t], padded[..., :-2])
+            state = torch.addcmul(state, same[t], padded[..., 1:-1])
+            state = torch.addcmul(state, after[t], padded[..., 2:])
         rows.append(state)
+        padded = torch.nn.functional.pad(state, (1, 1))
     return _unframe(torch.stack(rows, dim=-2), direction)
 
 

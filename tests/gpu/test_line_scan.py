@@ -6,7 +6,7 @@ import pytest
 import scan_reference
 import torch
 from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, misaligned
-from tolerances import FORWARD, assert_close
+from tolerances import FORWARD, Tolerance, assert_close
 
 pytestmark = pytest.mark.gpu
 
@@ -41,12 +41,17 @@ def check(
     normalize: str = "sigmoid",
     chunk: int = 0,
     per_channel: bool = True,
+    tolerance: Tolerance | None = None,
 ) -> None:
     x, lam, w = line_scan_inputs(size, per_channel, dtype, normalize)
     expected = scan_reference.line_scan(x, lam, w, direction, normalize, chunk)
-    out = line_scan(x, lam, w, direction, normalize, chunk)
-    what = f"{size} {direction} {dtype} {normalize} chunk={chunk} per_channel={per_channel}"
-    assert_close(out, expected, FORWARD[dtype], what)
+    what = f"{size} {direction} {dtype} {normalize} chunk={chunk} {per_channel=}"
+    # Aligned pointers may take a fast path; a misaligned one falls back to the generic kernels.
+    for source in (x, misaligned(x)):
+        out = line_scan(source, lam, w, direction, normalize, chunk)
+        assert_close(
+            out, expected, tolerance or FORWARD[dtype], f"{what} x at {source.data_ptr():#x}"
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +101,8 @@ def test_line_of_65537_positions(
     ("extent", "direction"), [((65537, 3), "top_to_bottom"), ((3, 65537), "right_to_left")]
 )
 def test_scan_of_65537_steps(extent: tuple[int, int], direction: str) -> None:
-    check((1, 2, *extent), direction, torch.float32)
+    # Each step rounds the weights' sum: a random walk, 6e-8 * sqrt(65,537) = 1.5e-5 of the state.
+    check((1, 2, *extent), direction, torch.float32, tolerance=Tolerance(rtol=1e-5, atol=6e-5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
