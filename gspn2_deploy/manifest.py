@@ -55,7 +55,8 @@ class TensorInfo:
         return tuple(axis for axis, extent in enumerate(self.shape) if not isinstance(extent, int))
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype} {'x'.join(str(extent or '?') for extent in self.shape)}"
+        extents = ", ".join("?" if extent is None else str(extent) for extent in self.shape)
+        return f"{self.name}: {self.dtype} ({extents})"
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ _RULES = (
         "export with --precision fp16 or fp32 for that GPU",
     ),
     _Rule(
-        r"(\S+): \w+ \w+ must have same input types",
+        r"([^\s(]+): \w+ \w+ must have same input types",
         "layer {0} mixes number formats",
         "cast one of its inputs in the model, or export again with one precision",
     ),

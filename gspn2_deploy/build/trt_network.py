@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _DTYPES = {
 _WEIGHTED_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _PRECISION_DTYPE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _REDUCED = ("float16", "bfloat16")
+# A layer from a function's body says who called it: "[ONNX Layer: NODE | CALLER (OP_TYPE)]".
+_CALLER = re.compile(r"\| ([^|\]]+) \((\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class NetworkSummary:
         outputs: Its outputs.
         layer_dtypes: How many layers give each element type.
         weighted_dtypes: The same for convolutions and matrix products alone.
+        propagations: Function bodies found in it, by the op type that they implement.
     """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     layer_dtypes: Mapping[str, int]
     weighted_dtypes: Mapping[str, int]
+    propagations: Mapping[str, int]
 
 
 def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
@@ -51,8 +56,10 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
     weighted_types = {getattr(trt.LayerType, name) for name in _WEIGHTED_LAYERS}
     every: Counter[str] = Counter()
     weighted: Counter[str] = Counter()
+    bodies: set[tuple[str, str]] = set()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
+        bodies.update(_CALLER.findall(layer.metadata))
         if layer.num_outputs == 0:
             continue
         dtype = _dtype(layer.get_output(0).dtype)
@@ -61,7 +68,8 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
             weighted[dtype] += 1
     inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
     outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
-    return NetworkSummary(inputs, outputs, dict(every), dict(weighted))
+    calls = Counter(op_type for _, op_type in bodies)
+    return NetworkSummary(inputs, outputs, dict(every), dict(weighted), dict(calls))
 
 
 def engine_interface(
@@ -84,9 +92,18 @@ def check(summary: NetworkSummary, request: BuildRequest) -> None:
     """Check a parsed network before any time goes into building it.
 
     Raises:
-        BuildError: Inputs, outputs or precision are not those of the file.
+        BuildError: Inputs, outputs, propagations or precision are not those of the file.
     """
     check_interface(summary.inputs, summary.outputs, request)
+    for op_type, expected in request.propagations.items():
+        found = summary.propagations.get(op_type, 0)
+        if found != expected:
+            raise EngineLibraryError(
+                f"the network does not hold every {op_type} of the file",
+                got=f"{found} bodies",
+                expected=expected,
+                hint="export the file again; its nodes need distinct names",
+            )
     _check_precision(summary, request.precision)
 
 

@@ -1,0 +1,109 @@
+"""``gspn2-deploy inspect``: what an ONNX file or a plan holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gspn2_deploy.cli.common import emit, json_option
+
+if TYPE_CHECKING:
+    from gspn2_deploy.build.onnx_source import OnnxSource
+    from gspn2_deploy.manifest import Manifest, TensorInfo
+
+_MIB = 1 << 20
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def command(file: Path, as_json: bool) -> None:
+    """Show what FILE holds: an ONNX file, or a plan with its manifest.
+
+    A plan, or its manifest, is checked against the hashes in the manifest first.
+    """
+    if file.suffix == ".onnx":
+        from gspn2_deploy.build.onnx_source import read_onnx
+
+        source = read_onnx(file)
+        emit(_onnx_dict(source), _onnx_text(source), as_json=as_json)
+        return
+    from gspn2_deploy.manifest import Manifest, manifest_path
+
+    # Either of the two names both.
+    plan = file.with_suffix("") if file.suffix == ".json" else file
+    manifest = Manifest.load(manifest_path(plan))
+    manifest.verify(plan)
+    emit({"plan": str(plan), **manifest.to_dict()}, _plan_text(plan, manifest), as_json=as_json)
+
+
+def _onnx_dict(source: OnnxSource) -> dict[str, Any]:
+    digest, external = source.digests()
+    return {
+        "onnx": str(source.path),
+        "onnx_sha256": digest,
+        "external_data_sha256": external,
+        "inputs": [_tensor_dict(tensor) for tensor in source.inputs],
+        "outputs": [_tensor_dict(tensor) for tensor in source.outputs],
+        "precision": source.precision,
+        "propagations": dict(source.propagations),
+        "metadata": dict(source.metadata),
+    }
+
+
+def _onnx_text(source: OnnxSource) -> str:
+    size = sum(path.stat().st_size for path in source.files())
+    lines = [f"ONNX file     {source.path} ({size / _MIB:.1f} MiB)"]
+    lines += [f"data file     {path}" for path in source.external_data.values()]
+    lines += _tensor_lines(source.inputs, source.outputs)
+    lines += _model_lines(source.precision, source.propagations)
+    lines += _metadata_lines(source.metadata)
+    return "\n".join(lines)
+
+
+def _plan_text(plan: Path, manifest: Manifest) -> str:
+    lines = [
+        f"plan          {plan} ({manifest.plan_bytes / _MIB:.1f} MiB, hash verified)",
+        f"built from    {manifest.onnx_file}",
+        f"built with    {manifest.backend} {manifest.backend_version}, "
+        f"gspn2-deploy {manifest.package_version}, {manifest.created}",
+        f"runs on       compute capability {', '.join(manifest.compute_capabilities)}",
+    ]
+    lines += _tensor_lines(manifest.inputs, manifest.outputs)
+    for index, profile in enumerate(manifest.profiles):
+        lines += [f"profile {index}     {name}={shapes}" for name, shapes in profile.items()]
+    lines += _model_lines(manifest.precision, manifest.propagations)
+    counts = ", ".join(f"{count} {dtype}" for dtype, count in manifest.layer_dtypes.items())
+    lines.append(f"layers        {counts}")
+    if manifest.activation_bytes is not None:
+        lines.append(f"GPU memory    {manifest.activation_bytes / _MIB:.1f} MiB of activations")
+    lines += [f"unproven      {sentence}" for sentence in manifest.unproven]
+    lines += _metadata_lines(manifest.metadata)
+    return "\n".join(lines)
+
+
+def _tensor_lines(inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> list[str]:
+    lines = [f"input         {tensor}" for tensor in inputs]
+    return lines + [f"output        {tensor}" for tensor in outputs]
+
+
+def _model_lines(precision: str | None, propagations: Any) -> list[str]:
+    counts = ", ".join(f"{count} {op_type}" for op_type, count in propagations.items())
+    return [
+        f"precision     {precision or 'not stated'}",
+        f"propagations  {counts or 'none'}",
+    ]
+
+
+def _metadata_lines(metadata: Any) -> list[str]:
+    width = 100
+    return [
+        f"metadata      {key}: {value if len(value) <= width else value[:width] + ' …'}"
+        for key, value in metadata.items()
+    ]
+
+
+def _tensor_dict(tensor: TensorInfo) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
