@@ -121,7 +121,7 @@ def test_nothing_is_left_when_it_fails(
 
 def test_folder_that_nobody_may_write_to(onnx_file: Path):
     # Not even root makes a folder there.
-    with pytest.raises(OutputError, match="permission denied|read-only"):
+    with pytest.raises(OutputError, match=r"permission denied|read-only"):
         build_engine(onnx_file, Path("/sys/gspn2/m.plan"), backend="fake")
 
 

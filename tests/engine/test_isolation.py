@@ -23,7 +23,7 @@ def run(function: str, task: dict[str, Any] | None = None, on_progress: Any = No
 
 
 def test_answer_log_and_progress(caplog: pytest.LogCaptureFixture, capfd: Any):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger.name)
     seen = []
     result = run("echo", {"a": [1, "ü"]}, lambda *progress: seen.append(progress))
     assert result["task"] == {"a": [1, "ü"]}
@@ -56,7 +56,7 @@ def test_typed_error_keeps_its_parts():
 
 
 def test_library_error_keeps_the_raw_text(caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger.name)
     with pytest.raises(EngineLibraryError, match="refused") as raised:
         run("library_error")
     assert list(raised.value.raw) == ["line 1", "line 2"]

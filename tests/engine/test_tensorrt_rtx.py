@@ -60,7 +60,7 @@ def test_turing_has_no_bfloat16():
 
 
 def test_turing_beside_others_is_warned_of(caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.WARNING, "gspn2_deploy")
     targets = TensorRTRTXBackend().resolve_compute_capabilities(("7.5", "8.9"), FP32)
     assert targets == ("7.5", "8.9")
     assert "plan of its own" in caplog.text
