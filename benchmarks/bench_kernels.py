@@ -140,6 +140,26 @@ def bench_line_scan_modes(report: Report) -> None:
                 del calls
 
 
+def bench_generic(report: Report) -> None:
+    """The kernels that take any alignment and any device, on pointers that no other takes."""
+    for size in ((16, 8, 1024, 1024), (8, 64, 256, 256)):
+        for name in ("fp32", "fp16"):
+            dtype = DTYPES[name]
+            count = line_scan_bytes(size, size[1], dtype)
+            for code, direction in enumerate(DIRECTIONS):
+                calls = [
+                    line_scan_call(size, size[1], dtype, code, Normalize.NONE, offset=1)
+                    for _ in range(2)
+                ]
+                fields = {"dtype": name, "direction": direction.value}
+                report.add("line_scan_generic", time_graph(calls), size, **fields, bytes=count)
+                del calls
+            count = prop2d_bytes(size, 1, dtype)
+            calls = [prop2d_call(size, 1, dtype, Normalize.SIGMOID, offset=1) for _ in range(2)]
+            report.add("prop2d_generic", time_graph(calls), size, dtype=name, bytes=count)
+            del calls
+
+
 def bench_prop2d(report: Report, baseline: Baseline) -> None:
     """Four directions, weights shared by the channels, sigmoid normalisation inside."""
     for kind, sizes in (("prop2d", PROP2D_LARGE), ("prop2d_small", PROP2D_SMALL)):
@@ -273,6 +293,7 @@ def main() -> None:
         "line_scans": lambda: bench_line_scans(report),
         "prop2d": lambda: bench_prop2d(report, baseline),
         "modes": lambda: bench_line_scan_modes(report),
+        "generic": lambda: bench_generic(report),
         "per_step": lambda: bench_per_step(report, baseline),
         "attention": lambda: bench_attention(report),
         "torch": lambda: bench_torch(report),

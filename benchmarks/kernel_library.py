@@ -23,8 +23,11 @@ def _stream() -> int:
     return int(torch.cuda.current_stream().cuda_stream)
 
 
-def _random(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="cuda").normal_()
+def _random(shape: tuple[int, ...], dtype: torch.dtype, offset: int = 0) -> Tensor:
+    """Normal values; `offset` elements off the allocation's alignment."""
+    count = torch.Size(shape).numel()
+    whole = torch.empty(count + offset, dtype=dtype, device="cuda").normal_()
+    return whole[offset:].view(shape)
 
 
 def _check(library: ctypes.CDLL, status: int) -> None:
@@ -45,14 +48,24 @@ def prop2d_bytes(size: Size, g: int, dtype: torch.dtype) -> int:
 
 
 def line_scan_call(
-    size: Size, g: int, dtype: torch.dtype, direction: int, normalize: Normalize, chunk: int = 0
+    size: Size,
+    g: int,
+    dtype: torch.dtype,
+    direction: int,
+    normalize: Normalize,
+    chunk: int = 0,
+    offset: int = 0,
 ) -> Call:
-    """A call of gspn2_line_scan on buffers of its own, filled with fresh random data."""
+    """A call of gspn2_line_scan on buffers of its own, filled with fresh random data.
+
+    With an `offset` the pointers are that many elements off their alignment, which only the generic
+    kernels take.
+    """
     n, _, h, w = size
     library = cuda.load_library()
     problem = cuda.Problem(*size, g, chunk, _CODES[dtype], _NORMALIZE[normalize])
-    x, lam, out = (_random(size, dtype) for _ in range(3))
-    affinity = _random((n, 3, g, h, w), dtype)
+    x, lam, out = (_random(size, dtype, offset) for _ in range(3))
+    affinity = _random((n, 3, g, h, w), dtype, offset)
     if normalize is Normalize.NONE:
         affinity.mul_(0.3)
     need = ctypes.c_size_t()
@@ -70,15 +83,20 @@ def line_scan_call(
 
 
 def prop2d_call(
-    size: Size, g: int, dtype: torch.dtype, normalize: Normalize, chunk: int = 0
+    size: Size,
+    g: int,
+    dtype: torch.dtype,
+    normalize: Normalize,
+    chunk: int = 0,
+    offset: int = 0,
 ) -> Call:
     """A call of gspn2_prop2d without skip and merge weights, on buffers of its own."""
     n, c, h, w = size
     library = cuda.load_library()
     problem = cuda.Problem(*size, g, chunk, _CODES[dtype], _NORMALIZE[normalize])
-    x, y = (_random(size, dtype) for _ in range(2))
-    lam, u = (_random((n, 4, c, h, w), dtype) for _ in range(2))
-    affinity = _random((n, 4, 3, g, h, w), dtype)
+    x, y = (_random(size, dtype, offset) for _ in range(2))
+    lam, u = (_random((n, 4, c, h, w), dtype, offset) for _ in range(2))
+    affinity = _random((n, 4, 3, g, h, w), dtype, offset)
     need = ctypes.c_size_t()
     _check(library, library.gspn2_prop2d_workspace(problem, 0, need))
     workspace = torch.empty(need.value, dtype=torch.uint8, device="cuda")

@@ -44,7 +44,7 @@ def shares(axis: Any, rows: list[Row], title: str, target: float) -> None:
             if row["dtype"] == dtype:
                 worst[shape_of(row)] = min(worst[shape_of(row)], 100 * row["of_copy"])
         places = [index + 0.27 * (offset - 1) for index in range(len(shapes))]
-        values = [worst[shape] if shape in worst else 0.0 for shape in shapes]
+        values = [worst.get(shape, 0.0) for shape in shapes]
         axis.bar(places, values, width=0.25, color=COLOURS[dtype], label=dtype)
     axis.axhline(100 * target, color="black", linewidth=0.8, linestyle="--")
     axis.set_xticks(range(len(shapes)), shapes, rotation=25, ha="right", fontsize=8)
