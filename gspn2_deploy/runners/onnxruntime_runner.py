@@ -192,7 +192,7 @@ class OnnxRuntimeRunner(Runner):
             raise OnnxFileError(
                 f"{self._path} is not a valid ONNX model",
                 got=error,
-                hint="the file is truncated, altered or parted from its external data: export again",
+                hint="it is truncated, altered or parted from its external data: export again",
             ) from error
 
     def _read_interface(self) -> None:

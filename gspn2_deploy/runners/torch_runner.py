@@ -123,6 +123,6 @@ def to_array(tensor: torch.Tensor) -> Array:
     if tensor.dtype == torch.bfloat16:
         import ml_dtypes
 
-        return tensor.view(torch.uint16).numpy().copy().view(ml_dtypes.bfloat16)
-    array: Array = tensor.numpy().copy()
-    return array
+        array: Array = tensor.view(torch.uint16).numpy().copy().view(ml_dtypes.bfloat16)
+        return array
+    return tensor.numpy().copy()

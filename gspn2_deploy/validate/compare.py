@@ -227,12 +227,13 @@ def _not_finite(reference: Wide, actual: Wide) -> dict[str, int]:
 def _errors(
     reference: Wide, actual: Wide, finite: NDArray[np.bool_], rms: float, tolerance: Tolerance
 ) -> Errors:
-    error = np.where(finite, np.abs(np.where(finite, actual - reference, 0.0)), 0.0)
+    error = np.abs(np.where(finite, actual, 0.0) - np.where(finite, reference, 0.0))
     magnitude = np.where(finite, np.abs(reference), 0.0)
     scale = rms if tolerance.scale == "rms" else magnitude.max()
     allowed = tolerance.atol * scale + tolerance.rtol * magnitude
-    with np.errstate(divide="ignore"):
-        ratio = np.where(error > 0, error / allowed, 0.0)  # inf where nothing is allowed
+    ratio = np.zeros_like(error)
+    with np.errstate(divide="ignore"):  # inf where nothing is allowed
+        np.divide(error, allowed, out=ratio, where=error > 0)
     index = tuple(int(i) for i in np.unravel_index(int(ratio.argmax()), ratio.shape))
     clear = finite & (magnitude > _RELATIVE_FLOOR * rms)
     relative = error[clear] / magnitude[clear] if clear.any() else np.zeros(1)

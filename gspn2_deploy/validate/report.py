@@ -234,13 +234,10 @@ def render(report: ValidationReport, *, limit: int = 12) -> str:
 
 def _comparisons(report: ValidationReport, limit: int) -> Table:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=f"Compared with {report.reference}", title_justify="left")
-    for heading in ("runner", "sample", "output"):
-        table.add_column(heading)
-    for heading in ("max abs", "mean abs", "p99", "max/rms", "cosine", "top-1", "of allowed"):
-        table.add_column(heading, justify="right")
+    table = _table(f"Compared with {report.reference}", "runner", "sample", "output")
+    for heading in ("max abs", "mean abs", "p99 abs", "max rel", "1-cosine", "top-1", "used"):
+        table.add_column(heading, justify="right", no_wrap=True)
     rows = [(case, output) for case in report.cases for output in case.outputs or (None,)]
     rows.sort(key=lambda row: (row[0].passed, -_ratio(row[1])))  # what is worst comes first
     for case, output in rows[:limit]:
@@ -261,21 +258,29 @@ def _cells(output: OutputComparison | None) -> tuple[str, ...]:
     if output is None or errors is None:
         return ("-",) * 7
     return (
-        f"{errors.max_abs:.2e}",
-        f"{errors.mean_abs:.2e}",
-        f"{errors.quantiles['p99']:.2e}",
-        f"{errors.max_scaled:.2e}",
-        "-" if errors.cosine is None else f"{errors.cosine:.7f}",
-        "-" if output.top1 is None else f"{output.top1.agreement:.2%}",
-        f"{errors.worst_ratio:.1%}",
+        f"{errors.max_abs:.1e}",
+        f"{errors.mean_abs:.1e}",
+        f"{errors.quantiles['p99']:.1e}",
+        f"{errors.max_relative:.1e}",
+        "-" if errors.cosine is None else f"{max(0.0, 1 - errors.cosine):.1e}",
+        "-" if output.top1 is None else f"{output.top1.agreement:.1%}",
+        f"{errors.worst_ratio:.0%}" if errors.worst_ratio < 10 else f"{errors.worst_ratio:.0f}x",
     )
 
 
-def _scores(report: ValidationReport) -> Table:
+def _table(title: str, *headings: str) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="Top-1", title_justify="left")
-    table.add_column("runner")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge = False
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def _scores(report: ValidationReport) -> Table:
+    table = _table("Top-1", "runner")
     for heading in ("images", "same class as reference", "correct", "accuracy"):
         table.add_column(heading, justify="right")
     for name, score in report.scores.items():

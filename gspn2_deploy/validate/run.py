@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gspn2_deploy.errors import MissingDependencyError, PlatformError, UsageError
-from gspn2_deploy.runners.base import Arrays, Runner
+from gspn2_deploy.runners.base import Array, Arrays, Runner
 from gspn2_deploy.validate.compare import compare_outputs
 from gspn2_deploy.validate.report import Case, Image, Score, ValidationReport
 from gspn2_deploy.validate.samples import Sample
@@ -164,7 +164,10 @@ class _Tally:
         self._rows: list[tuple[Sample, _Classes, tuple[str, ...]]] = []
 
     def add(self, sample: Sample, answers: Mapping[str, Arrays]) -> None:
-        classes = {name: _classes(outputs) for name, outputs in answers.items()}
+        output = _classes_output(answers[self._reference])
+        if output is None:
+            return
+        classes = {name: _classes(outputs.get(output)) for name, outputs in answers.items()}
         known = {name: value for name, value in classes.items() if value is not None}
         if self._reference in known:
             self._rows.append((sample, known, tuple(answers)))
@@ -219,10 +222,16 @@ class _Tally:
         return results or ([] if scores else ["top-1 was not compared: there were no classes"])
 
 
-def _classes(outputs: Arrays) -> NDArray[np.int64] | None:
-    """Highest-scored class per item from the first (N, classes) output, None without one."""
-    for value in outputs.values():
-        if value.ndim == 2 and value.shape[1] > 1:
-            wide = value.astype(np.float32)
-            return None if np.isnan(wide).any() else wide.argmax(axis=1).astype(np.int64)
-    return None
+def _classes_output(outputs: Arrays) -> str | None:
+    """The name of the first (N, classes) output, None without one."""
+    return next(
+        (name for name, value in outputs.items() if value.ndim == 2 and value.shape[1] > 1), None
+    )
+
+
+def _classes(scores: Array | None) -> NDArray[np.int64] | None:
+    """Highest-scored class per item, None where there is none."""
+    if scores is None or scores.ndim != 2:
+        return None
+    wide = scores.astype(np.float32)
+    return None if np.isnan(wide).any() else wide.argmax(axis=1).astype(np.int64)

@@ -141,7 +141,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(name)
 
 
@@ -151,7 +152,8 @@ def _cast(array: Array, dtype: str) -> Array:
 
 def _read_npz(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file open that turns out not to be an archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", expected="an .npz file") from error
@@ -202,7 +204,7 @@ def _default_sizes(
 def _check_fixed(
     spec: TensorInfo, batches: Sequence[int], sizes: Sequence[tuple[int, int]]
 ) -> None:
-    wanted = [("--batch", 0, {batch for batch in batches})]
+    wanted = [("--batch", 0, set(batches))]
     if len(spec.shape) == 4:
         wanted += [
             ("--image-size", 2, {size[0] for size in sizes}),

@@ -50,9 +50,10 @@ MODEL_TOLERANCES: dict[str, Tolerance] = {
 }
 
 # One propagation op: an implementation against the float64 reference on the same inputs (already
-# rounded to the dtype). State and sums are float32 in each dtype, so that atol covers their rounding
-# and rtol that of the stored result: half a unit in the last place, 2^-11 and 2^-8 of its value.
-# The bound hangs on the largest element: a scan carries the error of a large state to small ones.
+# rounded to the dtype). State and sums are float32 in each dtype, so that atol covers their
+# rounding and rtol that of the stored result: half a unit in the last place, 2^-11 and 2^-8 of its
+# value. The bound hangs on the largest element: a scan carries the error of a large state to small
+# ones.
 OP_TOLERANCES: dict[str, Tolerance] = {
     "float32": Tolerance(atol=5e-6, rtol=1e-5, cosine=1 - 1e-9, scale="max"),
     "float16": Tolerance(atol=1e-5, rtol=2.0**-11 * 1.02, cosine=1 - 1e-6, scale="max"),
@@ -113,4 +114,10 @@ def parse_override(text: str) -> tuple[str, Tolerance]:
             got=repr(text),
             expected=f"{expected}; atol and rtol from 0 to under 1, cosine over 0 to 1",
         )
-    return precision, replace(base, **fields, source="given on the command line")
+    return precision, replace(
+        base,
+        atol=fields["atol"],
+        rtol=fields.get("rtol", base.rtol),
+        cosine=fields.get("cosine", base.cosine),
+        source="given on the command line",
+    )
