@@ -120,9 +120,11 @@ def to_array(tensor: torch.Tensor) -> Array:
     import torch
 
     tensor = tensor.detach().cpu().contiguous()
+    array: Array
     if tensor.dtype == torch.bfloat16:
         import ml_dtypes
 
-        array: Array = tensor.view(torch.uint16).numpy().copy().view(ml_dtypes.bfloat16)
-        return array
-    return tensor.numpy().copy()
+        array = tensor.view(torch.uint16).numpy().copy().view(ml_dtypes.bfloat16)
+    else:
+        array = tensor.numpy().copy()
+    return array
