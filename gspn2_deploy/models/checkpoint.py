@@ -103,7 +103,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Write a model's weights as safetensors, whole or not at all.
 
     A :class:`Gspn2` carries its name and configuration along, so that
-    :func:`model_from_checkpoint` needs the file only.
+    :func:`model_from_checkpoint` needs the file only. Equal models give equal files.
 
     Args:
         model: The model; any dtype and device.
@@ -120,7 +120,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()
     }
-    content = safetensors.torch.save(tensors, metadata)
+    content = _with_sorted_metadata(safetensors.torch.save(tensors, metadata))
     with staged_output(path) as staging:
         (staging / path.name).write_bytes(content)
 
@@ -191,6 +191,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Order a safetensors file's metadata: safetensors shuffles it, so that no two saves agree.
+
+    Source: safetensors' format: the header's length in 8 little-endian bytes, the header as JSON
+    padded with spaces to a multiple of 8, the data.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
 def _is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do: the header's length in 8 bytes, then JSON."""
     try:
@@ -213,10 +227,11 @@ def _is_safetensors(path: Path) -> bool:
 
 def _torch_load(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        # A stream, because torch.load takes a path's suffix for its format.
+        with path.open("rb") as stream, warnings.catch_warnings():
             # PyTorch warns of pickle protocols that it may not know; what matters is the outcome.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes it raise nearly anything
         text = str(error)
         if "TorchScript" in text:
