@@ -1,0 +1,60 @@
+#include "guard.h"
+
+#include <atomic>
+#include <cstdarg>
+#include <cstdio>
+
+namespace gspn2 {
+namespace plugin {
+namespace {
+
+constexpr size_t kMessageBytes = 768;
+
+std::atomic<nvinfer1::ILogger*> gLogger{nullptr};
+
+#if GSPN2_TRT_LOADS_LIBRARIES
+std::atomic<nvinfer1::ILoggerFinder*> gFinder{nullptr};
+
+nvinfer1::ILogger* foundLogger() {
+  nvinfer1::ILoggerFinder* finder = gFinder.load();
+  return finder == nullptr ? nullptr : finder->findLogger();
+}
+#else
+nvinfer1::ILogger* foundLogger() { return nullptr; }
+#endif
+
+}  // namespace
+
+void fail(const char* format, ...) {
+  char message[kMessageBytes];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(message, sizeof(message), format, arguments);
+  va_end(arguments);
+  throw PluginError(message);
+}
+
+void setLogger(nvinfer1::ILogger* logger) noexcept { gLogger.store(logger); }
+
+#if GSPN2_TRT_LOADS_LIBRARIES
+void setFinder(nvinfer1::ILoggerFinder* finder) noexcept { gFinder.store(finder); }
+#endif
+
+void logError(const char* where, const char* message) noexcept {
+  char text[kMessageBytes + 128];
+  std::snprintf(text, sizeof(text), "gspn2 plugin, %s: %s", where, message);
+  nvinfer1::ILogger* logger = gLogger.load();
+  try {
+    if (logger == nullptr) logger = foundLogger();
+  } catch (...) {
+    logger = nullptr;  // the message still goes to stderr
+  }
+  if (logger != nullptr) {
+    logger->log(nvinfer1::ILogger::Severity::kERROR, text);
+  } else {
+    std::fprintf(stderr, "%s\n", text);
+  }
+}
+
+}  // namespace plugin
+}  // namespace gspn2

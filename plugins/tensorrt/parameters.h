@@ -1,0 +1,54 @@
+// The attributes of both ops: read from plugin fields, written into engines and read back.
+#ifndef GSPN2_TENSORRT_PARAMETERS_H_
+#define GSPN2_TENSORRT_PARAMETERS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "gspn2/kernels.h"
+#include "trt.h"
+
+namespace gspn2 {
+namespace plugin {
+
+constexpr char kPluginVersion[] = "1";
+constexpr char kStateField[] = "state";  // the one field that an engine holds for IPluginV3
+
+enum class Op : int32_t { kProp2D = 0, kLineScan = 1 };
+constexpr Op kOps[] = {Op::kProp2D, Op::kLineScan};
+
+// The op type in ONNX and the plugin's name in TensorRT.
+const char* opName(Op op);
+
+// Which optional inputs a node has. Known once TensorRT has shown the inputs' shapes.
+enum class Optionals : int32_t { kUnknown = -1, kNone = 0, kD = 1, kM = 2, kBoth = 3 };
+
+struct Parameters {
+  Op op = Op::kProp2D;
+  gspn2_normalize_t normalize = GSPN2_NORMALIZE_SIGMOID;
+  gspn2_direction_t direction = GSPN2_LEFT_TO_RIGHT;  // GspnLineScan only
+  int64_t chunk = 0;
+  Optionals optionals = Optionals::kUnknown;
+};
+
+bool operator==(const Parameters& a, const Parameters& b);
+
+// The fields that a creator announces: names and types, no data. Lives as long as the library.
+const nvinfer1::PluginFieldCollection& fieldNames(Op op);
+
+// Reads what the ONNX parser (or a caller) passes. A missing field has its default; an unknown or
+// repeated one, a wrong type or length and a value out of range throw PluginError.
+Parameters parseFields(Op op, const nvinfer1::PluginFieldCollection* fields);
+
+// The state in an engine: magic, format version, size, then the parameters, little-endian.
+constexpr size_t kStateBytes = 40;
+std::vector<uint8_t> serialize(const Parameters& parameters);
+Parameters deserialize(Op op, const void* data, size_t bytes);
+
+// The state out of the fields that TensorRT kept for an IPluginV3.
+Parameters deserializeFields(Op op, const nvinfer1::PluginFieldCollection* fields);
+
+}  // namespace plugin
+}  // namespace gspn2
+#endif  // GSPN2_TENSORRT_PARAMETERS_H_

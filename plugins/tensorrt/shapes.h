@@ -1,0 +1,47 @@
+// The inputs' shapes in terms of N, C, H, W and G, as gspn2_deploy/spec.py defines them.
+#ifndef GSPN2_TENSORRT_SHAPES_H_
+#define GSPN2_TENSORRT_SHAPES_H_
+
+#include <cstdint>
+
+#include "parameters.h"
+
+namespace gspn2 {
+namespace plugin {
+
+// A negative axis stands for a named extent; a positive one is the extent itself.
+enum Axis : int64_t { kN = -1, kC = -2, kH = -3, kW = -4, kG = -5 };
+constexpr int32_t kNamedAxes = 5;
+constexpr int32_t kMaxRank = 6;
+
+struct TensorShape {
+  const char* name;
+  int32_t rank;
+  int64_t axes[kMaxRank];
+};
+
+// The shape of input `index` of a node with these optional inputs. The caller has checked `index`.
+const TensorShape& inputShape(Op op, Optionals optionals, int32_t index);
+
+// Holds extents against shapes as they come, input by input: an extent is either fixed by the
+// shape, or named, and a name means the same extent everywhere. G must be 1 or C.
+class ShapeChecker {
+ public:
+  explicit ShapeChecker(const char* op) : mOp(op) {}
+
+  void checkRank(const TensorShape& shape, int32_t rank) const;
+  // Throws where `extent` contradicts what came before.
+  void checkExtent(const TensorShape& shape, int32_t axis, int64_t extent);
+  // Once all inputs have been seen.
+  void checkAffinityChannels() const;
+  // The extent of a name, or 0 where it has not been seen.
+  int64_t extent(Axis axis) const { return mExtents[-axis - 1]; }
+
+ private:
+  const char* mOp;
+  int64_t mExtents[kNamedAxes] = {};
+};
+
+}  // namespace plugin
+}  // namespace gspn2
+#endif  // GSPN2_TENSORRT_SHAPES_H_

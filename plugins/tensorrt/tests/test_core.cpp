@@ -1,0 +1,176 @@
+// Shapes, formats and the checks before a launch. Nothing here reaches a GPU.
+#include "core.h"
+#include "fake_shapes.h"
+#include "harness.h"
+
+namespace gspn2 {
+namespace plugin {
+namespace tests {
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::DimsExprs;
+using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
+using Extents = std::initializer_list<int64_t>;
+
+Core makeCore(Op op) {
+  Parameters parameters;
+  parameters.op = op;
+  return Core(parameters);
+}
+
+// The output's extents for inputs of these extents, -1 for an unknown one.
+std::vector<int64_t> infer(Core* core, std::initializer_list<Extents> inputs) {
+  FakeShapes shapes;
+  std::vector<DimsExprs> list;
+  for (const Extents& extents : inputs) list.push_back(shapes.make(extents));
+  const DimsExprs output = core->inferShape(list.data(), static_cast<int32_t>(list.size()));
+  std::vector<int64_t> result;
+  for (int32_t axis = 0; axis < output.nbDims; ++axis) {
+    const auto* extent = output.d[axis];
+    result.push_back(extent->isConstant() ? extent->getConstantValue() : kDynamic);
+  }
+  return result;
+}
+
+GSPN2_TEST(output_has_the_shape_of_x) {
+  Core core = makeCore(Op::kProp2D);
+  const auto shape =
+      infer(&core, {{2, 8, 5, 7}, {2, 4, 8, 5, 7}, {2, 4, 3, 1, 5, 7}, {2, 4, 8, 5, 7}});
+  CHECK(shape == std::vector<int64_t>({2, 8, 5, 7}));
+  Core scan = makeCore(Op::kLineScan);
+  const auto lines = infer(&scan, {{2, 8, 5, 7}, {2, 8, 5, 7}, {2, 3, 8, 5, 7}});
+  CHECK(lines == std::vector<int64_t>({2, 8, 5, 7}));
+}
+
+GSPN2_TEST(unknown_extents_stay_unknown) {
+  Core core = makeCore(Op::kProp2D);
+  const auto shape = infer(
+      &core, {{-1, 8, -1, -1}, {-1, 4, 8, -1, -1}, {-1, 4, 3, -1, -1, -1}, {-1, 4, 8, -1, -1}});
+  CHECK(shape == std::vector<int64_t>({-1, 8, -1, -1}));
+}
+
+GSPN2_TEST(optional_inputs_are_told_by_rank) {
+  const Extents x = {1, 2, 3, 5};
+  const Extents gate = {1, 4, 2, 3, 5};
+  const Extents w = {1, 4, 3, 1, 3, 5};
+  Core none = makeCore(Op::kProp2D);
+  infer(&none, {x, gate, w, gate});
+  CHECK(none.parameters().optionals == Optionals::kNone);
+  CHECK_EQ(none.inputCount(), 4);
+  Core withD = makeCore(Op::kProp2D);
+  infer(&withD, {x, gate, w, gate, gate});
+  CHECK(withD.parameters().optionals == Optionals::kD);
+  Core withM = makeCore(Op::kProp2D);
+  infer(&withM, {x, gate, w, gate, {4}});
+  CHECK(withM.parameters().optionals == Optionals::kM);
+  CHECK_EQ(withM.inputCount(), 5);
+  Core both = makeCore(Op::kProp2D);
+  infer(&both, {x, gate, w, gate, gate, {4}});
+  CHECK(both.parameters().optionals == Optionals::kBoth);
+  CHECK_EQ(both.inputCount(), 6);
+}
+
+GSPN2_TEST(wrong_shapes_are_refused) {
+  const Extents x = {1, 2, 3, 5};
+  const Extents gate = {1, 4, 2, 3, 5};
+  const Extents w = {1, 4, 3, 1, 3, 5};
+  const struct {
+    std::initializer_list<Extents> inputs;
+    std::vector<std::string> message;
+  } cases[] = {
+      {{x, gate, w}, {"GspnProp2D: the node has 3 inputs; expected 4 to 6"}},
+      {{x, gate, w, gate, gate, {4}, {4}}, {"the node has 7 inputs"}},
+      {{{2, 3, 5}, gate, w, gate}, {"the input x has 3 dimensions; expected 4"}},
+      {{x, x, w, gate}, {"the input lam has 4 dimensions; expected 5"}},
+      {{x, {1, 3, 2, 3, 5}, w, gate}, {"lam has extent 3 on axis 1; expected 4"}},
+      {{x, gate, {1, 4, 5, 1, 3, 5}, gate}, {"w has extent 5 on axis 2; expected 3"}},
+      {{x, gate, {1, 4, 3, 3, 3, 5}, gate}, {"w has 3 channels; expected 1 (shared) or C = 2"}},
+      {{x, gate, {1, 4, 3, 1, 3, 6}, gate}, {"w has extent 6 on axis 5; expected W = 5"}},
+      {{x, gate, w, {1, 4, 2, 4, 5}}, {"u has extent 4 on axis 3; expected H = 3"}},
+      {{x, gate, w, gate, {2, 4, 2, 3, 5}}, {"d has extent 2 on axis 0; expected N = 1"}},
+      {{x, gate, w, gate, {3}}, {"m has extent 3 on axis 0; expected 4"}},
+      {{x, gate, w, gate, {1, 4}}, {"d has 2 dimensions; expected 5"}},
+      {{{-1, -1, 3, 5}, {-1, 4, 2, 3, 5}, w, {-1, 4, 3, 3, 5}},
+       {"u has extent 3 on axis 2; expected C = 2"}},
+  };
+  for (const auto& entry : cases) {
+    Core core = makeCore(Op::kProp2D);
+    checkRefused([&] { infer(&core, entry.inputs); }, entry.message);
+  }
+  Core scan = makeCore(Op::kLineScan);
+  checkRefused([&] { infer(&scan, {x, x}); }, {"GspnLineScan: the node has 2 inputs"});
+}
+
+GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
+  const Core core = makeCore(Op::kProp2D);
+  const PluginTensorDesc first = makeDesc({1, 2, 3, 5}, DataType::kHALF);
+  PluginTensorDesc tensor = first;
+  CHECK(core.supportsFormat(0, first, first, 4));
+  CHECK(core.supportsFormat(4, tensor, first, 4));  // the output
+  tensor.format = TensorFormat::kHWC8;
+  CHECK(!core.supportsFormat(1, tensor, first, 4));
+  tensor = first;
+  tensor.type = DataType::kFLOAT;
+  CHECK(!core.supportsFormat(1, tensor, first, 4));
+  for (const DataType type : {DataType::kINT32, DataType::kINT8, DataType::kBOOL}) {
+    const PluginTensorDesc other = makeDesc({1, 2, 3, 5}, type);
+    CHECK(!core.supportsFormat(0, other, other, 4));
+  }
+#if GSPN2_TRT_BF16
+  const PluginTensorDesc brain = makeDesc({1, 2, 3, 5}, DataType::kBF16);
+  CHECK(core.supportsFormat(0, brain, brain, 4));
+#endif
+  checkRefused([&] { core.supportsFormat(5, first, first, 4); }, {"position 5 of 5"});
+}
+
+// Every buffer is null, so that a call which passes the checks ends at the kernel library's own.
+void enqueue(const Core& core, const std::vector<PluginTensorDesc>& inputs,
+             const PluginTensorDesc& output) {
+  const void* in[kMaxInputs] = {};
+  void* out[kOutputs] = {};
+  core.enqueue(inputs.data(), output, in, out, nullptr, nullptr);
+}
+
+GSPN2_TEST(enqueue_checks_before_it_launches) {
+  const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
+  const PluginTensorDesc lam = makeDesc({1, 2, 3, 5});
+  const PluginTensorDesc w = makeDesc({1, 3, 1, 3, 5});
+  Core core = makeCore(Op::kLineScan);
+  checkRefused([&] { enqueue(core, {x, lam, w}, x); }, {"has not been configured"});
+  core.configure(listInputs(std::vector<PluginTensorDesc>({x, lam, w}).data(), 3));
+  checkRefused([&] { enqueue(core, {x, makeDesc({1, 2, 4, 5}), w}, x); },
+               {"lam has extent 4 on axis 2; expected H = 3"});
+  checkRefused([&] { enqueue(core, {x, makeDesc({1, 2, 3, 5}, DataType::kHALF), w}, x); },
+               {"the input lam has data type 1; expected that of x, 0"});
+  checkRefused([&] { enqueue(core, {x, lam, w}, makeDesc({1, 2, 5, 3})); },
+               {"the output's shape or data type differs"});
+  const PluginTensorDesc whole = makeDesc({1, 2, 3, 5}, DataType::kINT32);
+  checkRefused(
+      [&] { enqueue(core, {whole, whole, makeDesc({1, 3, 1, 3, 5}, DataType::kINT32)}, whole); },
+      {"the data type 3 is not supported"});
+}
+
+GSPN2_TEST(kernel_library_errors_reach_the_caller) {
+  const PluginTensorDesc x = makeDesc({1, 2, 0, 5});
+  const PluginTensorDesc w = makeDesc({1, 3, 1, 0, 5});
+  Core core = makeCore(Op::kLineScan);
+  core.configure(listInputs(std::vector<PluginTensorDesc>({x, x, w}).data(), 3));
+  checkRefused([&] { enqueue(core, {x, x, w}, x); },
+               {"GspnLineScan: h is 0; every extent must be at least 1"});
+}
+
+GSPN2_TEST(workspace_is_asked_for_the_inputs_configured) {
+  const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
+  const PluginTensorDesc inputs[] = {x, x, makeDesc({1, 3, 1, 3, 5}), x};
+  Core core = makeCore(Op::kLineScan);
+  core.configure(listInputs(inputs, 3));
+  checkRefused([&] { core.workspaceBytes(listInputs(inputs, 2)); },
+               {"asked for the workspace of 2 inputs, configured for 3"});
+}
+
+}  // namespace
+}  // namespace tests
+}  // namespace plugin
+}  // namespace gspn2
