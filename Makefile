@@ -12,7 +12,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile 2>/dev/null | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test check kernels clean
+.PHONY: demo test check kernels plugin clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/digits/demo.py
@@ -32,6 +32,14 @@ kernels: $(STAMP)
 	$(BIN)/cmake -S plugins -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  $(if $(CUDA_ARCHITECTURES),-DCMAKE_CUDA_ARCHITECTURES='$(CUDA_ARCHITECTURES)')
 	$(BIN)/cmake --build build/kernels
+
+# The TensorRT plugin and its test program, against every set of TensorRT headers found under
+# /opt/tensorrt/<version> or TENSORRT_ROOT; the configuration's last lines name those not found.
+plugin: $(STAMP)
+	$(BIN)/cmake -S plugins -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DGSPN2_BUILD_TESTS=ON \
+	  $(if $(CUDA_ARCHITECTURES),-DCMAKE_CUDA_ARCHITECTURES='$(CUDA_ARCHITECTURES)')
+	$(BIN)/cmake --build build/kernels --target gspn2_tensorrt_all
 
 $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
