@@ -74,9 +74,7 @@ def build_engine(
     if workspace_mib is not None and workspace_mib < 1:
         raise UsageError("the workspace is too small", got=workspace_mib, expected="1 MiB or more")
     source = read_onnx(onnx_path)
-    plan_path = output if output is not None else onnx_path.with_suffix(PLAN_SUFFIX)
-    if plan_path.resolve() in {path.resolve() for path in source.files()}:
-        raise UsageError("the plan would replace the ONNX file", got=plan_path)
+    plan_path = _plan_path(source, output)
     targets = chosen.resolve_compute_capabilities(tuple(compute_capabilities), source.dtypes)
     resolved = resolve_profiles(profiles, source.inputs)
     beside = manifest_path(plan_path)
@@ -100,6 +98,13 @@ def build_engine(
         manifest = _describe(chosen.name, source, digests, request, built, seconds)
         manifest.save(staging / beside.name)
     return BuildResult(plan_path, beside, manifest)
+
+
+def _plan_path(source: OnnxSource, output: Path | None) -> Path:
+    path = output if output is not None else source.path.with_suffix(PLAN_SUFFIX)
+    if path.resolve() in {file.resolve() for file in source.files()}:
+        raise UsageError("the plan would replace the ONNX file", got=path)
+    return path
 
 
 def _describe(

@@ -170,6 +170,14 @@ def translate_parser(messages: Sequence[ParserMessage], raw: Sequence[str]) -> E
             got=node,
             hint="replace it in the model by ops that TensorRT supports",
         )
+    if "function.input().size()" in first.text:
+        return EngineLibraryError(
+            f"a call of {first.op_type} omits inputs that the function declares",
+            raw,
+            got=node,
+            expected="a function that declares only what its calls give",
+            hint="export again with gspn2-deploy, which writes such functions",
+        )
     if first.code.startswith("UNSUPPORTED_NODE") and first.op_type:
         return EngineLibraryError(
             f"TensorRT does not support {first.op_type} as it is used here",

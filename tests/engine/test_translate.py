@@ -107,6 +107,16 @@ NO_PLUGIN = 'creator && "Plugin not found, are the plugin name, version, and nam
             "replace it",
         ),
         (
+            ParserMessage(
+                "INVALID_NODE",
+                "node.input().size() == function.input().size()",
+                "GspnProp2D",
+                "p1",
+            ),
+            "omits inputs",
+            "export again",
+        ),
+        (
             ParserMessage("UNSUPPORTED_NODE", "false", "Det", "node 0"),
             "does not support Det",
             "replace it",
