@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from engine_models import conv_model, save
+from gspn2_deploy.export.functions import Variant, build_function
 from onnx import TensorProto, helper
 
 from gspn2_deploy.build import build_engine, trt_build, trt_network
 from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.onnx_source import read_onnx
 from gspn2_deploy.build.translate import EngineLibraryError
-from gspn2_deploy.export.functions import Variant, build_function
 from gspn2_deploy.manifest import ShapeRange
 from gspn2_deploy.spec import (
     DTYPES,
