@@ -57,10 +57,10 @@ DimsExprs PluginV2::getOutputDimensions(int32_t, const DimsExprs* inputs, int32_
                  [&] { return mCore.inferShape(inputs, nbInputs); });
 }
 
-bool PluginV2::supportsFormatCombination(int32_t pos, const PluginTensorDesc* inOut,
+bool PluginV2::supportsFormatCombination(int32_t pos, const PluginTensorDesc* tensors,
                                          int32_t nbInputs, int32_t) noexcept {
   return guarded("supportsFormatCombination", false,
-                 [&] { return mCore.supportsFormat(pos, inOut[pos], inOut[0], nbInputs); });
+                 [&] { return mCore.supportsFormat(pos, tensors[pos], tensors[0], nbInputs); });
 }
 
 void PluginV2::configurePlugin(const DynamicPluginTensorDesc* in, int32_t nbInputs,

@@ -38,7 +38,7 @@ class PluginV2 : public nvinfer1::IPluginV2DynamicExt {
   nvinfer1::DimsExprs getOutputDimensions(int32_t outputIndex, const nvinfer1::DimsExprs* inputs,
                                           int32_t nbInputs,
                                           nvinfer1::IExprBuilder& exprBuilder) noexcept override;
-  bool supportsFormatCombination(int32_t pos, const nvinfer1::PluginTensorDesc* inOut,
+  bool supportsFormatCombination(int32_t pos, const nvinfer1::PluginTensorDesc* tensors,
                                  int32_t nbInputs, int32_t nbOutputs) noexcept override;
   void configurePlugin(const nvinfer1::DynamicPluginTensorDesc* in, int32_t nbInputs,
                        const nvinfer1::DynamicPluginTensorDesc* out,

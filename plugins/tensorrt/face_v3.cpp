@@ -59,10 +59,10 @@ int32_t PluginV3::getOutputShapes(const DimsExprs* inputs, int32_t nbInputs, con
   return guardedStatus("getOutputShapes", [&] { outputs[0] = mCore.inferShape(inputs, nbInputs); });
 }
 
-bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* inOut,
+bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* tensors,
                                          int32_t nbInputs, int32_t) noexcept {
   return guarded("supportsFormatCombination", false, [&] {
-    return mCore.supportsFormat(pos, inOut[pos].desc, inOut[0].desc, nbInputs);
+    return mCore.supportsFormat(pos, tensors[pos].desc, tensors[0].desc, nbInputs);
   });
 }
 

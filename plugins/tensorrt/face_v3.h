@@ -42,7 +42,7 @@ class PluginV3 : public nvinfer1::IPluginV3,
                           const nvinfer1::DimsExprs* shapeInputs, int32_t nbShapeInputs,
                           nvinfer1::DimsExprs* outputs, int32_t nbOutputs,
                           nvinfer1::IExprBuilder& exprBuilder) noexcept override;
-  bool supportsFormatCombination(int32_t pos, const nvinfer1::DynamicPluginTensorDesc* inOut,
+  bool supportsFormatCombination(int32_t pos, const nvinfer1::DynamicPluginTensorDesc* tensors,
                                  int32_t nbInputs, int32_t nbOutputs) noexcept override;
   int32_t getNbOutputs() const noexcept override;
   size_t getWorkspaceSize(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t nbInputs,
