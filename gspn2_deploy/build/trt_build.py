@@ -21,6 +21,9 @@ from gspn2_deploy.build.translate import ParserMessage, translate, translate_par
 _NOISE = re.compile(r"catchCudaError|Thread context has not been set")
 _ACTIVATION_BYTES = re.compile(r"Total Activation Memory: (\d+) bytes")
 _NO_GPU = re.compile(r"cudaError (\d+): ([^)]*)")
+# Nine tenths of a build pass in this phase's one step, and not with what its name says.
+_LONGEST_PHASE = "Determining refit engines"
+_COMPILING = "compiling the network"
 _TRACE = 5  # below DEBUG: the library's verbose level is thousands of lines for one op
 
 
@@ -80,7 +83,8 @@ class Session:
             def phase_start(self, name: str, parent: str | None, steps: int) -> None:
                 if not parent:
                     self.root, self.steps = name, max(steps, 1)
-                session.channel.progress(self.fraction, name)
+                detail = _COMPILING if name == _LONGEST_PHASE else name
+                session.channel.progress(self.fraction, detail, important=name == _LONGEST_PHASE)
 
             def phase_finish(self, name: str) -> None:
                 pass

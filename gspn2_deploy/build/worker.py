@@ -36,10 +36,12 @@ class Channel:
         if level >= self.log_level:
             self.send({"kind": "log", "level": level, "text": text})
 
-    def progress(self, fraction: float | None, detail: str | None) -> None:
-        """Say how far the work is; too many calls are thinned out."""
+    def progress(
+        self, fraction: float | None, detail: str | None, *, important: bool = False
+    ) -> None:
+        """Say how far the work is; too many calls are thinned out, but for important ones."""
         now = time.monotonic()
-        if now - self._last_progress >= _PROGRESS_SECONDS:
+        if important or now - self._last_progress >= _PROGRESS_SECONDS:
             self._last_progress = now
             self.send({"kind": "progress", "fraction": fraction, "detail": detail})
 

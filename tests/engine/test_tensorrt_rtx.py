@@ -162,6 +162,7 @@ def test_progress(onnx_file: Path):
     )
     backend.build(request, Recorder())  # type: ignore[arg-type]
     assert seen[0] == (0.0, "Building engine")
+    assert "compiling the network" in {detail for _, detail in seen}
     fractions = [fraction for fraction, _ in seen if fraction is not None]
     assert fractions == sorted(fractions)
 

@@ -45,7 +45,9 @@ class Channel:
     def log(self, level: int, text: str) -> None:
         self.records.append((level, text))
 
-    def progress(self, fraction: float | None, detail: str | None) -> None:
+    def progress(
+        self, fraction: float | None, detail: str | None, *, important: bool = False
+    ) -> None:
         pass
 
 
