@@ -65,6 +65,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in ("widths", "depths", "chunks", "image_size"):
             object.__setattr__(self, field, _integers(field, getattr(self, field)))
+        for field in ("in_channels", "num_classes", "stem_stride", "c_proxy", "kernel_size"):
+            _integers(field, [getattr(self, field)])
+        for field in ("expansion", "mlp_ratio"):
+            _check_type(field, getattr(self, field), (int, float), "a number")
+        for field in ("shared_affinity", "skip_gate", "grn"):
+            _check_type(field, getattr(self, field), (bool,), "true or false")
         if not 1 <= len(self.widths) == len(self.depths) == len(self.chunks):
             raise UsageError(
                 "widths, depths and chunks must name the same stages",
@@ -138,9 +144,15 @@ def check_fields(fields: dict[str, Any]) -> None:
 
 
 def _integers(field: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, (list, tuple)) and all(isinstance(item, int) for item in value):
-        return tuple(value)
-    raise UsageError(f"{field} is not a list of whole numbers", got=repr(value))
+    _check_type(field, value, (list, tuple), "a list of whole numbers")
+    for item in value:
+        _check_type(field, item, (int,), "a whole number")
+    return tuple(value)
+
+
+def _check_type(field: str, value: Any, types: tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise UsageError(f"{field} is of the wrong kind", got=repr(value), expected=expected)
 
 
 def _at_least(minimum: int, **fields: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -20,11 +20,11 @@ from gspn2_deploy.errors import ModelFactoryError, UnknownModelError
 _LOG = logging.getLogger(__name__)
 _SUGGESTION_CUTOFF = 0.4
 
-ModelFactory = Callable[..., nn.Module]
-_MODELS: dict[str, ModelFactory] = {}
+Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
+_MODELS: dict[str, Callable[..., nn.Module]] = {}
 
 
-def register_model(factory: ModelFactory) -> ModelFactory:
+def register_model(factory: Factory) -> Factory:
     """Register a factory under its function's name. Usable as a decorator.
 
     Args:
