@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gspn2_deploy import __version__, progress
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine, create_backend
-from gspn2_deploy.build.onnx_source import OnnxSource, read_onnx
 from gspn2_deploy.build.profiles import resolve_profiles
 from gspn2_deploy.errors import UsageError
 from gspn2_deploy.files import sha256_of, staged_output
 from gspn2_deploy.manifest import Manifest, Profile, manifest_path
+
+if TYPE_CHECKING:
+    from gspn2_deploy.export.check import OnnxSummary
 
 PLAN_SUFFIX = ".plan"
 _MIB = 1 << 20
@@ -62,23 +65,25 @@ def build_engine(
         What was written.
 
     Raises:
-        OnnxFileError: The file is missing, damaged or incomplete.
+        OnnxFileError: The file is missing, damaged, incomplete, stale, or not one of ours.
         UsageError: Options that do not fit the file or the backend.
         ShapeError: A profile contradicts the file.
         MissingDependencyError: The engine library is not installed.
         BuildError: The engine library refused the file or failed.
         OutputError: The output cannot be written.
     """
+    from gspn2_deploy.export.check import check_onnx
+
     chosen = create_backend(backend)
     chosen.version()
     if workspace_mib is not None and workspace_mib < 1:
         raise UsageError("the workspace is too small", got=workspace_mib, expected="1 MiB or more")
-    source = read_onnx(onnx_path)
+    source = check_onnx(onnx_path, full=False)
     plan_path = _plan_path(source, output)
-    targets = chosen.resolve_compute_capabilities(tuple(compute_capabilities), source.dtypes)
+    targets = chosen.resolve_compute_capabilities(tuple(compute_capabilities), _dtypes(source))
     resolved = resolve_profiles(profiles, source.inputs)
     beside = manifest_path(plan_path)
-    digests = source.digests()
+    digests = onnx_digests(source)
     began = time.perf_counter()
     with staged_output(plan_path, beside) as staging:
         request = BuildRequest(
@@ -86,8 +91,8 @@ def build_engine(
             plan_path=staging / plan_path.name,
             inputs=source.inputs,
             outputs=source.outputs,
-            precision=source.precision,
-            propagations=source.propagations,
+            precision=_precision(source),
+            propagations=source.op_counts,
             profiles=resolved,
             compute_capabilities=targets,
             workspace_bytes=None if workspace_mib is None else workspace_mib * _MIB,
@@ -100,16 +105,40 @@ def build_engine(
     return BuildResult(plan_path, beside, manifest)
 
 
-def _plan_path(source: OnnxSource, output: Path | None) -> Path:
+def onnx_digests(source: OnnxSummary) -> tuple[str, dict[str, str]]:
+    """Return the SHA-256 of an ONNX file, and of each of its external data files by name."""
+    folder = source.path.parent
+    external = {name: sha256_of(folder / name) for name in source.external_data}
+    return sha256_of(source.path), external
+
+
+def _precision(source: OnnxSummary) -> str | None:
+    from gspn2_deploy.export.metadata import PRECISION
+
+    precision: str | None = source.metadata.get(PRECISION)
+    return precision
+
+
+def _dtypes(source: OnnxSummary) -> frozenset[str]:
+    """The element types that a GPU needs: those of the interface, and what was baked in."""
+    from gspn2_deploy.export.metadata import BASE_PRECISION
+
+    baked = {source.metadata.get(BASE_PRECISION), _precision(source)}
+    dtypes = {tensor.dtype for tensor in (*source.inputs, *source.outputs)}
+    return frozenset(dtypes | ({"bfloat16"} if "bf16" in baked else set()))
+
+
+def _plan_path(source: OnnxSummary, output: Path | None) -> Path:
     path = output if output is not None else source.path.with_suffix(PLAN_SUFFIX)
-    if path.resolve() in {file.resolve() for file in source.files()}:
+    inputs = (source.path, *(source.path.parent / name for name in source.external_data))
+    if path.resolve() in {file.resolve() for file in inputs}:
         raise UsageError("the plan would replace the ONNX file", got=path)
     return path
 
 
 def _describe(
     backend: str,
-    source: OnnxSource,
+    source: OnnxSummary,
     digests: tuple[str, dict[str, str]],
     request: BuildRequest,
     built: BuiltEngine,
@@ -133,9 +162,9 @@ def _describe(
         # The file's names of dynamic extents say more than the network's -1.
         inputs=source.inputs,
         outputs=source.outputs,
-        precision=source.precision,
+        precision=request.precision,
         layer_dtypes=built.layer_dtypes,
-        propagations=source.propagations,
+        propagations=source.op_counts,
         activation_bytes=built.activation_bytes,
         metadata=source.metadata,
         unproven=built.unproven,

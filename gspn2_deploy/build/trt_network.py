@@ -12,6 +12,7 @@ from typing import Any
 from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.spec import OP_TYPES
 
 # By TensorRT's names of the types. A strongly typed network keeps the file's types.
 _DTYPES = {
@@ -68,7 +69,7 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
             weighted[dtype] += 1
     inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
     outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
-    calls = Counter(op_type for _, op_type in bodies)
+    calls = Counter(_base_op(op_type) for _, op_type in bodies)
     return NetworkSummary(inputs, outputs, dict(every), dict(weighted), dict(calls))
 
 
@@ -173,3 +174,8 @@ def _shape(extents: Any) -> tuple[int | None, ...]:
 def _dtype(dtype: Any) -> str:
     name: str = dtype.name
     return _DTYPES.get(name, name.lower())
+
+
+def _base_op(op_type: str) -> str:
+    """The op that a call stands for: its body's name may go on with ``_`` and its variant."""
+    return next((name for name in OP_TYPES if op_type.startswith(f"{name}_")), op_type)

@@ -10,7 +10,7 @@ import click
 from gspn2_deploy.cli.common import emit, json_option
 
 if TYPE_CHECKING:
-    from gspn2_deploy.build.onnx_source import OnnxSource
+    from gspn2_deploy.export.check import OnnxSummary
     from gspn2_deploy.manifest import Manifest, TensorInfo
 
 _MIB = 1 << 20
@@ -22,12 +22,13 @@ _MIB = 1 << 20
 def command(file: Path, as_json: bool) -> None:
     """Show what FILE holds: an ONNX file, or a plan with its manifest.
 
-    A plan, or its manifest, is checked against the hashes in the manifest first.
+    Both are checked first: an ONNX file by ONNX's own checker and the hashes in its metadata, a
+    plan by the hashes in its manifest.
     """
     if file.suffix == ".onnx":
-        from gspn2_deploy.build.onnx_source import read_onnx
+        from gspn2_deploy.export.check import check_onnx
 
-        source = read_onnx(file)
+        source = check_onnx(file)
         emit(_onnx_dict(source), _onnx_text(source), as_json=as_json)
         return
     from gspn2_deploy.manifest import Manifest, manifest_path
@@ -39,26 +40,27 @@ def command(file: Path, as_json: bool) -> None:
     emit({"plan": str(plan), **manifest.to_dict()}, _plan_text(plan, manifest), as_json=as_json)
 
 
-def _onnx_dict(source: OnnxSource) -> dict[str, Any]:
-    digest, external = source.digests()
+def _onnx_dict(source: OnnxSummary) -> dict[str, Any]:
+    from gspn2_deploy.build.engine import onnx_digests
+
+    digest, external = onnx_digests(source)
     return {
-        "onnx": str(source.path),
+        **source.to_dict(),
         "onnx_sha256": digest,
         "external_data_sha256": external,
         "inputs": [_tensor_dict(tensor) for tensor in source.inputs],
         "outputs": [_tensor_dict(tensor) for tensor in source.outputs],
-        "precision": source.precision,
-        "propagations": dict(source.propagations),
-        "metadata": dict(source.metadata),
     }
 
 
-def _onnx_text(source: OnnxSource) -> str:
-    size = sum(path.stat().st_size for path in source.files())
-    lines = [f"ONNX file     {source.path} ({size / _MIB:.1f} MiB)"]
-    lines += [f"data file     {path}" for path in source.external_data.values()]
+def _onnx_text(source: OnnxSummary) -> str:
+    from gspn2_deploy.export.metadata import PRECISION
+
+    size = source.path.stat().st_size + sum(source.external_data.values())
+    lines = [f"ONNX file     {source.path} ({size / _MIB:.1f} MiB, opset {source.opset})"]
+    lines += [f"data file     {name}" for name in source.external_data]
     lines += _tensor_lines(source.inputs, source.outputs)
-    lines += _model_lines(source.precision, source.propagations)
+    lines += _model_lines(source.metadata.get(PRECISION), source.op_counts)
     lines += _metadata_lines(source.metadata)
     return "\n".join(lines)
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
+from gspn2_deploy.export import metadata as meta
+from gspn2_deploy.export.check import tensor_info
 from onnx import TensorProto, helper, numpy_helper
+
+from gspn2_deploy.build.backend import BuildRequest
+from gspn2_deploy.files import sha256_of
+from gspn2_deploy.manifest import Profile
 
 CHANNELS = 4
 SIZE = 16
 OP_TYPE = "GspnProp2D"
+NAMES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}
 NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
@@ -24,7 +33,17 @@ def conv_model(
     metadata: dict[str, str] | None = None,
     external: bool = False,
 ) -> Path:
-    """Write conv -> one propagation op (a stand-in body) -> pool -> logits."""
+    """Write conv -> one propagation op (a stand-in body) -> pool -> logits, as an export of ours.
+
+    Args:
+        path: The file.
+        dtype: Of everything in it.
+        batch: The batch's extent.
+        size: Height and width.
+        body: Whether the op's function body is there.
+        metadata: Additions to what every export has.
+        external: Whether the weights go into a file beside it.
+    """
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((CHANNELS, 3, 3, 3)).astype(NUMPY[dtype])
     nodes = [
@@ -48,7 +67,21 @@ def conv_model(
         [helper.make_node("Relu", ["a"], ["t"]), helper.make_node("Add", ["t", "a"], ["b"])],
         [helper.make_opsetid("", 20)],
     )
-    save(graph, path, functions=[function] if body else [], metadata=metadata, external=external)
+    ours = {
+        meta.PACKAGE_VERSION: "0.1.0",
+        meta.OP_VERSION: "1",
+        meta.PRECISION: NAMES[dtype],
+        meta.SOURCE_SHA256: "0" * 64,
+        meta.OP_COUNTS: json.dumps({OP_TYPE: 1}),
+    }
+    if external:
+        data = path.with_name(f"{path.name}.data")
+        save(graph, path, functions=[function], external=True)
+        entry = {"bytes": data.stat().st_size, "sha256": sha256_of(data)}
+        ours[meta.EXTERNAL_DATA] = json.dumps({data.name: entry})
+        data.unlink()
+    ours |= metadata or {}
+    save(graph, path, functions=[function] if body else [], metadata=ours, external=external)
     return path
 
 
@@ -126,3 +159,19 @@ def save(
         )
     else:
         onnx.save(model, path)
+
+
+def request_for(path: Path, profiles: tuple[Profile, ...] = ()) -> BuildRequest:
+    """Describe any ONNX file as the builder would, without asking whether it is one of ours."""
+    model = onnx.load(path, load_external_data=False)
+    calls = Counter(node.op_type for node in model.graph.node if node.domain == "gspn2")
+    return BuildRequest(
+        onnx_path=path,
+        plan_path=path.with_suffix(".plan"),
+        inputs=tuple(tensor_info(item) for item in model.graph.input),
+        outputs=tuple(tensor_info(item) for item in model.graph.output),
+        precision=None,
+        propagations=dict(calls),
+        profiles=profiles,
+        compute_capabilities=("8.9",),
+    )

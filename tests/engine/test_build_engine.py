@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from engine_models import conv_model
+from engine_models import conv_model, op_model
 
 from gspn2_deploy.build import backend as backend_module
 from gspn2_deploy.build import build_engine, create_backend, parse_profile
@@ -150,6 +150,49 @@ def test_profile_that_contradicts_the_file(onnx_file: Path):
     with pytest.raises(ShapeError):
         build_engine(onnx_file, backend="fake", profiles=[parse_profile("images=1x3x8x8")])
     assert names(onnx_file.parent) == {"model.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("path_of", "said"),
+    [
+        (lambda folder: conv_model(folder / "m.onnx", body=False), "lacks the function bodies"),
+        (lambda folder: op_model(folder / "m.onnx", "Relu"), "was not written by gspn2-deploy"),
+        (
+            lambda folder: conv_model(folder / "m.onnx", metadata={"gspn2.op_counts": "{}"}),
+            "does not hold the propagations",
+        ),
+    ],
+    ids=["lost body", "foreign", "other ops"],
+)
+def test_stale_and_foreign_files(tmp_path: Path, path_of: Any, said: str):
+    with pytest.raises(OnnxFileError, match=said):
+        build_engine(path_of(tmp_path), backend="fake")
+    assert names(tmp_path) == {"m.onnx"}
+
+
+def test_parted_from_its_weights(tmp_path: Path):
+    path = conv_model(tmp_path / "m.onnx", external=True)
+    data = tmp_path / "m.onnx.data"
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(OnnxFileError, match="do not belong"):
+        build_engine(path, backend="fake")
+
+
+def test_missing_file(tmp_path: Path):
+    with pytest.raises(OnnxFileError, match="does not exist"):
+        build_engine(tmp_path / "absent.onnx", backend="fake")
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"gspn2.base_precision": "bf16"}, {"gspn2.precision": "bf16"}]
+)
+def test_the_backend_hears_of_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, str]
+):
+    path = conv_model(tmp_path / "m.onnx", metadata=metadata)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(UsageError, match="no bfloat16"):
+        build_engine(path, compute_capabilities=["7.5"])
 
 
 def test_corrupt_file(onnx_file: Path):

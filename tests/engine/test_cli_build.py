@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from engine_models import conv_model
 
 from gspn2_deploy.cli.app import app
+from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import Manifest, manifest_path
 
 
@@ -71,23 +72,23 @@ def test_build_from_a_configuration_file(tmp_path: Path, onnx_file: Path):
 
 @pytest.mark.tensorrt
 def test_refused_file(tmp_path: Path):
-    path = conv_model(tmp_path / "m.onnx", body=False)
+    path = conv_model(tmp_path / "m.onnx", metadata={"gspn2.precision": "fp16"})
     result = call("build", path, "--json")
     assert result.exit_code == 3
-    assert json.loads(result.stdout)["error"]["problem"] == (
-        "the file has lost the body of GspnProp2D"
+    assert json.loads(result.stdout)["error"]["problem"].startswith(
+        "the network does not compute in fp16"
     )
     assert "Traceback" not in result.output
 
 
 @pytest.mark.tensorrt
 def test_debug_shows_what_the_library_said(tmp_path: Path):
-    path = conv_model(tmp_path / "m.onnx", body=False)
+    path = conv_model(tmp_path / "m.onnx")
     code = "from gspn2_deploy.cli import main; main()"
-    command = [sys.executable, "-c", code, "--debug", "build", str(path)]
+    command = [sys.executable, "-c", code, "--debug", "build", str(path), "--workspace", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "Plugin not found" in done.stderr
+    assert "enumerate_tactics" in done.stderr
     assert "Traceback" in done.stderr
 
 
@@ -118,7 +119,7 @@ def test_missing_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pretend_installed(monkeypatch)
     result = call("build", tmp_path / "absent.onnx")
     assert result.exit_code == 2
-    assert "cannot read" in result.stderr
+    assert "does not exist" in result.stderr
 
 
 def test_missing_library(onnx_file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -163,7 +164,7 @@ def test_help_loads_nothing_heavy(command: str):
 
 
 def test_inspect_onnx(tmp_path: Path):
-    path = conv_model(tmp_path / "m.onnx", metadata={"gspn2.precision": "fp32", "model": "nano"})
+    path = conv_model(tmp_path / "m.onnx", metadata={"model": "nano"})
     result = call("inspect", path)
     assert result.exit_code == 0, result.output
     assert "images: float32 (batch, 3, 16, 16)" in result.stdout
@@ -171,7 +172,8 @@ def test_inspect_onnx(tmp_path: Path):
     assert "model: nano" in result.stdout
     body = json.loads(call("inspect", path, "--json").stdout)
     assert body["inputs"] == [{"name": "images", "dtype": "float32", "shape": ["batch", 3, 16, 16]}]
-    assert body["precision"] == "fp32"
+    assert body["op_counts"] == {"GspnProp2D": 1}
+    assert body["onnx_sha256"] == sha256_of(path)
 
 
 @pytest.mark.tensorrt
