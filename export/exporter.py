@@ -1,0 +1,342 @@
+"""``export_onnx``: the whole way from a trained module to a proven ONNX file."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gspn2_deploy import progress
+from gspn2_deploy.errors import ExportError, Gspn2Error
+from gspn2_deploy.files import sha256_of, staged_output
+from gspn2_deploy.manifest import TensorInfo
+
+from . import metadata as meta
+from .assemble import attach_functions, clean, remove_stale_data, save
+from .capture import DynamicAxes, capture, count_operators, translate
+from .check import OnnxSummary, check_onnx
+from .precision import PrecisionPlan, cast_floating, prepare_model, resolve_blocks
+from .verify import Verification, verify_file
+
+# 18 is what torch's exporter writes natively and what every TensorRT since 8.6 parses; Gelu stays
+# a chain of Erf, which all of them fuse. bfloat16 needs 22: the first version whose Conv has it.
+OPSET = 18
+OPSET_BFLOAT16 = 22
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+_DEFAULT_CHANNELS = 3
+# Protobuf's limit is 2 GiB for the whole file; the graph and the functions need a little of it.
+_EXTERNAL_DATA_BYTES = 2**31 - 2**27
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export.
+
+    Args:
+        image_size: (height, width) in pixels of the example; None for the model's default.
+        batch: Items of the example. At least 2 is traced where the batch is dynamic.
+        precision: What to bake in.
+        dynamic_batch: Whether to leave axis 0 of every input free.
+        dynamic_size: Whether to leave height and width of four-axis inputs free.
+        example: Inputs by name, for models that take other than one image; None for a seeded
+            random image (batch, channels, height, width).
+        output_names: Names of the outputs; None for those of a returned mapping, or ``output``.
+        model_name: What to call the model; None for its configuration's name.
+        opset: The default domain's version; None for the exporter's choice.
+        golden: Where to write a golden sample file, None for none.
+        golden_samples: How many random samples it holds.
+        golden_inputs: A user's ``.npz`` or ``.npy`` to take the inputs from instead.
+        seed: Of the example and of the golden inputs.
+        external_data_bytes: Weights of more bytes than this go to a file of their own.
+    """
+
+    image_size: tuple[int, int] | None = None
+    batch: int = 1
+    precision: PrecisionPlan = field(default_factory=PrecisionPlan)
+    dynamic_batch: bool = True
+    dynamic_size: bool = False
+    example: Mapping[str, Tensor] | None = None
+    output_names: tuple[str, ...] | None = None
+    model_name: str | None = None
+    opset: int | None = None
+    golden: Path | None = None
+    golden_samples: int = 4
+    golden_inputs: Path | None = None
+    seed: int = 0
+    external_data_bytes: int = _EXTERNAL_DATA_BYTES
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Args:
+        summary: What is in the file.
+        sha256: Of the file.
+        verification: How it compares with PyTorch.
+        golden: The golden sample file, None without one.
+        seconds: By phase.
+    """
+
+    summary: OnnxSummary
+    sha256: str
+    verification: Verification
+    golden: Path | None
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "onnx": str(self.summary.path),
+            "sha256": self.sha256,
+            **{key: value for key, value in self.summary.to_dict().items() if key != "path"},
+            "verification": self.verification.to_dict(),
+            "golden": str(self.golden) if self.golden else None,
+            "seconds": dict(self.seconds),
+        }
+
+
+def export_onnx(
+    model: nn.Module, output: Path, options: ExportOptions | None = None
+) -> ExportReport:
+    """Export a model to ONNX, check the file, and only then put it in place.
+
+    The file holds one custom op per propagation, and with each op's type a model-local function of
+    standard ops. It is compared with PyTorch in onnxruntime before it replaces what was there.
+
+    Args:
+        model: A module that propagates with ``gspn2_deploy.ops``; it is not changed.
+        output: The ONNX file to write.
+        options: How; None for float32 with a dynamic batch.
+
+    Returns:
+        What was written, and how it compares.
+
+    Raises:
+        ExportError: The model has no propagation, cannot be traced or translated, or the options
+            do not fit it.
+        ShapeError: The model refuses the image size.
+        OnnxFileError: The written file failed its check; the old one is untouched.
+        ValidationFailedError: It computes something else; the old one is untouched.
+        OutputError: The output place is not writable or full.
+    """
+    options = options or ExportOptions()
+    clock = _Clock()
+    with progress.step(f"Exporting {output.name}") as step:
+        step.update(detail="preparing the model")
+        prepared = prepare_model(model, options.precision)
+        example = _example(model, options)
+        names = _output_names(prepared, example, options.output_names)
+        clock.lap("prepare")
+
+        step.update(detail="tracing")
+        dynamic = _dynamic_axes(example, options)
+        program = capture(prepared, example, dynamic)
+        counts = count_operators(program)
+        if not counts:
+            raise ExportError(
+                "the model has no propagation",
+                got=f"{type(model).__name__} without gspn2::prop2d or gspn2::line_scan",
+                expected="a module that calls gspn2_deploy.ops.prop2d or line_scan",
+                hint="export other models with torch.onnx.export itself",
+            )
+        clock.lap("trace")
+
+        step.update(detail="translating")
+        opset = options.opset or _opset(options.precision)
+        graph = translate(
+            program, dynamic=dynamic, input_names=list(example), output_names=names, opset=opset
+        )
+        clean(graph)
+        attach_functions(graph, opset)
+        graph.metadata_props.update(_metadata(model, example, counts, dynamic, options))
+        clock.lap("translate")
+
+        with ExitStack() as stack:
+            staging = stack.enter_context(staged_output(output))
+            step.update(detail="writing")
+            staged = staging / output.name
+            save(graph, staged, options.external_data_bytes)
+            clock.lap("write")
+            step.update(detail="checking")
+            summary = check_onnx(staged)
+            _check_interface(summary, example, dynamic)
+            verification = verify_file(staged, prepared, example, summary)
+            clock.lap("check")
+            digest = sha256_of(staged)
+        remove_stale_data(output, summary.external_data)
+    return ExportReport(
+        summary=dataclasses.replace(summary, path=output),
+        sha256=digest,
+        verification=verification,
+        golden=options.golden,
+        seconds=clock.laps,
+    )
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.laps[phase] = now - self._since
+        self._since = now
+
+
+def _example(model: nn.Module, options: ExportOptions) -> dict[str, Tensor]:
+    """Inputs by name, in the order of ``forward``, with the types of the exported file."""
+    given = options.example
+    names = _parameter_names(model, None if given is None else len(given))
+    if given is None:
+        given = {names[0]: _random_image(model, options)}
+    elif set(given) != set(names):
+        raise ExportError(
+            "the example does not fit the model's forward",
+            got=", ".join(given),
+            expected=", ".join(names),
+        )
+    ordered = {name: cast_floating(given[name], options.precision.io) for name in names}
+    if options.dynamic_batch:
+        # An extent of 1 would be taken for a constant.
+        ordered = {
+            name: torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
+            for name, value in ordered.items()
+        }
+    return ordered
+
+
+def _parameter_names(model: nn.Module, count: int | None) -> list[str]:
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    positional = [
+        item.name
+        for item in parameters
+        if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
+    ]
+    required = sum(item.default is item.empty for item in parameters if item.name in positional)
+    taken = 1 if count is None else count
+    if not required <= taken <= len(positional):
+        raise ExportError(
+            "the model does not take one image",
+            got=f"forward({', '.join(item.name for item in parameters)})",
+            expected="one positional parameter, or an example input for each",
+            hint="give ExportOptions.example, or wrap the model in a module that takes one image",
+        )
+    return positional[:taken]
+
+
+def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
+    size = options.image_size or getattr(model, "default_size", None)
+    if size is None:
+        raise ExportError(
+            "the image size is not known",
+            got=f"{type(model).__name__} without default_size",
+            hint="give --image-size HEIGHTxWIDTH",
+        )
+    channels = getattr(getattr(model, "config", None), "in_channels", _DEFAULT_CHANNELS)
+    generator = torch.Generator().manual_seed(options.seed)
+    return torch.randn(options.batch, channels, *size, generator=generator)
+
+
+def _output_names(
+    prepared: nn.Module, example: Mapping[str, Tensor], given: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Run the model once: it may refuse the example, and what it returns has the names."""
+    try:
+        with torch.no_grad():
+            result = prepared(*example.values())
+    except Gspn2Error:
+        raise
+    except Exception as error:  # user code
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
+        raise ExportError(
+            "the model fails on the example input",
+            got=f"{type(error).__name__}: {error} (for {shapes})",
+            hint="a block that casts by itself may not take part in a mixed precision; "
+            "otherwise check --image-size and --model-arg",
+        ) from error
+    leaves = pytree.tree_leaves(result)
+    if not leaves or not all(isinstance(value, Tensor) for value in leaves):
+        raise ExportError(
+            "the model must return tensors", got=type(result).__name__, expected="tensors only"
+        )
+    if given is not None:
+        if len(set(given)) != len(leaves):
+            raise ExportError("output names do not fit", got=given, expected=f"{len(leaves)} names")
+        return given
+    if isinstance(result, Mapping) and len(result) == len(leaves):
+        return tuple(str(name) for name in result)
+    if len(leaves) == 1:
+        return ("output",)
+    return tuple(f"output_{index}" for index in range(len(leaves)))
+
+
+def _dynamic_axes(example: Mapping[str, Tensor], options: ExportOptions) -> DynamicAxes:
+    axes: dict[str, dict[int, str]] = {}
+    for name, value in example.items():
+        named = {0: BATCH} if options.dynamic_batch and value.ndim else {}
+        if options.dynamic_size and value.ndim == 4:
+            named |= {2: HEIGHT, 3: WIDTH}
+        axes[name] = named
+    return axes
+
+
+def _opset(plan: PrecisionPlan) -> int:
+    return OPSET_BFLOAT16 if plan.base == "bf16" else OPSET
+
+
+def _metadata(
+    model: nn.Module,
+    example: Mapping[str, Tensor],
+    counts: Mapping[str, int],
+    dynamic: DynamicAxes,
+    options: ExportOptions,
+) -> dict[str, str]:
+    plan = options.precision
+    found = meta.describe_model(model, options.model_name)
+    found |= {
+        meta.PRECISION: plan.label,
+        meta.BASE_PRECISION: plan.base,
+        meta.KEEP_FP32: json.dumps(resolve_blocks(model, plan.keep_fp32)),
+        meta.IO_DTYPE: plan.io_dtype,
+        meta.DYNAMIC_AXES: json.dumps(dynamic),
+        meta.OP_COUNTS: json.dumps(counts),
+    }
+    image = next((value for value in example.values() if value.ndim == 4), None)
+    if image is not None:
+        found[meta.INPUT_SIZE] = json.dumps(list(image.shape[2:]))
+    return found
+
+
+def _check_interface(
+    summary: OnnxSummary, example: Mapping[str, Tensor], dynamic: DynamicAxes
+) -> None:
+    """Names, types and free axes must be those that were asked for."""
+    expected = tuple(
+        TensorInfo(
+            name,
+            str(value.dtype).removeprefix("torch."),
+            tuple(dynamic[name].get(axis, extent) for axis, extent in enumerate(value.shape)),
+        )
+        for name, value in example.items()
+    )
+    if summary.inputs != expected:
+        raise ExportError(
+            "the exported file's inputs are not those that were asked for",
+            got="; ".join(str(item) for item in summary.inputs),
+            expected="; ".join(str(item) for item in expected),
+            hint="the model fixes an axis: export without it being dynamic",
+        )
