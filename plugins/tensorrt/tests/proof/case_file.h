@@ -1,0 +1,70 @@
+// What is to be proven: a folder with an ONNX file, samples and expected outputs, as
+// tests/tensorrt/prepare_proof.py writes it.
+//
+// case.txt, one item a line:
+//   model FILE
+//   precision fp32 | fp16 | bf16 | mixed
+//   plugins COUNT                        plugin layers that the network must hold
+//   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
+//   sample NAME
+//   input NAME SHAPE FILE                raw elements of the engine's own dtype
+//   output NAME SHAPE FILE RTOL ATOL     raw float32 elements
+#ifndef GSPN2_PROOF_CASE_FILE_H_
+#define GSPN2_PROOF_CASE_FILE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gspn2 {
+namespace proof {
+
+using Shape = std::vector<int64_t>;
+
+int64_t elements(const Shape& shape);
+std::string toString(const Shape& shape);
+
+struct ProfileRange {
+  std::string input;
+  Shape smallest, tuned, largest;
+};
+
+struct InputData {
+  std::string name;
+  Shape shape;
+  std::vector<uint8_t> bytes;
+};
+
+// An element passes when |got - expected| <= rtol * |expected| + atol * max |expected|.
+struct ExpectedOutput {
+  std::string name;
+  Shape shape;
+  std::vector<float> values;
+  double rtol, atol;
+};
+
+struct Sample {
+  std::string name;
+  std::vector<InputData> inputs;
+  std::vector<ExpectedOutput> outputs;
+};
+
+struct Case {
+  std::string name;
+  std::string model;  // path
+  std::string precision;
+  int plugins = 0;
+  std::vector<ProfileRange> profile;
+  std::vector<Sample> samples;
+};
+
+// Throws std::runtime_error when the folder does not hold a complete case.
+Case readCase(const std::string& folder);
+
+// The largest error in units of what the tolerance allows: up to 1 passes. Infinite where the
+// result is not finite or nothing is compared.
+double worstError(const std::vector<float>& got, const ExpectedOutput& expected);
+
+}  // namespace proof
+}  // namespace gspn2
+#endif  // GSPN2_PROOF_CASE_FILE_H_
