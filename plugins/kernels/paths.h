@@ -10,17 +10,11 @@
 
 #include <cstddef>
 
+#include "device.h"
 #include "generic.h"  // LineScanCall, Prop2dCall
 #include "gspn2/kernels.h"
 
 namespace gspn2 {
-
-// What the dispatch needs to know of the current device; queried once per device and cached.
-struct DeviceInfo {
-  int capability;      // major * 10 + minor
-  int multiprocessors;
-  int sharedPerBlock;  // bytes of shared memory that a block can opt in to
-};
 
 // Tiles brought by the bulk tensor copy engine, lines split over thread-block clusters: compute
 // capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes. No workspace.

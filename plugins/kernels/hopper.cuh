@@ -1,0 +1,163 @@
+// What the tiled kernels use of compute capability 9.0: mbarriers, the bulk tensor copy engine
+// and distributed shared memory, as thin wrappers over PTX.
+//
+// Source: PTX ISA, sections on mbarrier, cp.async.bulk.tensor, st.async and mapa.
+#ifndef GSPN2_KERNELS_HOPPER_CUH_
+#define GSPN2_KERNELS_HOPPER_CUH_
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace gspn2 {
+
+// Cache policies of bulk copies, as createpolicy encodes a fraction of 1.0.
+constexpr uint64_t kEvictFirst = 0x12f0000000000000ULL;
+constexpr uint64_t kEvictNormal = 0x1000000000000000ULL;
+constexpr uint64_t kEvictLast = 0x14f0000000000000ULL;
+
+__device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// ---- mbarriers ---------------------------------------------------------------------------------
+
+__device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+// Makes initialised barriers visible to the copy engine and to the rest of the cluster.
+__device__ __forceinline__ void barrierInitFence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrierArrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrierArriveExpect(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void barrierWait(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// Copies 16 bytes, or fills them with zeros where `bytes` is 0, behind the thread's back.
+__device__ __forceinline__ void copyChunk(uint32_t target, const void* source, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(target), "l"(source),
+               "r"(bytes)
+               : "memory");
+}
+
+// Arrives once this thread's copies so far have landed.
+__device__ __forceinline__ void barrierArriveCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+// barrierWait where other blocks of the cluster complete the barrier: their writes become visible.
+__device__ __forceinline__ void barrierWaitCluster(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// A barrier among `threads` threads of the block, where the others go their own way.
+__device__ __forceinline__ void namedBarrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// ---- the bulk tensor copy engine ---------------------------------------------------------------
+
+__device__ __forceinline__ void prefetchTensorMap(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+__device__ __forceinline__ void loadTile(uint32_t target, const CUtensorMap* map, int column,
+                                         int row, int plane, uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(target),
+      "l"(map), "r"(column), "r"(row), "r"(plane), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void storeTile(const CUtensorMap* map, int column, int row, int plane,
+                                          uint32_t source, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group.L2::cache_hint "
+      "[%0, {%1, %2, %3}], [%4], %5;" ::"l"(map),
+      "r"(column), "r"(row), "r"(plane), "r"(source), "l"(policy)
+      : "memory");
+}
+
+__device__ __forceinline__ void commitStores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// Waits until at most `kPending` groups of stores still have to read their shared memory.
+template <int kPending>
+__device__ __forceinline__ void waitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
+// Waits until every store has been written.
+__device__ __forceinline__ void waitStores() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+// Orders this thread's ordinary shared-memory writes before the copy engine's reads.
+__device__ __forceinline__ void fenceSharedForCopies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ---- clusters ----------------------------------------------------------------------------------
+
+__device__ __forceinline__ uint32_t clusterRank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+__device__ __forceinline__ void clusterSync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// The same shared-memory address in another block of the cluster.
+__device__ __forceinline__ uint32_t clusterAddress(uint32_t address, uint32_t rank) {
+  uint32_t remote;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+  return remote;
+}
+
+// Writes one value into another block and counts its bytes on that block's barrier.
+__device__ __forceinline__ void storeRemote(uint32_t address, float value, uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
+          address),
+      "r"(__float_as_uint(value)), "r"(barrier)
+      : "memory");
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_HOPPER_CUH_

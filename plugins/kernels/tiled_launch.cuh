@@ -1,0 +1,91 @@
+// Host side of the tiled line scan: from a call and a plan to a launch.
+#ifndef GSPN2_KERNELS_TILED_LAUNCH_CUH_
+#define GSPN2_KERNELS_TILED_LAUNCH_CUH_
+
+#include "generic.h"
+#include "tensor_map.h"
+#include "tiled_plan.h"
+#include "tiled_scan.cuh"
+
+namespace gspn2 {
+
+inline TileShape tileShape(const gspn2_problem_t& problem, int64_t planes, bool horizontal,
+                           int positions, int steps, int swizzleBytes) {
+  return {planes,
+          problem.h,
+          problem.w,
+          horizontal ? positions : steps,
+          horizontal ? steps : positions,
+          swizzleBytes};
+}
+
+inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& call,
+                                  const TiledPlan& plan) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t slices = problem.n * problem.c;
+  if (plan.horizontal) {
+    return encodeTensorMap(
+        &params.hMap, problem.dtype, call.h,
+        tileShape(problem, slices, true, plan.own, plan.tileSteps, plan.tileBytes));
+  }
+  const TileShape map =
+      tileShape(problem, slices, false, params.boxPositions, plan.tileSteps, 0);
+  cudaError_t status = encodeTensorMap(&params.xMap, problem.dtype, call.x, map);
+  if (status != cudaSuccess) return status;
+  status = encodeTensorMap(&params.lamMap, problem.dtype, call.lam, map);
+  if (status != cudaSuccess) return status;
+  TileShape affinities = map;
+  affinities.planes = problem.n * 3 * problem.g;
+  return encodeTensorMap(&params.wMap, problem.dtype, call.w, affinities);
+}
+
+template <typename C>
+cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
+  const gspn2_problem_t& problem = call.problem;
+  TiledScanParams params{};
+  params.x = call.x;
+  params.lam = call.lam;
+  params.w = call.w;
+  params.h = call.h;
+  params.plane = problem.h * problem.w;
+  params.line = static_cast<int>(C::kHorizontal ? problem.h : problem.w);
+  params.steps = static_cast<int>(C::kHorizontal ? problem.w : problem.h);
+  params.width = static_cast<int>(problem.w);
+  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
+                     ? params.steps
+                     : static_cast<int>(problem.chunk);
+  params.channels = static_cast<int>(problem.c);
+  params.affinities = static_cast<int>(problem.g);
+  params.own = plan.own;
+  params.halo = plan.parts > 1 ? plan.tileSteps : 0;
+  params.boxes = plan.boxes();
+  params.boxPositions = plan.boxPositions();
+  params.tileSteps = plan.tileSteps;
+  params.tiles = (params.steps + plan.tileSteps - 1) / plan.tileSteps;
+  params.stages = plan.stages;
+  params.warps = (plan.extent() + C::kRows * kWarpSize - 1) / (C::kRows * kWarpSize);
+  params.reverse = call.direction == GSPN2_RIGHT_TO_LEFT || call.direction == GSPN2_BOTTOM_TO_TOP;
+  if (params.warps > C::kMaxWarps) return cudaErrorInvalidConfiguration;
+  cudaError_t status = encodeScanMaps(params, call, plan);
+  if (status != cudaSuccess) return status;
+
+  const int shared =
+      tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total;
+  status = cudaFuncSetAttribute(tiledScanKernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                shared);
+  if (status != cudaSuccess) return status;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(plan.parts), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(problem.n * problem.c * plan.parts));
+  config.blockDim = dim3(static_cast<unsigned>((params.warps + C::kProducers) * kWarpSize));
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  config.stream = call.stream;
+  config.attrs = &attribute;
+  config.numAttrs = plan.parts > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, tiledScanKernel<C>, params);
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_TILED_LAUNCH_CUH_

@@ -1,0 +1,72 @@
+// Normalisation of many affinities at once, with few special-function instructions.
+#ifndef GSPN2_KERNELS_TILED_MATH_CUH_
+#define GSPN2_KERNELS_TILED_MATH_CUH_
+
+#include "common.cuh"
+
+namespace gspn2 {
+
+constexpr float kLog2E = 1.4426950408889634F;
+constexpr float kExponentialMax = 4398046511104.0F;  // 2^42: see normaliseSigmoid
+
+__device__ __forceinline__ float exp2Approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float reciprocalApproximate(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// min(x, limit) that keeps a NaN.
+__device__ __forceinline__ float minKeepNan(float x, float limit) {
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
+  return y;
+}
+
+// s(w_j) / max(sum s(w_j), 1e-7) with four special-function instructions instead of seven: with
+// a_j = 1 + exp(-w_j), s(w_j) is the product of the other two a over that of all three. Clamping
+// exp(-w_j) to 2^42 keeps that product finite; a sigmoid below 2^-42 then counts as 2^-42, which
+// moves a weight by at most 2^-42 / 1e-7 = 2.3e-6, and only where all three sum to less than 1e-7.
+// A missing neighbour comes in as -Inf; its weight of 2^-42 meets a state of exactly 0.
+__device__ __forceinline__ void normaliseSigmoid(float& minus, float& centre, float& plus) {
+  const float a = 1.0F + minKeepNan(exp2Approximate(-kLog2E * minus), kExponentialMax);
+  const float b = 1.0F + minKeepNan(exp2Approximate(-kLog2E * centre), kExponentialMax);
+  const float c = 1.0F + minKeepNan(exp2Approximate(-kLog2E * plus), kExponentialMax);
+  const float ab = a * b;
+  const float sum = fmaf(c, a + b, ab);
+  const float scale = reciprocalApproximate(fmaxf(sum, ab * (kSigmoidSumMin * c)));
+  const float cScale = c * scale;
+  minus = b * cScale;
+  centre = a * cScale;
+  plus = ab * scale;
+}
+
+__device__ __forceinline__ void normaliseSoftmax(float& minus, float& centre, float& plus) {
+  const float top = fmaxf(centre, fmaxf(minus, plus));
+  const float a = exp2Approximate(kLog2E * (minus - top));
+  const float b = exp2Approximate(kLog2E * (centre - top));
+  const float c = exp2Approximate(kLog2E * (plus - top));
+  const float scale = reciprocalApproximate(a + b + c);
+  minus = a * scale;
+  centre = b * scale;
+  plus = c * scale;
+}
+
+template <gspn2_normalize_t kNormalize>
+__device__ __forceinline__ void normaliseFast(float& minus, float& centre, float& plus) {
+  if constexpr (kNormalize == GSPN2_NORMALIZE_SIGMOID) {
+    normaliseSigmoid(minus, centre, plus);
+  } else if constexpr (kNormalize == GSPN2_NORMALIZE_SOFTMAX) {
+    normaliseSoftmax(minus, centre, plus);
+  } else {
+    static_assert(kNormalize == GSPN2_NORMALIZE_NONE, "unsupported normalisation");
+  }
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_TILED_MATH_CUH_

@@ -1,0 +1,110 @@
+// The heuristics of the tiled line scan. docs/kernels.md has the measurements behind them.
+#include "tiled_plan.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "paths.h"
+
+namespace gspn2 {
+namespace {
+
+constexpr int kCopyBytes = 16;            // the copy engine's unit of alignment
+constexpr int64_t kMaxCoordinate = 1 << 30;
+constexpr int kSharedSlack = 2048;        // edges, halos and barriers of a block
+constexpr int kMinPart = 128;             // positions that are worth a block of their own
+constexpr int kMaxVerticalPart = 1024;    // 16 warps, 2 positions to a lane
+constexpr int kMaxHorizontalPart = 256;
+
+int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
+
+bool isAligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % kCopyBytes == 0;
+}
+
+int ceilDiv(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+// Splits the line into `parts` of a multiple of 8 positions.
+void split(TiledPlan& plan, int64_t line, int parts) {
+  plan.own = ceilDiv(ceilDiv(line, parts), 8) * 8;
+  plan.parts = ceilDiv(line, plan.own);
+}
+
+// Parts that a line needs, or more where there are too few slices to keep the device busy.
+int choosePartCount(int64_t line, int64_t slices, int maxPart, const DeviceInfo& device) {
+  int parts = ceilDiv(line, maxPart);
+  while (2 * slices * parts <= device.multiprocessors && 2 * parts <= kMaxClusterParts &&
+         line >= static_cast<int64_t>(2 * parts) * kMinPart) {
+    parts *= 2;
+  }
+  return parts;
+}
+
+void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
+  const int64_t slices = problem.n * problem.c;
+  int parts = choosePartCount(problem.w, slices, kMaxVerticalPart, device);
+  if (parts > 1) {  // the halos count towards a block's positions
+    parts = std::max(parts, ceilDiv(problem.w, kMaxVerticalPart - 2 * 8));
+  }
+  plan.rows = 2;
+  split(plan, problem.w, parts);
+  plan.tileSteps = plan.parts == 1 && plan.own * elementBytes(problem.dtype) > 2048 ? 4 : 8;
+}
+
+void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
+  plan.rows = 1;
+  split(plan, problem.h,
+        choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
+  plan.tileBytes = plan.parts > 1 && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
+  plan.tileSteps = plan.tileBytes / elementBytes(problem.dtype);
+}
+
+}  // namespace
+
+TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
+  const gspn2_problem_t& problem = call.problem;
+  TiledPlan plan{};
+  plan.horizontal =
+      call.direction == GSPN2_LEFT_TO_RIGHT || call.direction == GSPN2_RIGHT_TO_LEFT;
+  const bool aligned = problem.w * elementBytes(problem.dtype) % kCopyBytes == 0 &&
+                       isAligned(call.x) && isAligned(call.lam) && isAligned(call.w) &&
+                       isAligned(call.h);
+  const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
+                         problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts <
+                             2 * kMaxCoordinate;
+  if (device.computeCapability < 90 || !aligned || !indexable) return plan;
+  if (plan.horizontal) {
+    planHorizontal(plan, problem, device);
+  } else {
+    planVertical(plan, problem, device);
+  }
+  if (plan.parts > kMaxClusterParts) return TiledPlan{};
+
+  const int bytes = elementBytes(problem.dtype);
+  const int positions = plan.boxes() * plan.boxPositions();
+  const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
+  const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
+  const int room = device.sharedBytesPerBlock - out - kSharedSlack;
+  plan.stages = std::min(room / stage, plan.parts > 1 ? 4 : 2);
+  return plan.stages >= 2 ? plan : TiledPlan{};
+}
+
+bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
+  return planTiledScan(call, device).parts > 0;
+}
+
+cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device) {
+  const TiledPlan plan = planTiledScan(call, device);
+  if (plan.parts == 0) return cudaErrorNotSupported;
+  switch (call.problem.dtype) {
+    case GSPN2_FLOAT32:
+      return launchTiledScanFloat32(call, plan);
+    case GSPN2_FLOAT16:
+      return launchTiledScanFloat16(call, plan);
+    case GSPN2_BFLOAT16:
+      return launchTiledScanBfloat16(call, plan);
+  }
+  return cudaErrorNotSupported;
+}
+
+}  // namespace gspn2

@@ -1,0 +1,10 @@
+// The tiled line scan's instances for float32.
+#include "tiled_dispatch.cuh"
+
+namespace gspn2 {
+
+cudaError_t launchTiledScanFloat32(const LineScanCall& call, const TiledPlan& plan) {
+  return dispatchTiledScan<float>(call, plan);
+}
+
+}  // namespace gspn2
