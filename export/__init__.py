@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .check import OnnxSummary, check_onnx, count_ops, strip_functions
     from .exporter import ExportOptions, ExportReport, export_onnx
+    from .golden import GoldenSource
     from .precision import PrecisionPlan, plan_from_metadata, prepare_model
 
 __all__ = [
     "ExportOptions",
     "ExportReport",
+    "GoldenSource",
     "OnnxSummary",
     "PrecisionPlan",
     "check_onnx",
@@ -30,6 +32,7 @@ __all__ = [
 _MODULES = {
     "check": ("OnnxSummary", "check_onnx", "count_ops", "strip_functions"),
     "exporter": ("ExportOptions", "ExportReport", "export_onnx"),
+    "golden": ("GoldenSource",),
     "precision": ("PrecisionPlan", "plan_from_metadata", "prepare_model"),
 }
 

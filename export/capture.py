@@ -22,6 +22,7 @@ DynamicAxes = Mapping[str, Mapping[int, str]]  # names of the free axes by input
 
 _REGISTRATION_LOG = "torch.onnx._internal.exporter._registration"
 _ERROR_LINES = 12
+_OVERLOAD = re.compile(r"<OpOverload\(op='([^']+)', overload='([^']+)'\)>")
 
 
 def capture(
@@ -49,12 +50,11 @@ def capture(
         raise
     except Exception as error:  # user code runs here: anything may come
         if "Constraints violated" in str(error) or "dynamic_shapes" in str(error):
+            names = [name for axes in dynamic.values() for name in axes.values()]
             raise ExportError(
                 "the model fixes an axis that is to be dynamic",
                 got=_head(error),
-                expected=", ".join(
-                    str(axis) for axes in dynamic.values() for axis in axes.values()
-                ),
+                expected=f"{', '.join(names)} free",
                 hint="export without --dynamic-size or with --no-dynamic-batch, or mend the model",
             ) from error
         raise ExportError(

@@ -25,8 +25,9 @@ from . import metadata as meta
 from .assemble import attach_functions, clean, remove_stale_data, save
 from .capture import DynamicAxes, capture, count_operators, translate
 from .check import OnnxSummary, check_onnx
+from .golden import GoldenSource, record
 from .precision import PrecisionPlan, cast_floating, prepare_model, resolve_blocks
-from .verify import Verification, verify_file
+from .verify import Verification, image_size, verify_file
 
 # 18 is what torch's exporter writes natively and what every TensorRT since 8.6 parses; Gelu stays
 # a chain of Erf, which all of them fuse. bfloat16 needs 22: the first version whose Conv has it.
@@ -54,9 +55,8 @@ class ExportOptions:
         model_name: What to call the model; None for its configuration's name.
         opset: The default domain's version; None for the exporter's choice.
         golden: Where to write a golden sample file, None for none.
-        golden_samples: How many random samples it holds.
-        golden_inputs: A user's ``.npz`` or ``.npy`` to take the inputs from instead.
-        seed: Of the example and of the golden inputs.
+        golden_source: What the golden inputs are.
+        seed: Of the example.
         external_data_bytes: Weights of more bytes than this go to a file of their own.
     """
 
@@ -70,8 +70,7 @@ class ExportOptions:
     model_name: str | None = None
     opset: int | None = None
     golden: Path | None = None
-    golden_samples: int = 4
-    golden_inputs: Path | None = None
+    golden_source: GoldenSource = field(default_factory=GoldenSource)
     seed: int = 0
     external_data_bytes: int = _EXTERNAL_DATA_BYTES
 
@@ -94,9 +93,21 @@ class ExportReport:
     golden: Path | None
     seconds: Mapping[str, float]
 
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.summary.metadata[meta.MODEL]
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``fp16``, ``bf16`` or ``mixed``."""
+        return self.summary.metadata[meta.PRECISION]
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "model": self.model,
+            "precision": self.precision,
             "onnx": str(self.summary.path),
             "sha256": self.sha256,
             **{key: value for key, value in self.summary.to_dict().items() if key != "path"},
@@ -163,17 +174,22 @@ def export_onnx(
         clock.lap("translate")
 
         with ExitStack() as stack:
-            staging = stack.enter_context(staged_output(output))
+            folders = _stage(stack, output, options.golden)
             step.update(detail="writing")
-            staged = staging / output.name
+            staged = folders[output] / output.name
             save(graph, staged, options.external_data_bytes)
             clock.lap("write")
             step.update(detail="checking")
             summary = check_onnx(staged)
             _check_interface(summary, example, dynamic)
             verification = verify_file(staged, prepared, example, summary)
-            clock.lap("check")
             digest = sha256_of(staged)
+            clock.lap("check")
+            if options.golden is not None:
+                step.update(detail="recording golden samples")
+                samples = record(model, prepared, summary, digest, example, options.golden_source)
+                samples.write(folders[options.golden] / options.golden.name)
+                clock.lap("golden")
         remove_stale_data(output, summary.external_data)
     return ExportReport(
         summary=dataclasses.replace(summary, path=output),
@@ -182,6 +198,14 @@ def export_onnx(
         golden=options.golden,
         seconds=clock.laps,
     )
+
+
+def _stage(stack: ExitStack, output: Path, golden: Path | None) -> dict[Path, Path]:
+    """Open staging folders, one where both files share a folder; return them by target."""
+    if golden is None or golden.parent == output.parent:
+        targets = [output] if golden is None else [golden, output]
+        return dict.fromkeys(targets, stack.enter_context(staged_output(*targets)))
+    return {path: stack.enter_context(staged_output(path)) for path in (output, golden)}
 
 
 class _Clock:
@@ -315,9 +339,9 @@ def _metadata(
         meta.DYNAMIC_AXES: json.dumps(dynamic),
         meta.OP_COUNTS: json.dumps(counts),
     }
-    image = next((value for value in example.values() if value.ndim == 4), None)
-    if image is not None:
-        found[meta.INPUT_SIZE] = json.dumps(list(image.shape[2:]))
+    size = image_size(example)
+    if size is not None:
+        found[meta.INPUT_SIZE] = json.dumps(size)
     return found
 
 

@@ -92,7 +92,7 @@ def _translate_prop2d(
 ) -> Any:
     if d is None and m is not None:
         # TensorRT takes no function call with a gap in its inputs; m_k (u_k h_k) = (m_k u_k) h_k.
-        shape = opset18.Constant(value_ints=[NUM_DIRECTIONS, 1, 1, 1])
+        shape: Any = opset18.Constant(value_ints=[NUM_DIRECTIONS, 1, 1, 1])
         u, m = opset18.Mul(u, opset18.Reshape(m, shape)), None
     given = [x, lam, w, u, d, m]
     while given[-1] is None:

@@ -69,6 +69,12 @@ def run_torch(model: nn.Module, inputs: Mapping[str, Tensor], names: tuple[str, 
     return {name: to_array(value) for name, value in zip(names, values, strict=True)}
 
 
+def image_size(example: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Height and width in pixels of the first four-axis input, None without one."""
+    image = next((value for value in example.values() if value.ndim == 4), None)
+    return None if image is None else (int(image.shape[2]), int(image.shape[3]))
+
+
 def verify_file(
     path: Path, model: nn.Module, example: Mapping[str, Tensor], summary: OnnxSummary
 ) -> Verification:
@@ -121,9 +127,7 @@ def _other_shapes(inputs: tuple[TensorInfo, ...], example: Mapping[str, Tensor])
     simple = all(set(info.dynamic_axes) <= {0, 2, 3} for info in inputs)
     if not (free and floats and simple):
         return []
-    image = next((value for value in example.values() if value.ndim == 4), None)
-    size = None if image is None else (int(image.shape[2]), int(image.shape[3]))
-    return list(random_samples(inputs, default_size=size, count=1))[-1:]
+    return list(random_samples(inputs, default_size=image_size(example), count=1))[-1:]
 
 
 def _difference(sample: Sample, output: str, failures: tuple[str, ...]) -> ValidationFailedError:
