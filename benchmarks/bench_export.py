@@ -31,6 +31,7 @@ PAGE = ROOT / "docs" / "measurements.md"
 BEGIN, END = "<!-- export.json: begin -->", "<!-- export.json: end -->"
 
 EXPORTED = ("nano", "tiny", "small", "base")
+PRECISIONS = ("fp32", "fp16", "bf16")
 LATENCY = (("nano", 224), ("tiny", 224))  # model, image edge in pixels; batch 1
 HELP_RUNS = 7
 WARM_RUNS, TIMED_RUNS, LEAST_SECONDS = 5, 30, 3.0
@@ -40,13 +41,16 @@ KIB = 1024
 def main() -> None:
     """Run the measurements and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("export", "latency", "help"), action="append")
+    parser.add_argument("--only", choices=("export", "latency", "spread", "help"), action="append")
     parser.add_argument("--models", nargs="+", default=EXPORTED, help="models to export")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "export": lambda: [bench_export(name) for name in options.models],
         "latency": lambda: [bench_latency(*case, options.threads) for case in LATENCY],
+        "spread": lambda: [
+            bench_spread(name, precision) for name in options.models for precision in PRECISIONS
+        ],
         "help": bench_help,
     }
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
@@ -160,6 +164,39 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def bench_spread(model: str, precision: str) -> dict[str, Any]:
+    """How far onnxruntime, and PyTorch in less precision, lie from PyTorch; random weights."""
+    import torch
+
+    from gspn2_deploy.models import create_model, save_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, weights = Path(folder) / f"{model}.onnx", Path(folder) / f"{model}.safetensors"
+        torch.manual_seed(0)
+        save_checkpoint(create_model(model), weights)
+        tool = [sys.executable, "-m", "gspn2_deploy", "--quiet"]
+        source = ["--checkpoint", str(weights)]
+        export = ["export", *source, "--precision", precision, "--output", str(path)]
+        subprocess.run([*tool, *export], check=True, stdout=subprocess.DEVNULL)
+        calibrate = [] if precision == "fp32" else ["--calibrate"]
+        command = [*tool, "validate", str(path), *source, *calibrate, "--samples", "1", "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    found = json.loads(done.stdout)
+    errors = [output["errors"] for case in found["cases"] for output in case["outputs"]]
+    calibration = found["calibration"]
+    row = {
+        "model": model,
+        "precision": precision,
+        "passed": found["passed"],
+        "onnxruntime_max_by_rms": max(item["max_scaled"] for item in errors),
+        "onnxruntime_one_minus_cosine": max(1 - item["cosine"] for item in errors),
+        "pytorch_spread_by_rms": calibration and calibration["spread"],
+        "pytorch_spread_one_minus_cosine": calibration and 1 - calibration["cosine"],
+    }
+    print(row)
+    return row
+
+
 def bench_help() -> list[dict[str, Any]]:
     """Time `--help` of the root and of every command, warm file cache."""
     from gspn2_deploy.cli.app import COMMANDS
@@ -182,7 +219,7 @@ def write_page(result: dict[str, Any]) -> None:
     text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else f"{BEGIN}\n{END}\n"
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    parts = [section(result) for section in (export_table, latency_table, help_table)]
+    parts = [section(result) for section in (export_table, latency_table, spread_table, help_table)]
     body = "\n".join(part for part in parts if part)
     PAGE.write_text(f"{head}{BEGIN}\n{body}{END}{tail}", encoding="utf-8")
 
@@ -227,6 +264,33 @@ def latency_table(result: dict[str, Any]) -> str:
             f"| {row['model']} | {shape} | {row['threads']} | {cells[0]} | {cells[1]} "
             f"| {factor:.1f}x as fast |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def spread_table(result: dict[str, Any]) -> str:
+    """Markdown of the figures that the tolerances rest on."""
+    if "spread" not in result:
+        return ""
+    lines = [
+        "### How far the executors lie apart\n",
+        "Largest error over all logits, by their root mean square; random weights, random images. "
+        "onnxruntime is compared with PyTorch in the file's precision; PyTorch's own spread is its "
+        "float32 against that precision.\n",
+        conditions(result["spread"]["machine"]),
+        "| model | precision | onnxruntime | 1 - cosine | PyTorch's own spread | 1 - cosine |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in result["spread"]["rows"]:
+        cells = [
+            "" if row[key] is None else f"{row[key]:.1e}"
+            for key in (
+                "onnxruntime_max_by_rms",
+                "onnxruntime_one_minus_cosine",
+                "pytorch_spread_by_rms",
+                "pytorch_spread_one_minus_cosine",
+            )
+        ]
+        lines.append(f"| {row['model']} | {row['precision']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

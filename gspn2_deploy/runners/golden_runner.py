@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,6 @@ class GoldenRunner(Runner):
         if not self.can_run(inputs):
             raise GoldenFileError("these inputs were not recorded", got=self._source or None)
         return {name: value.copy() for name, value in self._answers[_key(inputs)].items()}
-
-    def inputs(self) -> Iterator[Arrays]:
-        """Yield the recorded inputs."""
-        for item in self._recordings:
-            yield item.inputs
 
     def describe(self) -> dict[str, Any]:
         """The source and the number of recordings."""

@@ -91,10 +91,12 @@ class TorchRunner(Runner):
 
     def _named(self, result: Any) -> Arrays:
         import torch
+        from torch.utils._pytree import tree_leaves
 
-        if isinstance(result, Mapping):
-            return {str(name): to_array(value) for name, value in result.items()}
-        values = (result,) if isinstance(result, torch.Tensor) else tuple(result)
+        if isinstance(result, Mapping) and set(result) == set(self._output_names):
+            return {name: to_array(value) for name, value in result.items()}
+        # As the exporter names them: the leaves of whatever nest of containers comes back.
+        values = [value for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
         if len(values) != len(self._output_names):
             raise ShapeError(
                 f"{self.name}: the model returned another number of outputs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,11 @@ def _score(score: Score) -> dict[str, Any]:
     return {**asdict(score), "agreement": score.agreement, "accuracy": score.accuracy}
 
 
+def to_json(report: ValidationReport) -> str:
+    """Lay a report out as the content of a JSON file."""
+    return json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
+
+
 def render(report: ValidationReport, *, limit: int = 12) -> str:
     """Lay a report out for a terminal.
 
@@ -206,9 +212,9 @@ def render(report: ValidationReport, *, limit: int = 12) -> str:
     buffer = io.StringIO()
     console = Console(file=buffer, force_terminal=True, width=_TABLE_WIDTH, highlight=False)
     if report.cases:
-        console.print(_comparisons(report, limit))
+        console.print(_comparisons(report, limit), "")
     if report.scores:
-        console.print(_scores(report))
+        console.print(_scores(report), "")
     tolerance = report.tolerance
     console.print(
         f"[dim]tolerance: {tolerance.atol:.3g} of the {tolerance.scale} + "
@@ -236,8 +242,8 @@ def _comparisons(report: ValidationReport, limit: int) -> Table:
     from rich.markup import escape
 
     table = _table(f"Compared with {report.reference}", "runner", "sample", "output")
-    for heading in ("max abs", "mean abs", "p99 abs", "max rel", "1-cosine", "top-1", "used"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("max abs", "mean abs", "p99 abs", "max rel", "1-cosine", " top-1", "used"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     rows = [(case, output) for case in report.cases for output in case.outputs or (None,)]
     rows.sort(key=lambda row: (row[0].passed, -_ratio(row[1])))  # what is worst comes first
     for case, output in rows[:limit]:
@@ -273,7 +279,7 @@ def _table(title: str, *headings: str) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge = False
+    table.show_edge, table.padding = False, (0, 1, 0, 0)
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     return table

@@ -80,8 +80,8 @@ def random_samples(
                 rng = np.random.default_rng([seed, place])
                 place += 1
                 inputs = {spec.name: _random(spec, batch, size, rng) for spec in specs}
-                where = f" {size[0]}x{size[1]}" if image is not None else ""
-                yield Sample(f"random {batch}x{where.strip()} #{index + 1}", inputs)
+                where = f"x{size[0]}x{size[1]}" if image is not None else ""
+                yield Sample(f"{batch}{where} #{index + 1}", inputs)
 
 
 def data_samples(path: Path, specs: Sequence[TensorInfo], *, batch: int = 64) -> list[Sample]:

@@ -43,8 +43,8 @@ def calibrated(error, count=2):
 
 
 def test_it_follows_the_spread():
-    result = calibrated(0.01)
-    assert 0.01 <= result.spread < 0.012
+    result = calibrated(0.002)
+    assert 0.002 <= result.spread < 0.004
     assert result.tolerance.atol == pytest.approx(SPREAD_FACTOR * result.spread)
     assert 1 - result.tolerance.cosine == pytest.approx(SPREAD_FACTOR**2 * (1 - result.cosine))
     assert not result.at_ceiling

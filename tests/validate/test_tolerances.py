@@ -12,6 +12,7 @@ from gspn2_deploy.validate.tolerances import (
     OP_TOLERANCES,
     model_tolerance,
     parse_override,
+    tolerance_row,
 )
 
 
@@ -26,6 +27,12 @@ def test_fewer_bits_are_never_held_to_a_tighter_bound(table):
     assert exact.atol < half.atol <= brain.atol
     assert exact.rtol < half.rtol < brain.rtol
     assert exact.cosine > half.cosine > brain.cosine >= 0.99
+
+
+def test_a_mixed_file_goes_by_the_precision_of_its_other_blocks():
+    assert tolerance_row("fp16", "fp16") == "fp16"
+    assert tolerance_row("mixed", "fp16") == "mixed"
+    assert tolerance_row("mixed", "bf16") == "bf16"
 
 
 def test_an_override_changes_only_what_it_names():

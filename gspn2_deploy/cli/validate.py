@@ -1,0 +1,141 @@
+"""``gspn2-deploy validate``: prove that an ONNX file computes what PyTorch computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gspn2_deploy.cli.common import (
+    JSON_KEY,
+    SIZE,
+    ModelSource,
+    emit,
+    json_option,
+    model_options,
+)
+from gspn2_deploy.errors import UsageError, ValidationFailedError
+
+
+class ShareType(click.ParamType):  # type: ignore[type-arg]
+    """A share of the images: ``all``, or a fraction over 0 up to 1."""
+
+    name = "all|FRACTION"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse into a fraction."""
+        try:
+            share = 1.0 if str(value) == "all" else float(value)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.fail(f"got {value!r}, expected 'all' or a fraction such as 0.99", param, ctx)
+        return share
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("onnx_file", type=_FILE)
+@model_options
+@click.option("--golden", type=_FILE, help="Recorded inputs and outputs, written by export.")
+@click.option(
+    "--data",
+    type=_FILE,
+    help="Your own preprocessed inputs: an .npz with an array per input, and optionally `labels`.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Batch size of the random inputs, repeatable. [default: 1 and 3, or the file's]",
+)
+@click.option(
+    "--image-size",
+    "sizes",
+    type=SIZE,
+    multiple=True,
+    help="Image size of the random inputs, repeatable. [default: the file's, and a second]",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Random inputs per batch and size.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--tolerance",
+    "tolerances",
+    metavar="PRECISION=ATOL[:RTOL[:COSINE]]",
+    multiple=True,
+    help="Replace the table's tolerance of fp32, fp16, bf16 or mixed, as in fp16=2e-2.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Derive the tolerance from how far PyTorch lies from itself in float32.",
+)
+@click.option(
+    "--require-top1",
+    type=ShareType(),
+    help="Share of images with the same class: 'all' or a fraction. Of --data where given.",
+)
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    default=("CPUExecutionProvider",),
+    show_default=True,
+    help="onnxruntime execution provider, repeatable in order of preference.",
+)
+@click.option("--report", type=_FILE, help="Write the whole result here, as JSON.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    onnx_file: Path,
+    source: ModelSource,
+    report: Path | None,
+    as_json: bool,
+    tolerances: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Prove that ONNX_FILE computes what PyTorch computes.
+
+    Runs the file in onnxruntime on the standard body of the custom op, and compares every output
+    with the live PyTorch model (--model, --checkpoint), with recorded outputs (--golden), or both.
+    Exits with 1 when anything differs beyond the tolerance, is not finite, or was not compared.
+    """
+    if not source.given and options["golden"] is None:
+        raise UsageError(
+            "there is nothing to compare the file with",
+            expected="a model (--model or --checkpoint), recorded outputs (--golden), or both",
+        )
+    from gspn2_deploy import progress
+    from gspn2_deploy.files import write_text
+    from gspn2_deploy.validate.onnx_file import Request, validate_file
+    from gspn2_deploy.validate.report import render, to_json
+    from gspn2_deploy.validate.tolerances import parse_override
+
+    request = Request(
+        onnx=onnx_file,
+        model=source.load() if source.given else None,
+        tolerances=dict(parse_override(text) for text in tolerances),
+        **options,
+    )
+    with progress.step(f"Validating {onnx_file.name}") as step:
+        result = validate_file(request, on_sample=lambda name: step.update(detail=name))
+    if report is not None:
+        write_text(report, to_json(result))
+    emit(result.as_dict(), render(result), as_json=as_json)
+    if not result.passed:
+        ctx.meta[JSON_KEY] = False  # the result is printed: the error goes to stderr only
+        raise ValidationFailedError(result.verdict)
