@@ -3,6 +3,7 @@
 #include "errors.h"
 #include "generic.h"
 #include "gspn2/kernels.h"
+#include "paths.h"
 #include "validate.h"
 
 namespace gspn2 {
@@ -19,6 +20,12 @@ int64_t affinityElements(const gspn2_problem_t& problem) {
 gspn2_status_t checkOut(const void* bytes) {
   if (bytes != nullptr) return GSPN2_SUCCESS;
   return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
+}
+
+// The fastest path that takes the call; the generic one takes every call.
+cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
+  if (tiledLineScanSupports(call, device)) return launchTiledLineScan(call, device);
+  return launchGenericLineScan(call);
 }
 
 }  // namespace
@@ -56,7 +63,7 @@ gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
   const gspn2::LineScanCall call{*problem, direction, x, lam, w, h, workspace, stream};
-  return gspn2::checkCuda(gspn2::launchGenericLineScan(call), "launching gspn2_line_scan");
+  return gspn2::checkCuda(gspn2::dispatch(call, device), "launching gspn2_line_scan");
 }
 
 gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d, size_t* bytes) {

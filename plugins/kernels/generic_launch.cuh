@@ -7,7 +7,9 @@
 #include <numeric>
 
 #include "generic.h"
+#include "generic_long.cuh"
 #include "generic_scan.cuh"
+#include "generic_transposed.cuh"
 
 namespace gspn2 {
 
@@ -67,13 +69,15 @@ ScanParams<T> makeParams(const gspn2_problem_t& problem, gspn2_direction_t direc
   params.steps = geometry.steps;
   params.line = geometry.line;
   params.plane = problem.h * problem.w;
-  params.stepStride = horizontal ? 1 : problem.w;
+  params.reverse = isReverse(direction);
+  const int64_t stride = horizontal ? 1 : problem.w;
+  params.start = params.reverse ? (geometry.steps - 1) * stride : 0;
+  params.stepStride = params.reverse ? -stride : stride;
   params.lineStride = horizontal ? problem.w : 1;
   params.chunk = geometry.chunk;
   params.groupSteps = geometry.groupSteps;
   params.groups = geometry.groups;
   params.normalize = problem.normalize;
-  params.reverse = isReverse(direction);
   return params;
 }
 
@@ -90,12 +94,17 @@ cudaError_t launchShortLines(const ScanParams<T>& params, cudaStream_t stream) {
     const int64_t grid = std::min(ceilDiv(items, kPackedBlock / lanes), kMaxGrid);
     scanKernel<T, kHorizontal, kProp, true>
         <<<static_cast<unsigned>(grid), kPackedBlock, 0, stream>>>(params, lanes);
+    return cudaGetLastError();
+  }
+  const int64_t block = ceilDiv(params.line, kWarpSize) * kWarpSize;
+  const auto grid = static_cast<unsigned>(std::min(items, kMaxGrid));
+  if constexpr (kHorizontal) {
+    const size_t shared = sizeof(float) * transposedSharedFloats(params.line, block);
+    scanTransposedKernel<T, kProp><<<grid, static_cast<unsigned>(block), shared, stream>>>(params);
   } else {
-    const int64_t block = ceilDiv(params.line, kWarpSize) * kWarpSize;
     const size_t shared = 2 * sizeof(float) * static_cast<size_t>(params.line + 2);
-    scanKernel<T, kHorizontal, kProp, false>
-        <<<static_cast<unsigned>(std::min(items, kMaxGrid)), static_cast<unsigned>(block), shared,
-           stream>>>(params, 0);
+    scanKernel<T, false, kProp, false>
+        <<<grid, static_cast<unsigned>(block), shared, stream>>>(params, 0);
   }
   return cudaGetLastError();
 }
