@@ -15,10 +15,12 @@ __device__ __forceinline__ float exp2Approximate(float x) {
   return y;
 }
 
+// With a Newton step: the hardware's approximation is biased, and a bias in the sum of the weights
+// compounds with every step of a scan (measured: 5e-5 of the state after 4096 steps).
 __device__ __forceinline__ float reciprocalApproximate(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
+  return fmaf(y, fmaf(-x, y, 1.0F), y);
 }
 
 // min(x, limit) that keeps a NaN.
