@@ -49,8 +49,9 @@ def shares(axis: Any, rows: list[Row], title: str, target: float) -> None:
     axis.axhline(100 * target, color="black", linewidth=0.8, linestyle="--")
     axis.set_xticks(range(len(shapes)), shapes, rotation=25, ha="right", fontsize=8)
     axis.set_ylabel("% of copy bandwidth")
+    axis.set_ylim(0, 110)
     axis.set_title(title, fontsize=10)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower left")
 
 
 def speedups(axis: Any, rows: list[Row]) -> None:
