@@ -41,10 +41,6 @@ from gspn2_deploy.spec import (
 
 _LOWEST = float(np.finfo(np.float32).min)  # stands in for the logit of a missing neighbour
 _INT64_MIN = int(np.iinfo(np.int64).min)
-_DRIVE_COLUMNS = [5, 0, 1, 4, 2, 3]  # (N, K, C, L, S, T) -> (T, N, K, S, C, L)
-_WEIGHT_COLUMNS = [2, 6, 0, 1, 5, 3, 4]  # (N, K, 3, G, L, S, T) -> (3, T, N, K, S, G, L)
-_DRIVE_ROWS = [4, 0, 1, 3, 2, 5]  # (N, K, C, S, T, L) -> (T, N, K, S, C, L)
-_WEIGHT_ROWS = [2, 5, 0, 1, 4, 3, 6]  # (N, K, 3, G, S, T, L) -> (3, T, N, K, S, G, L)
 _EXP_SUM_MIN = 0.5  # a softmax's sum is at least 1; 0 only where every neighbour is masked
 
 
@@ -222,23 +218,28 @@ def _scan(
     fold = _Fold(body, drive, horizontal)
     drive = fold.apply(_flip(body, drive, axis, reverse), lead=3)
     w = fold.apply(_flip(body, w, axis + 1, reverse), lead=4)
-    # Scan wants its axis first. The neighbours go in front of it, which makes all arithmetic on
-    # them contiguous. To (T, N, K, S, C, L) and (3, T, N, K, S, G, L), horizontally from
-    # (N, K, C, L, S, T) and (N, K, 3, G, L, S, T), vertically from (..., S, T, L).
-    drive = body.op("Transpose", drive, perm=_DRIVE_COLUMNS if horizontal else _DRIVE_ROWS)
-    w = body.op("Transpose", w, perm=_WEIGHT_COLUMNS if horizontal else _WEIGHT_ROWS)
-    weights = _normalized(body, w, fold.segment, normalize)
-    parts = body.ops("Split", NEIGHBOURS, weights, axis=0, num_outputs=NEIGHBOURS)
-    parts = [body.op("Squeeze", part, body.ints(0)) for part in parts]
+    # Scan wants its axis T first: (T, N, K, C, ...) and (T, N, K, 3, G, ...), where ... is (L, S)
+    # for a horizontal scan and (S, L) for a vertical one. Moving one axis is what onnxruntime's
+    # Transpose is fast at.
+    drive = _move_axis(body, drive, 5 if horizontal else 4, 0, rank=6)
+    w = _move_axis(body, w, 6 if horizontal else 5, 0, rank=7)
+    weights = _normalized(body, w, horizontal, normalize)
+    parts = body.ops("Split", NEIGHBOURS, weights, axis=3, num_outputs=NEIGHBOURS)
+    parts = [body.op("Squeeze", part, body.ints(3)) for part in parts]
     initial = body.op(
         "ConstantOfShape",
         body.op("Shape", drive, start=1),
         value=helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
     )
-    _, states = body.ops(
-        "Scan", 2, initial, drive, *parts, num_scan_inputs=1 + NEIGHBOURS, body=_step()
-    )
+    step = _step(3 if horizontal else 4)
+    _, states = body.ops("Scan", 2, initial, drive, *parts, num_scan_inputs=4, body=step)
     return _flip(body, fold.undo(states), axis, reverse)
+
+
+def _move_axis(body: _Body, value: str, source: int, target: int, rank: int) -> str:
+    order = [axis for axis in range(rank) if axis != source]
+    order.insert(target, source)
+    return body.op("Transpose", value, perm=order)
 
 
 class _Fold:
@@ -286,14 +287,14 @@ class _Fold:
         return body.op("Reshape", padded, body.op("Concat", *shape, axis=0))
 
     def undo(self, states: str) -> str:
-        """(T, N, K, S, C, L) -> (N, K, C, H, W)."""
+        """(T, N, K, C, L, S) or (T, N, K, C, S, L) -> (N, K, C, H, W)."""
         body = self._body
         if self._horizontal:
-            value = body.op("Transpose", states, perm=[1, 2, 4, 5, 3, 0])
+            value = _move_axis(body, states, 0, 5, rank=6)
             value = body.op("Reshape", value, body.ints(0, 0, 0, 0, -1))
             axis = 4
         else:
-            value = body.op("Transpose", states, perm=[1, 2, 4, 3, 0, 5])
+            value = _move_axis(body, states, 0, 4, rank=6)
             shape = body.op("Concat", body.ints(0, 0, 0, -1), self._length, axis=0)
             value = body.op("Reshape", value, shape)
             axis = 3
@@ -316,22 +317,25 @@ def _flip(body: _Body, value: str, axis: int, reverse: Sequence[bool]) -> str:
     return body.op("Concat", *flipped, axis=1) if len(flipped) > 1 else flipped[0]
 
 
-def _normalized(body: _Body, w: str, segment: str, normalize: Normalize) -> str:
-    """Weights from affinities, (3, T, N, K, S, G, L) both; 0 where there is nothing to weigh.
+def _normalized(body: _Body, w: str, horizontal: bool, normalize: Normalize) -> str:
+    """Weights from affinities, both (T, N, K, 3, G, L, S) or (T, N, K, 3, G, S, L).
 
-    That is beyond the line's two ends, and at a segment's first step. Whatever stands there, NaN
-    included, has no influence.
+    They are 0 where there is nothing to weigh: beyond the line's two ends, and at a segment's
+    first step. Whatever stands there, NaN included, has no influence.
     """
-    length = body.op("Squeeze", body.extent(w, 6))
+    axis = 5 if horizontal else 6  # of the line
+    length = body.op("Squeeze", body.extent(w, axis))
     zero, one = body.integer(0), body.integer(1)
-    offsets = body.op("Reshape", body.ints(-1, 0, 1), body.ints(NEIGHBOURS, *[1] * 6))
-    neighbour = body.op("Add", body.op("Range", zero, length, one), offsets)
+    position = body.op("Range", zero, length, one)
+    position = body.op("Reshape", position, body.ints(-1, *[1] * (6 - axis)))
+    offset = body.op("Reshape", body.ints(-1, 0, 1), body.ints(NEIGHBOURS, 1, 1, 1))
+    neighbour = body.op("Add", position, offset)
     within = body.op(
         "And", body.op("GreaterOrEqual", neighbour, zero), body.op("Less", neighbour, length)
     )
-    step = body.op("Range", zero, body.op("Squeeze", segment), one)
-    step = body.op("Reshape", step, body.ints(-1, *[1] * 5))
-    valid = body.op("And", within, body.op("Greater", step, zero))  # (3, T, 1, 1, 1, 1, L)
+    step = body.op("Range", zero, body.op("Squeeze", body.extent(w, 0)), one)
+    step = body.op("Reshape", step, body.ints(-1, *[1] * 6))
+    valid = body.op("And", within, body.op("Greater", step, zero))  # (T, 1, 1, 3, 1, L, 1)
     nothing = body.number(0.0)
     if normalize is Normalize.NONE:
         return body.op("Where", valid, w, nothing)
@@ -340,31 +344,34 @@ def _normalized(body: _Body, w: str, segment: str, normalize: Normalize) -> str:
         least = SIGMOID_SUM_MIN
     else:
         logits = body.op("Where", valid, w, body.number(_LOWEST))
-        peak = body.op("ReduceMax", logits, body.ints(0), keepdims=1)
+        peak = body.op("ReduceMax", logits, body.ints(3), keepdims=1)
         # Masked again: where nothing is valid the difference is 0.
         gate = body.op("Where", valid, body.op("Exp", body.op("Sub", logits, peak)), nothing)
         least = _EXP_SUM_MIN
-    total = body.op("ReduceSum", gate, body.ints(0), keepdims=1)
+    total = body.op("ReduceSum", gate, body.ints(3), keepdims=1)
     return body.op("Div", gate, body.op("Max", total, body.number(least)))
 
 
-def _step() -> onnx.GraphProto:
+def _step(axis: int) -> onnx.GraphProto:
     """One step of a Scan: ``h[t, p] = sum_j w_j h[t-1, p+j] + drive[t, p]``.
 
-    The state and the drive are (N, K, S, C, L), the weights (N, K, S, G, L). A zero on either
-    side of the line stands for the neighbours that do not exist.
+    Args:
+        axis: The line's, in the state and drive (N, K, C, ...) and the weights (N, K, G, ...),
+            which have five axes. A zero on either side of the line stands for the neighbours that
+            do not exist.
     """
     body = _Body("step_")
-    pads = [0, 0, 0, 0, 1] * 2
-    ends = np.iinfo(np.int64).max
-    wide = body.op("Pad", "step_state", body.ints(*pads))
-    low = body.op("Slice", wide, body.ints(0), body.ints(-2), body.ints(4))
-    high = body.op("Slice", wide, body.ints(2), body.ints(ends), body.ints(4))
-    total = body.op("Add", "step_drive", body.op("Mul", "step_before", low))
-    total = body.op("Add", total, body.op("Mul", "step_same", "step_state"))
-    total = body.op("Add", total, body.op("Mul", "step_after", high))
-    body.nodes.append(helper.make_node("Identity", [total], ["step_next"], name="step_next"))
-    body.nodes.append(helper.make_node("Identity", [total], ["step_out"], name="step_out"))
+    pads = [int(index == axis) for index in range(5)]
+    ends = int(np.iinfo(np.int64).max)
+    wide = body.op("Pad", "step_state", body.ints(*pads, *pads))
+    low = body.op("Slice", wide, body.ints(0), body.ints(-2), body.ints(axis))
+    high = body.op("Slice", wide, body.ints(2), body.ints(ends), body.ints(axis))
+    pairs = (("step_before", low), ("step_same", "step_state"), ("step_after", high))
+    terms = [body.op("Mul", weight, state) for weight, state in pairs]
+    body.nodes.append(
+        helper.make_node("Sum", ["step_drive", *terms], ["step_next"], name="step_next")
+    )
+    body.nodes.append(helper.make_node("Identity", ["step_next"], ["step_out"], name="step_out"))
     names = ("step_state", "step_drive", "step_before", "step_same", "step_after")
     inputs, outputs = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in group]
