@@ -31,7 +31,11 @@ PAGE = ROOT / "docs" / "measurements.md"
 BEGIN, END = "<!-- export.json: begin -->", "<!-- export.json: end -->"
 
 EXPORTED = ("nano", "tiny", "small", "base")
-PRECISIONS = ("fp32", "fp16", "bf16")
+SPREAD = (
+    *((model, precision) for model in ("nano", "tiny") for precision in ("fp32", "fp16", "bf16")),
+    ("small", "fp32"),
+    ("base", "fp32"),
+)
 LATENCY = (("nano", 224), ("tiny", 224))  # model, image edge in pixels; batch 1
 HELP_RUNS = 7
 WARM_RUNS, TIMED_RUNS, LEAST_SECONDS = 5, 30, 3.0
@@ -48,9 +52,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         "export": lambda: [bench_export(name) for name in options.models],
         "latency": lambda: [bench_latency(*case, options.threads) for case in LATENCY],
-        "spread": lambda: [
-            bench_spread(name, precision) for name in options.models for precision in PRECISIONS
-        ],
+        "spread": lambda: [bench_spread(*case) for case in SPREAD],
         "help": bench_help,
     }
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}

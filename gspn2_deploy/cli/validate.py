@@ -69,7 +69,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Random inputs per batch and size.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Of the random inputs. Golden samples are drawn with 0.",
+)
 @click.option(
     "--tolerance",
     "tolerances",

@@ -127,7 +127,7 @@ def data_samples(path: Path, specs: Sequence[TensorInfo], *, batch: int = 64) ->
     cast = {spec.name: _cast(arrays[spec.name], spec.dtype) for spec in specs}
     return [
         Sample(
-            f"{path.name} [{start}:{min(start + step, items)}]",
+            f"data [{start}:{min(start + step, items)}]",
             {name: array[start : start + step] for name, array in cast.items()},
             None if labels is None else labels[start : start + step],
             start,
