@@ -16,6 +16,7 @@ from gspn2_deploy.progress import Step
 # Module and class by the name that --backend takes; a module is imported when it is asked for.
 _BACKENDS = {
     "tensorrt-rtx": ("gspn2_deploy.build.tensorrt_rtx", "TensorRTRTXBackend"),
+    "tensorrt": ("gspn2_deploy.build.tensorrt", "TensorRTBackend"),
 }
 BACKEND_NAMES = tuple(_BACKENDS)
 

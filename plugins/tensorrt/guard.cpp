@@ -3,12 +3,27 @@
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
+#include <mutex>
 
 namespace gspn2 {
 namespace plugin {
 namespace {
 
 constexpr size_t kMessageBytes = 768;
+constexpr size_t kTextBytes = kMessageBytes + 128;
+
+std::mutex gLastMutex;
+char gLast[kTextBytes] = "";
+
+void keep(const char* text) noexcept {
+  try {
+    const std::lock_guard<std::mutex> lock(gLastMutex);
+    std::snprintf(gLast, kTextBytes, "%s", text);
+  } catch (...) {
+    // Without the lock there is nothing safe to do; the message is logged all the same.
+  }
+}
 
 std::atomic<nvinfer1::ILogger*> gLogger{nullptr};
 
@@ -41,8 +56,9 @@ void setFinder(nvinfer1::ILoggerFinder* finder) noexcept { gFinder.store(finder)
 #endif
 
 void logError(const char* where, const char* message) noexcept {
-  char text[kMessageBytes + 128];
+  char text[kTextBytes];
   std::snprintf(text, sizeof(text), "gspn2 plugin, %s: %s", where, message);
+  keep(text);
   nvinfer1::ILogger* logger = gLogger.load();
   try {
     if (logger == nullptr) logger = foundLogger();
@@ -54,6 +70,17 @@ void logError(const char* where, const char* message) noexcept {
   } else {
     std::fprintf(stderr, "%s\n", text);
   }
+}
+
+const char* lastError() noexcept {
+  thread_local char copy[kTextBytes];
+  try {
+    const std::lock_guard<std::mutex> lock(gLastMutex);
+    std::memcpy(copy, gLast, kTextBytes);
+  } catch (...) {
+    copy[0] = '\0';
+  }
+  return copy;
 }
 
 }  // namespace plugin

@@ -33,6 +33,10 @@ void setFinder(nvinfer1::ILoggerFinder* finder) noexcept;
 #endif
 void logError(const char* where, const char* message) noexcept;
 
+// The last message that went through logError(), on whatever thread; valid until this thread's next
+// call. Empty before the first.
+const char* lastError() noexcept;
+
 template <typename Result, typename Body>
 Result guarded(const char* where, Result failure, Body&& body) noexcept {
   try {

@@ -131,6 +131,8 @@ bool initLibGspn2Plugins(void* logger, const char* pluginNamespace) {
   });
 }
 
+const char* gspn2TensorRTLastError(void) { return gspn2::plugin::lastError(); }
+
 int32_t gspn2TensorRTHeaders(void) {
   return NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH;
 }

@@ -8,7 +8,12 @@ import sys
 import pytest
 from plugin_builds import parametrize_builds
 
-COMMON = {"gspn2TensorRTHeaders", "initLibGspn2Plugins", "setLoggerFinder"}
+COMMON = {
+    "gspn2TensorRTHeaders",
+    "gspn2TensorRTLastError",
+    "initLibGspn2Plugins",
+    "setLoggerFinder",
+}
 CALL = """
 import ctypes, sys
 library = ctypes.CDLL(sys.argv[1])

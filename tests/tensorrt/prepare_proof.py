@@ -1,35 +1,42 @@
 """Write the cases that ``engine_proof`` builds, runs and compares on a GPU machine.
 
-python tests/tensorrt/prepare_proof.py OUT [--model ONNX GOLDEN]...
+PYTHONPATH=tests python tests/tensorrt/prepare_proof.py OUT
 
-Always writes ``ops_fp32`` and ``ops_fp16``: every form of both ops in one network, every extent
-dynamic, against the float64 reference of tests/reference.py. ``--model`` adds an exported model with
-golden samples. Needs no GPU and no TensorRT.
+``ops_fp32`` and ``ops_fp16`` hold every form of both ops in one network, every extent dynamic,
+against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are the trained
+digits model, exported, over all its held-out images, against PyTorch in float32. Needs no GPU and
+no TensorRT.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import reference
+import torch
+from gspn2_deploy.export import export_onnx
+from gspn2_deploy.export.exporter import ExportOptions
+from gspn2_deploy.export.precision import PrecisionPlan
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import reference
-
+from gspn2_deploy.build.tensorrt_model import prepare_model
+from gspn2_deploy.models import model_from_checkpoint
 from gspn2_deploy.spec import DIRECTIONS, LINE_SCAN, ONNX_DOMAIN, PROP2D
+from gspn2_deploy.validate.tolerances import MODEL_TOLERANCES, OP_TOLERANCES, Tolerance
 
 Array = NDArray[np.floating]
 
+TENSORRT_MAJOR = 8
 OPSET = 17
-# Of the result, and of its largest element. Half a unit in float16's last place is 2^-11.
-TOLERANCES = {"float32": (1e-5, 5e-6), "float16": (2.0**-11 * 1.02, 1e-5)}
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+BATCHES = (1, 8, 64)  # min, opt, max
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 PRECISIONS = {"float32": "fp32", "float16": "fp16"}
 
@@ -81,7 +88,9 @@ class CaseWriter:
         name: str,
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
-        tolerance: tuple[float, float],
+        tolerance: Tolerance,
+        *,
+        top1: bool = False,
     ) -> None:
         """Add a sample: inputs in the engine's dtypes, outputs in any."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,19 +102,27 @@ class CaseWriter:
         for key, value in outputs.items():
             file = f"{name}_{key}_expected.bin"
             (self.folder / file).write_bytes(value.astype(np.float32).tobytes())
-            rtol, atol = tolerance
-            self.lines.append(f"output {key} {_text(value.shape)} {file} {rtol!r} {atol!r}")
+            atol = tolerance.atol * _scale(value, tolerance)
+            ending = " top1" if top1 else ""
+            self.lines.append(
+                f"output {key} {_text(value.shape)} {file} {tolerance.rtol!r} {atol!r}{ending}"
+            )
 
-    def save(self, model: onnx.ModelProto) -> None:
+    def save(self, model: bytes) -> None:
         """Write the model and the case file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, self.folder / "model.onnx")
+        (self.folder / "model.onnx").write_bytes(model)
         head = ["model model.onnx", f"precision {self.precision}", f"plugins {self.plugins}"]
         (self.folder / "case.txt").write_text("\n".join([*head, *self.lines]) + "\n")
 
 
 def _text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
+
+
+def _scale(value: Array, tolerance: Tolerance) -> float:
+    wide = np.abs(value.astype(np.float64))
+    return float(wide.max() if tolerance.scale == "max" else np.sqrt(np.mean(wide**2)))
 
 
 def ops_model(dtype: str) -> onnx.ModelProto:
@@ -123,17 +140,17 @@ def ops_model(dtype: str) -> onnx.ModelProto:
                 chunk=chunk,
             )
         )
-    for direction in DIRECTIONS:
-        nodes.append(
-            helper.make_node(
-                LINE_SCAN,
-                ["x", "lam1", "w1"],
-                [f"h_{direction.value}"],
-                name=f"{LINE_SCAN}_{direction.value}",
-                domain=ONNX_DOMAIN,
-                direction=direction.value,
-            )
+    nodes += [
+        helper.make_node(
+            LINE_SCAN,
+            ["x", "lam1", "w1"],
+            [f"h_{direction.value}"],
+            name=f"{LINE_SCAN}_{direction.value}",
+            domain=ONNX_DOMAIN,
+            direction=direction.value,
         )
+        for direction in DIRECTIONS
+    ]
     element = ELEMENT_TYPES[dtype]
     fixed = {"m": (4,), "w": (None, 4, 3, 1, None, None), "w1": (None, 3, 1, None, None)}
     inputs = []
@@ -175,8 +192,36 @@ def write_ops(folder: Path, dtype: str) -> None:
             outputs[f"h_{direction.value}"] = reference.line_scan(
                 inputs["x"], inputs["lam1"], inputs["w1"], direction.value
             )
-        writer.sample(f"n{_text(sizes)}", inputs, outputs, TOLERANCES[dtype])
-    writer.save(ops_model(dtype))
+        writer.sample(f"n{_text(sizes)}", inputs, outputs, OP_TOLERANCES[dtype])
+    writer.save(ops_model(dtype).SerializeToString())
+
+
+def write_digits(folder: Path, precision: str) -> None:
+    """Write the case of the trained digits model in one precision."""
+    model = model_from_checkpoint(DIGITS / "nano-digits.safetensors").eval()
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = Path(temporary) / "nano.onnx"
+        export_onnx(model, exported, ExportOptions(precision=PrecisionPlan(base=precision)))
+        prepared = prepare_model(exported, TENSORRT_MAJOR)
+    images = np.load(DIGITS / "heldout.npz")["images"]
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(images)).numpy()
+    writer = CaseWriter(folder, precision, len(prepared.plugins))
+    writer.profile("images", [(batch, *images.shape[1:]) for batch in BATCHES])
+    begin = 0
+    for batch in (*BATCHES, *[BATCHES[-1]] * (len(images) // BATCHES[-1])):
+        part = slice(begin, begin + batch)
+        if len(images[part]):
+            writer.sample(
+                f"images{begin}",
+                {"images": images[part]},
+                {"output": logits[part]},
+                MODEL_TOLERANCES[precision],
+                top1=True,
+            )
+        begin += batch
+    assert begin >= len(images)
+    writer.save(prepared.content)
 
 
 def main() -> None:
@@ -184,8 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    for dtype in TOLERANCES:
-        write_ops(out / f"ops_{PRECISIONS[dtype]}", dtype)
+    for dtype, precision in PRECISIONS.items():
+        write_ops(out / f"ops_{precision}", dtype)
+        write_digits(out / f"nano_{precision}", precision)
 
 
 if __name__ == "__main__":

@@ -235,6 +235,7 @@ GSPN2_TEST(guard_turns_exceptions_into_failures) {
   LogCapture log;
   CHECK_EQ(guardedStatus("here", [] { throw 7; }), -1);
   CHECK(log.take().find("here: an exception of an unknown type") != std::string::npos);
+  CHECK_EQ(std::string(lastError()), "gspn2 plugin, here: an exception of an unknown type");
   CHECK_EQ(guardedStatus("here", [] { throw std::bad_alloc(); }), -1);
   CHECK(log.take().find("bad_alloc") != std::string::npos);
   CHECK_EQ(guardedStatus("here", [] {}), 0);

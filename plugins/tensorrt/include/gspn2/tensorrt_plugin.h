@@ -32,6 +32,10 @@ GSPN2_PLUGIN_API bool initLibGspn2Plugins(void* logger, const char* pluginNamesp
  * build. The library works with TensorRT of the same major version. */
 GSPN2_PLUGIN_API int32_t gspn2TensorRTHeaders(void);
 
+/* The plugin's last error message in this process, for callers whose logger cannot tell it from
+ * TensorRT's own; empty when there was none. Valid until this thread's next call. */
+GSPN2_PLUGIN_API const char* gspn2TensorRTLastError(void);
+
 #ifdef __cplusplus
 }
 #endif

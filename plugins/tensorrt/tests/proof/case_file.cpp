@@ -34,6 +34,10 @@ ExpectedOutput readOutput(const std::string& folder, std::istream& line) {
   line >> output.name;
   output.shape = readShape(line);
   line >> file >> output.rtol >> output.atol;
+  if (line.fail()) throw std::runtime_error(folder + "/case.txt: incomplete output " + output.name);
+  std::string ending;
+  if (line >> ending) output.top1 = ending == "top1";
+  line.clear();
   const std::vector<uint8_t> bytes = readBytes(folder + "/" + file);
   if (bytes.size() != sizeof(float) * static_cast<size_t>(elements(output.shape))) {
     throw std::runtime_error(file + " does not hold " + toString(output.shape) + " floats");
@@ -111,18 +115,27 @@ Case readCase(const std::string& folder) {
 double worstError(const std::vector<float>& got, const ExpectedOutput& expected) {
   const double failed = std::numeric_limits<double>::infinity();
   if (got.size() != expected.values.size() || got.empty()) return failed;
-  double largest = 0;
-  for (const float value : expected.values) {
-    largest = std::max(largest, std::abs(static_cast<double>(value)));
-  }
   double worst = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     if (!std::isfinite(got[i]) || !std::isfinite(expected.values[i])) return failed;
     const double value = expected.values[i];
-    const double allowed = expected.rtol * std::abs(value) + expected.atol * largest;
+    const double allowed = expected.rtol * std::abs(value) + expected.atol;
     worst = std::max(worst, std::abs(got[i] - value) / allowed);
   }
   return worst;
+}
+
+int64_t top1Flips(const std::vector<float>& got, const ExpectedOutput& expected) {
+  const int64_t classes = expected.shape.back();
+  int64_t flips = 0;
+  for (int64_t row = 0; row < elements(expected.shape) / classes; ++row) {
+    const auto argmax = [&](const std::vector<float>& values) {
+      const auto begin = values.begin() + row * classes;
+      return std::max_element(begin, begin + classes) - begin;
+    };
+    if (argmax(got) != argmax(expected.values)) ++flips;
+  }
+  return flips;
 }
 
 }  // namespace proof

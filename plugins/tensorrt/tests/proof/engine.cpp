@@ -78,15 +78,15 @@ void honourPrecision(INetworkDefinition* network, const std::string& precision,
   }
 }
 
-int countPlugins(const INetworkDefinition& network) {
-  int count = 0;
+std::vector<std::string> pluginLayers(const INetworkDefinition& network) {
+  std::vector<std::string> names;
   for (int32_t i = 0; i < network.getNbLayers(); ++i) {
     auto* layer = network.getLayer(i);
     if (layer->getType() != LayerType::kPLUGIN_V2) continue;
     const char* type = static_cast<nvinfer1::IPluginV2Layer*>(layer)->getPlugin().getPluginType();
-    if (std::strncmp(type, "Gspn", 4) == 0) ++count;
+    if (std::strncmp(type, "Gspn", 4) == 0) names.emplace_back(layer->getName());
   }
-  return count;
+  return names;
 }
 
 void addProfile(nvinfer1::IBuilder* builder, nvinfer1::IBuilderConfig* config, const Case& test) {
@@ -124,20 +124,22 @@ TensorRT::TensorRT(const std::string& pluginPath, Logger* logger) : mLogger(logg
   if (mRuntime == nullptr) refuse("no TensorRT runtime");
 }
 
-void TensorRT::parse(INetworkDefinition* network, const Case& test) const {
+std::vector<std::string> TensorRT::parse(INetworkDefinition* network, const Case& test) const {
   auto* create = find<void*(void*, void*, int)>(mParser, "createNvOnnxParser_INTERNAL");
   const std::unique_ptr<nvonnxparser::IParser> parser(
       static_cast<nvonnxparser::IParser*>(create(network, mLogger, NV_ONNX_PARSER_VERSION)));
   const auto level = static_cast<int>(nvinfer1::ILogger::Severity::kWARNING);
   if (!parser->parseFromFile(test.model.c_str(), level)) refuse("parsing " + test.model);
-  const int found = countPlugins(*network);
-  if (found != test.plugins) {
-    refuse("the network holds " + std::to_string(found) + " plugin layers, expected " +
+  const std::vector<std::string> found = pluginLayers(*network);
+  if (static_cast<int>(found.size()) != test.plugins) {
+    refuse("the network holds " + std::to_string(found.size()) + " plugin layers, expected " +
            std::to_string(test.plugins));
   }
+  return found;
 }
 
-std::vector<uint8_t> TensorRT::build(const Case& test) const {
+std::vector<uint8_t> TensorRT::build(const Case& test,
+                                     std::vector<std::string>* pluginLayers) const {
   auto* create = find<void*(void*, int32_t)>(mInfer, "createInferBuilder_INTERNAL");
   const std::unique_ptr<nvinfer1::IBuilder> builder(
       static_cast<nvinfer1::IBuilder*>(create(mLogger, NV_TENSORRT_VERSION)));
@@ -146,7 +148,7 @@ std::vector<uint8_t> TensorRT::build(const Case& test) const {
   const std::unique_ptr<INetworkDefinition> network(
       builder->createNetworkV2(1U << static_cast<uint32_t>(flag)));
   const std::unique_ptr<nvinfer1::IBuilderConfig> config(builder->createBuilderConfig());
-  parse(network.get(), test);
+  *pluginLayers = parse(network.get(), test);
   addProfile(builder.get(), config.get(), test);
   config->setMemoryPoolLimit(nvinfer1::MemoryPoolType::kWORKSPACE, kWorkspaceBytes);
   config->setTacticSources(1U << static_cast<uint32_t>(TacticSource::kEDGE_MASK_CONVOLUTIONS) |

@@ -26,13 +26,14 @@ class TensorRT {
   // Opens libnvinfer and libnvonnxparser, and registers the plugin library's creators.
   TensorRT(const std::string& pluginPath, Logger* logger);
 
-  // The serialized engine. Throws when a plugin layer is missing or the build fails.
-  std::vector<uint8_t> build(const Case& test) const;
+  // The serialized engine, and the names of its plugin layers. Throws when one is missing or the
+  // build fails.
+  std::vector<uint8_t> build(const Case& test, std::vector<std::string>* pluginLayers) const;
   std::unique_ptr<nvinfer1::ICudaEngine> load(const std::vector<uint8_t>& plan) const;
   std::string version() const { return mVersion; }
 
  private:
-  void parse(nvinfer1::INetworkDefinition* network, const Case& test) const;
+  std::vector<std::string> parse(nvinfer1::INetworkDefinition* network, const Case& test) const;
 
   Logger* mLogger;
   std::string mVersion;

@@ -1,0 +1,165 @@
+"""What TensorRT's parser is given: the file without its function bodies, in an opset it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import helper, numpy_helper
+
+from gspn2_deploy.build.translate import EngineLibraryError
+from gspn2_deploy.export import strip_functions
+from gspn2_deploy.spec import ONNX_DOMAIN
+
+_STRONGLY_TYPED_MAJOR = 10
+_OLD_OPSET = 17  # the newest that TensorRT 8.6's parser knows
+_LOWERED_OPSET = 18  # the one that is rewritten for it
+_OLD_IR_VERSION = 8
+_PAD_INPUTS = 3  # data, pads, value; opset 18 adds axes
+# From opset 18 on their axes are an input. TensorRT 8's parser does not look at it and reduces
+# over every axis, without a word.
+_REDUCTIONS = (
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSumSquare",
+)
+
+
+@dataclass(frozen=True)
+class PluginModel:
+    """An ONNX file as the plugin path parses it.
+
+    Args:
+        content: The serialized model. Weights in external data stay where they are.
+        plugins: The op type by the name of each node that must become a plugin layer.
+    """
+
+    content: bytes
+    plugins: Mapping[str, str]
+
+
+def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
+    """Read an exported file for TensorRT's parser.
+
+    Args:
+        path: The ONNX file.
+        tensorrt_major: TensorRT's major version.
+
+    Returns:
+        The model without the bodies of the propagation ops, each of their nodes under a name of
+        its own; for TensorRT before 10 in opset 17.
+
+    Raises:
+        EngineLibraryError: The file holds no propagation, or uses what opset 17 cannot say.
+    """
+    model = onnx.load(path, load_external_data=False)
+    strip_functions(model)
+    plugins = _name_plugins(model.graph)
+    if not plugins:
+        raise EngineLibraryError(
+            "the file holds no propagation, so there is nothing for the plugin to run",
+            got=path,
+            hint="use a file that gspn2-deploy export wrote",
+        )
+    if tensorrt_major < _STRONGLY_TYPED_MAJOR:
+        _lower_opset(model)
+    return PluginModel(model.SerializeToString(), plugins)
+
+
+def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:
+    used = {node.name for node in graph.node}
+    plugins: dict[str, str] = {}
+    for node in graph.node:
+        if node.domain != ONNX_DOMAIN:
+            continue
+        if not node.name or node.name in plugins:
+            stem = node.name or node.op_type
+            numbered = (f"{stem}_{number}" for number in range(len(graph.node) + 1))
+            node.name = next(name for name in numbered if name not in used)
+            used.add(node.name)
+        plugins[node.name] = node.op_type
+    return plugins
+
+
+def _lower_opset(model: onnx.ModelProto) -> None:
+    version = next(item for item in model.opset_import if item.domain == "")
+    if version.version > _LOWERED_OPSET:
+        raise EngineLibraryError(
+            "the file's opset is too new for TensorRT 8 and 9",
+            got=f"opset {version.version}",
+            expected=f"opset {_LOWERED_OPSET} or older, and no bfloat16",
+            hint=f"export in fp32 or fp16 with opset {_LOWERED_OPSET}, or use TensorRT 10 or later",
+        )
+    if version.version > _OLD_OPSET:
+        constants = _constants(model.graph)
+        for node in model.graph.node:
+            if node.domain == "" and node.op_type in _REDUCTIONS:
+                _axes_to_attribute(node, constants)
+            elif node.domain == "" and node.op_type == "Split":
+                _drop_attribute(node, "num_outputs")
+            elif node.domain == "" and node.op_type == "Pad" and len(node.input) > _PAD_INPUTS:
+                raise EngineLibraryError(
+                    "TensorRT 8 takes no axes for Pad",
+                    got=node.name,
+                    hint="use TensorRT 10 or later, or pad every axis in the model",
+                )
+        version.version = _OLD_OPSET
+    model.ir_version = min(model.ir_version, _OLD_IR_VERSION)
+
+
+def _axes_to_attribute(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> None:
+    keeps_all = next((a.i for a in node.attribute if a.name == "noop_with_empty_axes"), 0)
+    _drop_attribute(node, "noop_with_empty_axes")
+    name = node.input[1] if len(node.input) > 1 else ""
+    if name and name not in constants:
+        raise EngineLibraryError(
+            f"TensorRT 8 takes only constant axes for {node.op_type}",
+            got=f"{node.name}: axes from {name}",
+            hint="use TensorRT 10 or later, or fix the axes in the model",
+        )
+    axes = [int(axis) for axis in numpy_helper.to_array(constants[name])] if name else []
+    if not axes and keeps_all:
+        raise EngineLibraryError(
+            f"TensorRT 8 has no {node.op_type} over no axes",
+            got=node.name,
+            hint="use TensorRT 10 or later, or leave the node out of the model",
+        )
+    del node.input[1:]
+    if axes:
+        node.attribute.append(helper.make_attribute("axes", axes))
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    found.update(_constant_nodes(graph))
+    return found
+
+
+def _constant_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    for node in graph.node:
+        if node.op_type != "Constant":
+            continue
+        for attribute in node.attribute:
+            if attribute.name == "value":
+                yield node.output[0], attribute.t
+            elif attribute.name == "value_ints":
+                values = onnx.TensorProto(
+                    data_type=onnx.TensorProto.INT64,
+                    dims=[len(attribute.ints)],
+                    int64_data=attribute.ints,
+                )
+                yield node.output[0], values
+
+
+def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)

@@ -1,0 +1,125 @@
+"""Find the TensorRT plugin library and register its plugins, for the builder and the runner."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gspn2_deploy.errors import KernelLibraryError
+from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
+
+PLUGIN_VARIABLE = "GSPN2_TENSORRT_PLUGIN"
+LIBRARY_NAME = "libgspn2_tensorrt.so"
+_LIBRARIES = Path(__file__).resolve().parent.parent / "lib"
+_HINT = (
+    "pip install gspn2-deploy on a machine with nvcc and TensorRT's headers (TENSORRT_ROOT), or: "
+    f"make plugin && export {PLUGIN_VARIABLE}=$PWD/build/kernels/tensorrt/X.Y/{LIBRARY_NAME}"
+)
+_V3_MAJOR = 10  # getCreators and one registry call for every interface
+
+
+def find_plugin(version: str, folder: Path = _LIBRARIES) -> Path:
+    """Return the plugin library for a TensorRT version.
+
+    Args:
+        version: TensorRT's version, as in ``10.16.0``.
+        folder: Where the package keeps one library per version.
+
+    Returns:
+        The library that the environment variable names; else the one built against the newest
+        headers of the same major version that are no newer than TensorRT, or the oldest of them.
+
+    Raises:
+        KernelLibraryError: There is none.
+    """
+    if named := os.environ.get(PLUGIN_VARIABLE):
+        path = Path(named)
+        if path.is_file():
+            return path
+        raise KernelLibraryError(
+            "the TensorRT plugin library is missing",
+            got=f"no file at {path} ({PLUGIN_VARIABLE})",
+            expected=LIBRARY_NAME,
+            hint=_HINT,
+        )
+    wanted = _short(version)
+    found = {
+        _short(path.parent.name.removeprefix("tensorrt-")): path
+        for path in folder.glob(f"tensorrt-*/{LIBRARY_NAME}")
+    }
+    fitting = sorted(key for key in found if key[0] == wanted[0])
+    if not fitting:
+        others = ", ".join(".".join(map(str, key)) for key in sorted(found))
+        raise KernelLibraryError(
+            f"there is no plugin library for TensorRT {wanted[0]}",
+            got=f"built for TensorRT {others}" if others else f"none under {folder}",
+            expected=f"tensorrt-{wanted[0]}.x/{LIBRARY_NAME}",
+            hint=_HINT,
+        )
+    return found[max((key for key in fitting if key <= wanted), default=fitting[0])]
+
+
+def load_plugin(trt: ModuleType, path: Path) -> ctypes.CDLL:
+    """Open the plugin library and register its creators, once a process.
+
+    Args:
+        trt: TensorRT's module, loaded.
+        path: The library.
+
+    Returns:
+        The library.
+
+    Raises:
+        KernelLibraryError: It does not load, is built for another major version, or a creator is
+            not registered afterwards.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        register, headers = library.initLibGspn2Plugins, library.gspn2TensorRTHeaders
+    except (OSError, AttributeError) as error:
+        raise KernelLibraryError(
+            f"{path} does not load as the TensorRT plugin library", got=error, hint=_HINT
+        ) from error
+    if headers() // 10000 != _short(trt.__version__)[0]:
+        raise KernelLibraryError(
+            f"{path} is built for another TensorRT",
+            got=f"headers of {headers() // 10000}.{headers() // 100 % 100}",
+            expected=f"TensorRT {trt.__version__}",
+            hint=_HINT,
+        )
+    register.restype = ctypes.c_bool
+    register.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    accepted = register(None, PLUGIN_NAMESPACE.encode())
+    missing = [name for name in OP_TYPES if _creator(trt, name) is None]
+    if not accepted or missing:
+        wanted = ", ".join(
+            f"({name}, version {PLUGIN_VERSION}, namespace {PLUGIN_NAMESPACE!r})"
+            for name in missing or OP_TYPES
+        )
+        raise KernelLibraryError(
+            f"{path} did not register {wanted}", got=last_error(library) or None, hint=_HINT
+        )
+    return library
+
+
+def last_error(library: ctypes.CDLL) -> str:
+    """Return the plugin's last error message in this process, or an empty text."""
+    function = library.gspn2TensorRTLastError
+    function.restype = ctypes.c_char_p
+    message: bytes = function() or b""
+    return message.decode(errors="replace")
+
+
+def _creator(trt: ModuleType, name: str) -> Any:
+    registry = trt.get_plugin_registry()
+    is_v3 = _short(trt.__version__)[0] >= _V3_MAJOR
+    look_up = registry.get_creator if is_v3 else registry.get_plugin_creator
+    return look_up(name, PLUGIN_VERSION, PLUGIN_NAMESPACE)
+
+
+def _short(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)

@@ -1,0 +1,77 @@
+"""TensorRT's timing cache, kept between builds under a key of all that its timings depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gspn2_deploy.build.gpu import Gpu
+from gspn2_deploy.errors import OutputError
+from gspn2_deploy.files import sha256_of, staged_output
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "GSPN2_CACHE_DIR"
+
+
+@dataclass
+class TimingCache:
+    """One cache file.
+
+    Args:
+        path: Where it is kept.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(
+        cls, version: str, gpu: Gpu, driver_version: str | None, plugin_path: Path
+    ) -> TimingCache:
+        """Return the cache for these timings; its file need not exist.
+
+        Args:
+            version: TensorRT's version.
+            gpu: The GPU that is timed.
+            driver_version: The CUDA version of its driver.
+            plugin_path: The plugin library, whose content counts.
+        """
+        parts = (version, gpu.name, gpu.compute_capability, driver_version, sha256_of(plugin_path))
+        key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+        return cls(cache_folder() / "timing" / f"{key}.cache")
+
+    def attach(self, config: Any) -> None:
+        """Give the builder what is known. A file that TensorRT does not accept is left unused."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            content = b""
+        if content:
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return
+            logger.warning("the timing cache %s is not usable and will be replaced", self.path)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+    def keep(self, config: Any) -> None:
+        """Write what the builder learnt. A cache that cannot be written is no failure."""
+        cache = config.get_timing_cache()
+        if cache is None:
+            return
+        try:
+            with staged_output(self.path) as staging:
+                (staging / self.path.name).write_bytes(bytes(cache.serialize()))
+        except OutputError as error:
+            logger.warning("the timing cache was not kept: %s", error.problem)
+
+
+def cache_folder() -> Path:
+    """Return where caches are kept: ``GSPN2_CACHE_DIR``, or the user's cache folder."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gspn2-deploy"

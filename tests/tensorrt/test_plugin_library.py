@@ -1,0 +1,113 @@
+"""Finding the plugin library, and refusing one that does not fit, without TensorRT."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from gspn2_deploy.build.tensorrt_plugin import (
+    LIBRARY_NAME,
+    PLUGIN_VARIABLE,
+    find_plugin,
+    load_plugin,
+)
+from gspn2_deploy.errors import KernelLibraryError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv(PLUGIN_VARIABLE, raising=False)
+    for version in ("8.6", "10.3", "10.16", "11.1"):
+        library = tmp_path / f"tensorrt-{version}" / LIBRARY_NAME
+        library.parent.mkdir()
+        library.write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "version, chosen",
+    [
+        ("8.6.1", "8.6"),
+        ("8.5.3", "8.6"),  # nothing older: the oldest of its major version
+        ("10.16.1", "10.16"),
+        ("10.9.0", "10.3"),  # headers no newer than the library
+        ("10.20.0", "10.16"),
+        ("11.1.0.1", "11.1"),
+    ],
+)
+def test_the_fitting_build_is_chosen(folder, version, chosen):
+    assert find_plugin(version, folder).parent.name == f"tensorrt-{chosen}"
+
+
+def test_no_build_for_a_major_version_is_named(folder):
+    with pytest.raises(KernelLibraryError, match="no plugin library for TensorRT 9") as caught:
+        find_plugin("9.3.0", folder)
+    assert caught.value.got == "built for TensorRT 8.6, 10.3, 10.16, 11.1"
+
+
+def test_the_environment_decides(folder, tmp_path, monkeypatch):
+    named = tmp_path / "mine.so"
+    monkeypatch.setenv(PLUGIN_VARIABLE, str(named))
+    with pytest.raises(KernelLibraryError, match="missing") as caught:
+        find_plugin("11.1.0", folder)
+    assert PLUGIN_VARIABLE in str(caught.value.got)
+    named.write_bytes(b"")
+    assert find_plugin("11.1.0", folder) == named
+
+
+def test_a_damaged_library_is_refused(tmp_path):
+    library = tmp_path / LIBRARY_NAME
+    library.write_bytes(b"not a library")
+    with pytest.raises(KernelLibraryError, match="does not load as the TensorRT plugin"):
+        load_plugin(SimpleNamespace(__version__="8.6.1"), library)
+
+
+def compile_library(tmp_path, source):
+    code = tmp_path / "fake.c"
+    code.write_text(source)
+    library = tmp_path / LIBRARY_NAME
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, code], check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    return library
+
+
+FAKE = """
+int headers = 0;
+int gspn2TensorRTHeaders(void) {{ return {headers}; }}
+_Bool initLibGspn2Plugins(void* logger, const char* space) {{ return {accepts}; }}
+const char* gspn2TensorRTLastError(void) {{ return "the reason"; }}
+"""
+
+
+def fake_tensorrt(version, creators):
+    def look_up(name, plugin_version, namespace):
+        return creators.get((name, plugin_version, namespace))
+
+    registry = SimpleNamespace(get_creator=look_up, get_plugin_creator=look_up)
+    return SimpleNamespace(__version__=version, get_plugin_registry=lambda: registry)
+
+
+ALL = {("GspnProp2D", "1", ""): object(), ("GspnLineScan", "1", ""): object()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the plugin is built for Linux")
+def test_a_library_for_another_major_version_is_refused(tmp_path):
+    library = compile_library(tmp_path, FAKE.format(headers=80600, accepts=1))
+    load_plugin(fake_tensorrt("8.6.1", ALL), library)
+    with pytest.raises(KernelLibraryError, match="built for another TensorRT") as caught:
+        load_plugin(fake_tensorrt("10.3.0", ALL), library)
+    assert caught.value.got == "headers of 8.6"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the plugin is built for Linux")
+@pytest.mark.parametrize("accepts, creators", [(0, ALL), (1, {})])
+def test_a_missing_creator_is_named(tmp_path, accepts, creators):
+    library = compile_library(tmp_path, FAKE.format(headers=100300, accepts=accepts))
+    with pytest.raises(
+        KernelLibraryError, match=r"\(GspnProp2D, version 1, namespace ''\)"
+    ) as caught:
+        load_plugin(fake_tensorrt("10.3.0", creators), library)
+    assert caught.value.got == "the reason"
