@@ -22,6 +22,7 @@ DynamicAxes = Mapping[str, Mapping[int, str]]  # names of the free axes by input
 
 _REGISTRATION_LOG = "torch.onnx._internal.exporter._registration"
 _ERROR_LINES = 12
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _OVERLOAD = re.compile(r"<OpOverload\(op='([^']+)', overload='([^']+)'\)>")
 
 
@@ -126,11 +127,14 @@ def _translation_error(error: Exception, program: torch.export.ExportedProgram) 
 
 
 def _modules_with(program: torch.export.ExportedProgram, operator: str) -> list[str]:
-    """Names of the modules that call an operator, such as ``aten::foo.default``."""
-    wanted = operator.replace("::", ".")
+    """Names of the modules that call an operator, such as ``aten::foo.default``.
+
+    The exporter may name what an operator was broken into, hence the comparison of bare names.
+    """
+    wanted = re.split(r"::|\.", operator)[1]
     found = []
     for node in program.graph.nodes:
-        if node.op == "call_function" and str(node.target) == wanted:
+        if node.op == "call_function" and str(node.target).split(".")[1].endswith(wanted):
             stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
             names = [name for name, _ in stack.values()]
             found.append(names[-1] if names and names[-1] else "the model itself")
@@ -144,7 +148,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _head(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    # The exporter's advice to its own developers comes before its summary.
+    text = _TERMINAL_CODES.sub("", str(error)).rpartition("## Exception summary")[2]
+    lines = [line for line in text.splitlines() if line.strip()]
     more = "\n..." if len(lines) > _ERROR_LINES else ""
     return f"{type(error).__name__}: " + "\n".join(lines[:_ERROR_LINES]) + more
 

@@ -147,7 +147,7 @@ def export_onnx(
         step.update(detail="preparing the model")
         prepared = prepare_model(model, options.precision)
         example = _example(model, options)
-        names = _output_names(prepared, example, options.output_names)
+        outputs = _outputs(prepared, example, options.output_names)
         clock.lap("prepare")
 
         step.update(detail="tracing")
@@ -166,7 +166,11 @@ def export_onnx(
         step.update(detail="translating")
         opset = options.opset or _opset(options.precision)
         graph = translate(
-            program, dynamic=dynamic, input_names=list(example), output_names=names, opset=opset
+            program,
+            dynamic=dynamic,
+            input_names=list(example),
+            output_names=list(outputs),
+            opset=opset,
         )
         clean(graph)
         attach_functions(graph, opset)
@@ -182,7 +186,7 @@ def export_onnx(
             step.update(detail="checking")
             summary = check_onnx(staged)
             _check_interface(summary, example, dynamic)
-            verification = verify_file(staged, prepared, example, summary)
+            verification = verify_file(staged, prepared, example, outputs, summary)
             digest = sha256_of(staged)
             clock.lap("check")
             if options.golden is not None:
@@ -275,10 +279,10 @@ def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
     return torch.randn(options.batch, channels, *size, generator=generator)
 
 
-def _output_names(
+def _outputs(
     prepared: nn.Module, example: Mapping[str, Tensor], given: tuple[str, ...] | None
-) -> tuple[str, ...]:
-    """Run the model once: it may refuse the example, and what it returns has the names."""
+) -> dict[str, Tensor]:
+    """Run the model once: it may refuse the example, and what it returns gives the names."""
     try:
         with torch.no_grad():
             result = prepared(*example.values())
@@ -297,15 +301,16 @@ def _output_names(
         raise ExportError(
             "the model must return tensors", got=type(result).__name__, expected="tensors only"
         )
-    if given is not None:
-        if len(set(given)) != len(leaves):
-            raise ExportError("output names do not fit", got=given, expected=f"{len(leaves)} names")
-        return given
-    if isinstance(result, Mapping) and len(result) == len(leaves):
+    names = given or _default_names(result, len(leaves))
+    if len(set(names)) != len(leaves):
+        raise ExportError("output names do not fit", got=names, expected=f"{len(leaves)} names")
+    return dict(zip(names, leaves, strict=True))
+
+
+def _default_names(result: Any, count: int) -> tuple[str, ...]:
+    if isinstance(result, Mapping) and len(result) == count:
         return tuple(str(name) for name in result)
-    if len(leaves) == 1:
-        return ("output",)
-    return tuple(f"output_{index}" for index in range(len(leaves)))
+    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
 
 
 def _dynamic_axes(example: Mapping[str, Tensor], options: ExportOptions) -> DynamicAxes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -76,7 +75,11 @@ def image_size(example: Mapping[str, Tensor]) -> tuple[int, int] | None:
 
 
 def verify_file(
-    path: Path, model: nn.Module, example: Mapping[str, Tensor], summary: OnnxSummary
+    path: Path,
+    model: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+    summary: OnnxSummary,
 ) -> Verification:
     """Compare a file in onnxruntime with the prepared model.
 
@@ -86,6 +89,7 @@ def verify_file(
         path: The file.
         model: The prepared model.
         example: What the model was traced with.
+        outputs: What the prepared model answered to the example.
         summary: What is in the file.
 
     Returns:
@@ -98,15 +102,15 @@ def verify_file(
     from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner
 
     tolerance = model_tolerance(summary.metadata[meta.PRECISION])
-    names = tuple(output.name for output in summary.outputs)
-    samples = [Sample("example", {name: to_array(value) for name, value in example.items()})]
+    names = tuple(outputs)
+    samples = [Sample("example", _to_arrays(example))]
     samples += _other_shapes(summary.inputs, example)
     max_abs = worst = 0.0
     try:
         with OnnxRuntimeRunner(path) as runner:
-            for sample in samples:
+            for index, sample in enumerate(samples):
                 tensors = {name: to_tensor(value) for name, value in sample.inputs.items()}
-                expected = run_torch(model, tensors, names)
+                expected = run_torch(model, tensors, names) if index else _to_arrays(outputs)
                 for result in compare_outputs(expected, runner.infer(sample.inputs), tolerance):
                     if not result.passed:
                         raise _difference(sample, result.name, result.failures)
@@ -118,6 +122,10 @@ def verify_file(
         return Verification(skipped=f"{error.problem}; {error.hint}")
     shapes = tuple(sample.shapes for sample in samples)
     return Verification(None, described, shapes, max_abs, worst)
+
+
+def _to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
+    return {name: to_array(value) for name, value in tensors.items()}
 
 
 def _other_shapes(inputs: tuple[TensorInfo, ...], example: Mapping[str, Tensor]) -> list[Sample]:
@@ -137,7 +145,7 @@ def _difference(sample: Sample, output: str, failures: tuple[str, ...]) -> Valid
         hint = "values overflow in this precision: choose bf16, or keep blocks with --keep-fp32"
     return ValidationFailedError(
         f"the exported file does not compute what PyTorch computes: output {output!r}",
-        got=f"{reasons} ({sample.name}, {np.array([*sample.shapes.values()]).tolist()})",
+        got=f"{reasons} ({sample.name}, inputs {sample.shapes})",
         expected="agreement within the tolerance of the precision",
         hint=hint,
     )
