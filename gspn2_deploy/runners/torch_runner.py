@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError
+from gspn2_deploy.errors import Gspn2Error, InputError, PlatformError, ShapeError
 from gspn2_deploy.manifest import TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays, Runner
 
@@ -73,6 +73,11 @@ class TorchRunner(Runner):
         except NotImplementedError as error:
             raise PlatformError(
                 f"PyTorch has no implementation of a layer on {self._device}", got=error
+            ) from error
+        except Exception as error:  # a user's model runs here: anything may come
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+            raise InputError(
+                f"{self.name}: the model failed on {shapes}", got=f"{type(error).__name__}: {error}"
             ) from error
         return self._named(result)
 

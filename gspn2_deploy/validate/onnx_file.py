@@ -6,14 +6,14 @@ import dataclasses
 import datetime
 import json
 import platform
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gspn2_deploy import __version__
-from gspn2_deploy.errors import GoldenFileError, UsageError
+from gspn2_deploy.errors import GoldenFileError, Gspn2Error, UsageError, ValidationFailedError
 from gspn2_deploy.export import metadata as keys
 from gspn2_deploy.export.check import OnnxSummary, check_onnx
 from gspn2_deploy.export.precision import PrecisionPlan, plan_from_metadata, prepare_model
@@ -158,10 +158,14 @@ def validate_file(
         GoldenFileError: The golden file is corrupt or belongs to another model.
         ShapeError: Batches, sizes or data do not fit the file.
         MissingDependencyError: onnxruntime is not installed.
-        ValidationFailedError: The calibration found NaN or nothing to measure on.
+        ValidationFailedError: The calibration found NaN or nothing to measure on, or the live model
+            is another one and refuses the file's inputs.
     """
     request.check()
     facts = OnnxFacts.read(request.onnx)
+    if request.calibrate and facts.tolerance_row == "fp32":
+        raise UsageError("--calibrate needs a file in reduced precision", got="fp32")
+    mismatches = _source_mismatches(request, facts)
     golden = _golden(request, facts)
     sides = [side for side in (_live(request, facts), golden) if side is not None]
     with ExitStack() as stack:
@@ -170,23 +174,35 @@ def validate_file(
             stack.enter_context(side.reduced)
             stack.enter_context(side.full)
         samples = _samples(request, facts, ort, golden)
-        tolerance, calibration = _tolerance(request, facts, sides[0], samples)
         reference = sides[0].reduced
-        report = validate(
-            reference,
-            [ort, *(side.reduced for side in sides[1:])],
-            samples,
-            tolerance,
-            require_top1=request.require_top1,
-            on_sample=on_sample,
-            context=_context(request, facts, calibration),
-        )
+        with _explained_by(mismatches):
+            tolerance, calibration = _tolerance(request, facts, sides[0], samples)
+            report = validate(
+                reference,
+                [ort, *(side.reduced for side in sides[1:])],
+                samples,
+                tolerance,
+                require_top1=request.require_top1,
+                on_sample=on_sample,
+                context=_context(request, facts, calibration),
+            )
         return dataclasses.replace(
             report,
-            failures=(*_source_mismatches(request, facts), *report.failures),
+            failures=(*mismatches, *report.failures),
             warnings=(*_calibration_warnings(calibration), *report.warnings),
             findings=(*report.findings, *_blame_optimizer(request, report, reference, samples)),
         )
+
+
+@contextmanager
+def _explained_by(mismatches: tuple[str, ...]) -> Iterator[None]:
+    """Another model may refuse the file's inputs: then say first that it is another model."""
+    try:
+        yield
+    except Gspn2Error as error:
+        if not mismatches:
+            raise
+        raise ValidationFailedError(mismatches[0], got=error.problem) from error
 
 
 def _live(request: Request, facts: OnnxFacts) -> _Side | None:
@@ -279,8 +295,6 @@ def _tolerance(
     table = request.tolerances.get(row, model_tolerance(row))
     if not request.calibrate:
         return table, None
-    if row == "fp32":
-        raise UsageError("--calibrate needs a file in reduced precision", got="fp32")
     calibration = calibrate(side.full, side.reduced, samples, table)
     return calibration.tolerance, calibration
 

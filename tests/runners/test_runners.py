@@ -16,6 +16,7 @@ from torch import nn
 
 from gspn2_deploy.errors import (
     GoldenFileError,
+    InputError,
     MissingDependencyError,
     OnnxFileError,
     PlatformError,
@@ -144,6 +145,17 @@ class TestTorch:
                 return {"logits": super().infer_impl(inputs)["logits"]}
 
         with Broken(file) as runner, pytest.raises(ShapeError, match="not those that were"):
+            runner.infer({"images": images()})
+
+    def test_a_users_model_that_raises(self):
+        class Picky(nn.Module):
+            def forward(self, x):
+                return x.reshape(5, 7)
+
+        with (
+            TorchRunner(Picky(), specs(), ["y"]) as runner,
+            pytest.raises(InputError, match=r"failed on images \(3, 2, 4, 6\)"),
+        ):
             runner.infer({"images": images()})
 
     def test_a_layer_without_an_implementation(self):

@@ -177,6 +177,13 @@ def test_another_model_is_named(trained):
     assert "pytorch is the odd one out" in output
 
 
+def test_another_model_that_refuses_the_inputs_is_named_all_the_same(trained):
+    result = invoke(trained / "fp32.onnx", "--model", "nano", "--model-arg", "in_channels=1")
+    assert result.exit_code == 1
+    assert "is not the one that fp32.onnx was exported from: its configuration" in result.stderr
+    assert "images of the wrong shape" in result.stderr
+
+
 @pytest.mark.parametrize("change", [{"source_sha256": "0" * 64}, {"precision": "fp16"}])
 def test_a_golden_file_of_another_model_or_precision_is_refused(trained, tmp_path, change):
     golden = GoldenSamples.load(trained / "golden.npz")
