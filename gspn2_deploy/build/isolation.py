@@ -32,6 +32,12 @@ _BOOTSTRAP = (
     "from gspn2_deploy.build.worker import main; main(sys.argv[1])"
 )
 _TAIL_BYTES = 2000
+_DEATH_HINTS: dict[int, str] = {
+    signal.SIGKILL: "most likely the machine ran out of memory: free some, or build a smaller "
+    "model",
+    signal.SIGSEGV: "a bug in the engine library: try another version of it, or fix what the "
+    "profile leaves free (height and width first)",
+}
 
 
 def run_isolated(
@@ -116,10 +122,7 @@ def _death(code: int, child_stderr: IO[bytes]) -> BuildError:
     child_stderr.seek(max(0, child_stderr.tell() - _TAIL_BYTES))
     said = child_stderr.read().decode(errors="replace").strip()
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    if code == -signal.SIGKILL:
-        hint = "most likely the machine ran out of memory: free some, or build a smaller model"
-    else:
-        hint = "run again with --debug and report what it says"
+    hint = _DEATH_HINTS.get(-code, "run again with --debug and report what it says")
     return EngineLibraryError(
         "the engine library's process died", (said,) if said else (), got=how, hint=hint
     )

@@ -127,6 +127,7 @@ def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:
         A built engine for :func:`gspn2_deploy.build.wire.engine_from_wire`.
     """
     from gspn2_deploy.build import trt_build
+    from gspn2_deploy.build.reshapes import with_own_extents
     from gspn2_deploy.build.wire import engine_to_wire, request_from_wire
 
     request = request_from_wire(task)
@@ -143,7 +144,10 @@ def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:
                 got=name,
                 hint=f"pip install --upgrade 'gspn2-deploy[{TensorRTRTXBackend.extra}]'",
             )
-    built = trt_build.build(session, config, request, _cuda_version(found))
+    model = with_own_extents(request.onnx_path)
+    built = trt_build.build(
+        session, config, request, cuda_version=_cuda_version(found), model=model
+    )
     return engine_to_wire(built)
 
 

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -99,7 +100,12 @@ class Session:
 
 
 def build(
-    session: Session, config: Any, request: BuildRequest, cuda_version: str | None
+    session: Session,
+    config: Any,
+    request: BuildRequest,
+    *,
+    cuda_version: str | None = None,
+    model: bytes | None = None,
 ) -> BuiltEngine:
     """Build the plan and write it.
 
@@ -108,6 +114,7 @@ def build(
         config: A builder configuration with the backend's own settings.
         request: What to build.
         cuda_version: The CUDA version that the library was made for, if known.
+        model: The file's model as it is to be parsed, where that differs from the file.
 
     Returns:
         What the plan holds.
@@ -117,7 +124,7 @@ def build(
             the check of its plan failed.
     """
     trt = session.trt
-    _parse(session, request)
+    parse(session, request.onnx_path, model)
     summary = trt_network.summarise(trt, session.network)
     trt_network.check(summary, request)
     if request.workspace_bytes is not None:
@@ -145,10 +152,20 @@ def build(
     )
 
 
-def _parse(session: Session, request: BuildRequest) -> None:
+def parse(session: Session, path: Path, model: bytes | None = None) -> None:
+    """Parse a file into the session's network.
+
+    Args:
+        session: A session whose network is empty.
+        path: The file.
+        model: Its model where that is to differ; external weights are still found by the path.
+
+    Raises:
+        BuildError: The parser refused it.
+    """
     parser = session.trt.OnnxParser(session.network, session.logger)
-    # From the file, not from memory: that is how it finds external weights.
-    if parser.parse_from_file(str(request.onnx_path)) and parser.num_errors == 0:
+    parsed = parser.parse_from_file(str(path)) if model is None else parser.parse(model, str(path))
+    if parsed and parser.num_errors == 0:
         session.take_errors()
         return
     raw = session.take_errors()

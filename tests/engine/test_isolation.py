@@ -80,7 +80,12 @@ def test_unexpected_error_is_a_build_error():
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"), [(signal.SIGABRT, "--debug"), (signal.SIGKILL, "out of memory")]
+    ("number", "hint"),
+    [
+        (signal.SIGABRT, "--debug"),
+        (signal.SIGKILL, "out of memory"),
+        (signal.SIGSEGV, "another version"),
+    ],
 )
 def test_dead_child(number: signal.Signals, hint: str):
     with pytest.raises(BuildError, match=number.name) as raised:

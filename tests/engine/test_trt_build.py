@@ -99,7 +99,7 @@ def test_every_op_variant_parses(session: Any, tmp_path: Path, variant: Variant,
     groups, chunk = (1, 0) if dtype == "float32" else (2, 3)
     path = variant_model(tmp_path / "op.onnx", variant, dtype, groups, chunk)
     request = request_for(path)
-    trt_build._parse(session, request)
+    trt_build.parse(session, request.onnx_path)
     summary = trt_network.summarise(session.trt, session.network)
     trt_network.check(summary, request)
     assert summary.propagations == {variant.op_type: 1}
@@ -138,7 +138,7 @@ def test_op_builds_with_every_extent_dynamic(
 @pytest.mark.tensorrt
 def test_a_missing_body_is_noticed(session: Any, onnx_file: Path):
     request = request_for(onnx_file)
-    trt_build._parse(session, request)
+    trt_build.parse(session, request.onnx_path)
     summary = trt_network.summarise(session.trt, session.network)
     lost = SimpleNamespace(**{**vars(summary), "propagations": {}})
     with pytest.raises(EngineLibraryError, match="does not hold every GspnProp2D"):
@@ -149,7 +149,7 @@ def test_a_missing_body_is_noticed(session: Any, onnx_file: Path):
 def test_messages_are_passed_on_by_level(session: Any, tmp_path: Path):
     path = conv_model(tmp_path / "m.onnx", body=False)
     with pytest.raises(EngineLibraryError):
-        trt_build._parse(session, request_for(path))
+        trt_build.parse(session, path)
     levels = {level for level, _ in session.channel.records}
     # Its errors arrive as an exception; as log records they are for debugging.
     assert max(levels) <= logging.INFO
