@@ -60,20 +60,11 @@ def validate(
     for sample in samples:
         if on_sample is not None:
             on_sample(sample.name)
-        expected = reference.infer(sample.inputs)
-        answers: dict[str, Arrays] = {}
-        fresh = [
-            _run(candidate, sample, expected, tolerance, answers)
-            for candidate in candidates
-            if candidate.can_run(sample.inputs)
-        ]
+        answers = {reference.name: reference.infer(sample.inputs)}
+        fresh = _compare(reference.name, candidates, sample, tolerance, answers)
         cases += fresh
-        failed = [case.candidate for case in fresh if case.candidate in answers and not case.passed]
-        for pair in combinations(failed, 2):
-            outputs = compare_outputs(answers[pair[0]], answers[pair[1]], tolerance)
-            if all(output.passed for output in outputs):
-                agreements.add(frozenset(pair))
-        tally.add(sample, {reference.name: expected, **answers})
+        agreements |= _agreements(fresh, answers, tolerance)
+        tally.add(sample, answers)
     failures = [
         f"{name}: nothing was compared"
         for name in names[1:]
@@ -95,22 +86,44 @@ def validate(
     )
 
 
-def _run(
-    candidate: Runner,
+def _compare(
+    reference: str,
+    candidates: Sequence[Runner],
     sample: Sample,
-    expected: Arrays,
     tolerance: Tolerance,
     answers: dict[str, Arrays],
-) -> Case:
-    try:
-        actual = candidate.infer(sample.inputs)
-    except MissingDependencyError:
-        raise
-    except PlatformError as error:  # it could not run this sample: that is a result
-        return Case(sample.name, sample.shapes, candidate.name, error=str(error))
-    answers[candidate.name] = actual
-    outputs = compare_outputs(expected, actual, tolerance)
-    return Case(sample.name, sample.shapes, candidate.name, outputs)
+) -> list[Case]:
+    """Run the candidates on one sample; their outputs are added to ``answers``."""
+    cases = []
+    for candidate in candidates:
+        if not candidate.can_run(sample.inputs):
+            continue
+        try:
+            answers[candidate.name] = candidate.infer(sample.inputs)
+        except MissingDependencyError:
+            raise
+        except PlatformError as error:  # it could not run this sample: that is a result
+            case = Case(sample.name, sample.shapes, candidate.name, error=str(error))
+        else:
+            outputs = compare_outputs(answers[reference], answers[candidate.name], tolerance)
+            case = Case(sample.name, sample.shapes, candidate.name, outputs)
+        cases.append(case)
+    return cases
+
+
+def _agreements(
+    cases: Sequence[Case], answers: Mapping[str, Arrays], tolerance: Tolerance
+) -> set[frozenset[str]]:
+    """Pairs of failing candidates that agree with each other."""
+    failed = [case.candidate for case in cases if case.candidate in answers and not case.passed]
+    return {
+        frozenset(pair)
+        for pair in combinations(failed, 2)
+        if all(
+            output.passed
+            for output in compare_outputs(answers[pair[0]], answers[pair[1]], tolerance)
+        )
+    }
 
 
 def findings(
