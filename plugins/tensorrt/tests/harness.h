@@ -35,6 +35,12 @@ class CheckFailed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What a case cannot check on this machine. It is reported, and is no failure.
+class CaseSkipped : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 #define CHECK(condition) \
   if (!(condition))      \
   throw CheckFailed(std::string(__FILE__ ":") + std::to_string(__LINE__) + ": " #condition)

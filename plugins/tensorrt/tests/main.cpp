@@ -56,6 +56,9 @@ int runCase(const Case& test) {
     test.run();
     std::printf("ok      %s\n", test.name);
     return 0;
+  } catch (const CaseSkipped& reason) {
+    std::printf("skipped %s: %s\n", test.name, reason.what());
+    return 0;
   } catch (const std::exception& error) {
     std::printf("FAILED  %s: %s\n", test.name, error.what());
     return 1;

@@ -170,6 +170,47 @@ GSPN2_TEST(workspace_is_asked_for_the_inputs_configured) {
                {"asked for the workspace of 2 inputs, configured for 3"});
 }
 
+size_t workspaceOf(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_t w) {
+  std::vector<PluginTensorDesc> inputs;
+  if (op == Op::kLineScan) {
+    inputs = {makeDesc({n, c, h, w}, type), makeDesc({n, c, h, w}, type),
+              makeDesc({n, 3, 1, h, w}, type)};
+  } else {
+    const PluginTensorDesc gate = makeDesc({n, 4, c, h, w}, type);
+    inputs = {makeDesc({n, c, h, w}, type), gate, makeDesc({n, 4, 3, 1, h, w}, type), gate};
+  }
+  Core core = makeCore(op);
+  const InputList list = listInputs(inputs.data(), static_cast<int32_t>(inputs.size()));
+  core.configure(list);
+  try {
+    return core.workspaceBytes(list);
+  } catch (const PluginError& error) {
+    if (std::string(error.what()).find("CUDA") == std::string::npos) throw;
+    throw CaseSkipped(error.what());
+  }
+}
+
+// TensorRT asks once, at a profile's largest shape, and calls with every smaller one.
+GSPN2_TEST(workspace_covers_smaller_shapes) {
+  const int64_t extents[] = {1, 7, 16, 33, 224, 225, 1024, 5000, 20000, 70000};
+  for (const Op op : kOps) {
+    for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
+      for (const int64_t height : extents) {
+        for (const int64_t width : extents) {
+          const size_t largest = workspaceOf(op, type, 8, 4, height, width);
+          for (const int64_t lower : extents) {
+            if (lower > height) break;
+            CHECK(workspaceOf(op, type, 1, 4, lower, width) <= largest);
+            CHECK(workspaceOf(op, type, 8, 1, lower, width) <= largest);
+            CHECK(workspaceOf(op, type, 8, 4, lower, width / 2 + 1) <= largest);
+          }
+        }
+      }
+    }
+  }
+  CHECK(workspaceOf(Op::kProp2D, DataType::kHALF, 8, 4, 225, 225) > 0);
+}
+
 }  // namespace
 }  // namespace tests
 }  // namespace plugin

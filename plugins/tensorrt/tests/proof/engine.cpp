@@ -109,7 +109,7 @@ void Logger::log(Severity severity, const char* message) noexcept {
   if (severity > Severity::kWARNING) return;
   const bool isError = severity != Severity::kWARNING;
   std::fprintf(stderr, "[TensorRT %s] %s\n", isError ? "error" : "warning", message);
-  if (isError) mErrors.emplace_back(message);
+  if (isError) mMessages.emplace_back(message);
 }
 
 TensorRT::TensorRT(const std::string& pluginPath, Logger* logger) : mLogger(logger) {

@@ -18,7 +18,7 @@ namespace proof {
 class Logger : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* message) noexcept override;
-  std::vector<std::string> mErrors;
+  std::vector<std::string> mMessages;
 };
 
 class TensorRT {

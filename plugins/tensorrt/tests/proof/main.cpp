@@ -177,8 +177,8 @@ int run(int argc, char** argv) {
     } catch (const std::exception& error) {
       report.check(false, error.what());
     }
-    report.check(logger.mErrors.empty(), "TensorRT logged no error");
-    logger.mErrors.clear();
+    report.check(logger.mMessages.empty(), "TensorRT logged no error");
+    logger.mMessages.clear();
     failures += report.failures();
     json += (json.empty() ? "" : ",\n  ") + report.json();
   }
