@@ -107,17 +107,13 @@ def test_one_plan_serves_several_targets(tmp_path: Path, onnx_file: Path):
         for targets in (("8.9",), ("8.9", "12.0"))
     }
     one, two = (path.read_bytes() for path in plans.values())
-    assert one != two
+    # The plan lists its targets in clear; nothing else says so without a GPU.
+    assert b"sm89" in one
+    assert b"sm120" not in one
+    assert b"sm89" in two
+    assert b"sm120" in two
     # Ahead of time nothing is compiled for a GPU: a second target costs no second program.
     assert abs(len(two) - len(one)) < len(one) // 20
-
-
-@pytest.mark.tensorrt
-def test_builds_are_reproducible(tmp_path: Path, onnx_file: Path):
-    digests = {
-        build_engine(onnx_file, tmp_path / f"{run}.plan").manifest.plan_sha256 for run in range(2)
-    }
-    assert len(digests) == 1
 
 
 @pytest.mark.tensorrt
