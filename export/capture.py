@@ -134,7 +134,9 @@ def _modules_with(program: torch.export.ExportedProgram, operator: str) -> list[
     wanted = re.split(r"::|\.", operator)[1]
     found = []
     for node in program.graph.nodes:
-        if node.op == "call_function" and str(node.target).split(".")[1].endswith(wanted):
+        if not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if node.target._schema.name.endswith(wanted):
             stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
             names = [name for name, _ in stack.values()]
             found.append(names[-1] if names and names[-1] else "the model itself")

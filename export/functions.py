@@ -340,7 +340,11 @@ def _normalized(body: _Body, w: str, horizontal: bool, normalize: Normalize) -> 
     if normalize is Normalize.NONE:
         return body.op("Where", valid, w, nothing)
     if normalize is Normalize.SIGMOID:
-        gate = body.op("Where", valid, body.op("Sigmoid", w), nothing)
+        # Not the op Sigmoid: onnxruntime's is exact to 1e-7 absolutely, which is nothing of the
+        # ratio of two small ones.
+        exponential = body.op("Exp", body.op("Neg", w))
+        sigmoid = body.op("Reciprocal", body.op("Add", exponential, body.number(1.0)))
+        gate = body.op("Where", valid, sigmoid, nothing)
         least = SIGMOID_SUM_MIN
     else:
         logits = body.op("Where", valid, w, body.number(_LOWEST))

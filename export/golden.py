@@ -74,13 +74,15 @@ def record(
     for sample in samples:
         tensors = {info.name: to_tensor(sample.inputs[info.name]) for info in summary.inputs}
         widened = {name: cast_floating(value, torch.float32) for name, value in tensors.items()}
-        recorded.append(
-            GoldenSample(
-                sample.inputs,
-                run_torch(prepared, tensors, names),
-                run_torch(full, widened, names),
-            )
-        )
+        try:
+            outputs = run_torch(prepared, tensors, names)
+            recorded.append(GoldenSample(sample.inputs, outputs, run_torch(full, widened, names)))
+        except RuntimeError as error:  # what PyTorch says of shapes that do not fit
+            raise GoldenFileError(
+                f"the model fails on the golden inputs {sample.name}",
+                got=error,
+                expected="; ".join(str(info) for info in summary.inputs),
+            ) from error
     return GoldenSamples(
         tuple(recorded),
         onnx_sha256=onnx_sha256,

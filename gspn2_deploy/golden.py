@@ -181,7 +181,7 @@ def _restored(value: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def _read(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise GoldenFileError(f"{path} does not exist", hint=_HINT) from error

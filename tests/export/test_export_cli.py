@@ -1,0 +1,83 @@
+"""``gspn2-deploy export``: results on stdout, logs on stderr, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from gspn2_deploy.export import check_onnx
+
+from gspn2_deploy.cli.app import app
+from gspn2_deploy.golden import GoldenSamples
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["--quiet", "export", *map(str, arguments)])
+
+
+def test_json(tmp_path):
+    output, golden = tmp_path / "a.onnx", tmp_path / "a.npz"
+    done = run(
+        *("--model", "nano", "--output", output, "--golden", golden, "--golden-samples", 2),
+        *("--precision", "fp16", "--keep-fp32", "stages.3.*", "--image-size", "64x48", "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["onnx"] == str(output)
+    assert (result["model"], result["precision"]) == ("nano", "mixed")
+    assert result["op_counts"] == {"GspnProp2D": 5}
+    assert check_onnx(output).inputs[0].shape == ("batch", 3, 64, 48)
+    assert len(GoldenSamples.load(golden).samples) == 2
+
+
+def test_nothing_but_progress_reaches_stderr(tmp_path):
+    """In a process of its own: torch writes its remarks past Python's redirections."""
+    output = tmp_path / "a.onnx"
+    command = [sys.executable, "-m", "gspn2_deploy", "export", "--model", "nano"]
+    done = subprocess.run(
+        [*command, "--output", str(output)], capture_output=True, text=True, check=True
+    )
+    assert all(line.startswith("Exporting a.onnx") for line in done.stderr.splitlines())
+    assert done.stdout.startswith(f"Wrote {output}")
+    assert "compared  with PyTorch in onnxruntime" in done.stdout
+    assert len(onnx.load(output).functions) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--model", "nnao"], "unknown model"),
+        (["--model", "nano", "--image-size", "8"], "too small"),
+        (["--model", "nano", "--precision", "fp16", "--keep-fp32", "stage"], "did you mean"),
+        (["--model", "nano", "--keep-fp32", "stages"], "only be kept in fp32 when"),
+        (["--model", "nano", "--golden-inputs", "a.npz"], "--golden-inputs needs --golden"),
+        ([], "no model was given"),
+    ],
+)
+def test_wrong_usage_exits_with_2(tmp_path, arguments, text):
+    done = run(*arguments, "--output", tmp_path / "a.onnx")
+    assert done.exit_code == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_exits_with_3(tmp_path):
+    (tmp_path / "file").touch()
+    done = run("--model", "nano", "--output", tmp_path / "file" / "a.onnx")
+    assert done.exit_code == 3
+    assert "cannot write" in done.stderr
+
+
+def test_help_loads_neither_torch_nor_onnx():
+    code = (
+        "import sys; from gspn2_deploy.cli.app import app\n"
+        "try: app(['export', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--keep-fp32" in done.stdout
