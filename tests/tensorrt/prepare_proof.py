@@ -2,10 +2,10 @@
 
 PYTHONPATH=tests python tests/tensorrt/prepare_proof.py OUT
 
-``ops_fp32`` and ``ops_fp16`` hold every form of both ops in one network, every extent dynamic,
-against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are the trained
-digits model, exported, over all its held-out images, against PyTorch in float32. Needs no GPU and
-no TensorRT.
+``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
+dynamic, against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are the
+trained digits model, exported, over all its held-out images, against PyTorch in float32. Needs no
+GPU and no TensorRT.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import onnx
 import reference
@@ -28,7 +29,7 @@ from onnx import TensorProto, helper
 
 from gspn2_deploy.build.tensorrt_model import prepare_model
 from gspn2_deploy.models import model_from_checkpoint
-from gspn2_deploy.spec import DIRECTIONS, LINE_SCAN, ONNX_DOMAIN, PROP2D
+from gspn2_deploy.spec import DEFAULT_NORMALIZE, DIRECTIONS, LINE_SCAN, ONNX_DOMAIN, PROP2D
 from gspn2_deploy.validate.tolerances import MODEL_TOLERANCES, OP_TOLERANCES, Tolerance
 
 Array = NDArray[np.floating]
@@ -37,8 +38,13 @@ TENSORRT_MAJOR = 8
 OPSET = 17
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 BATCHES = (1, 8, 64)  # min, opt, max
-ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
-PRECISIONS = {"float32": "fp32", "float16": "fp16"}
+ELEMENT_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
+PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+DIGITS_PRECISIONS = ("fp32", "fp16")
 
 SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24))  # N, C, H, W
 PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 48))
@@ -82,6 +88,14 @@ class CaseWriter:
     def profile(self, name: str, shapes: Sequence[Sequence[int]]) -> None:
         """Add the smallest, the tuned and the largest shape of an input."""
         self.lines.append(f"profile {name} " + " ".join(map(_text, shapes)))
+
+    def node(
+        self, op_type: str, output: str, normalize: str, chunk: int, direction: str, *inputs: str
+    ) -> None:
+        """Add what a plugin layer is, for proofs without a network."""
+        self.lines.append(
+            f"node {op_type} {output} {normalize} {chunk} {direction or '-'} {' '.join(inputs)}"
+        )
 
     def sample(
         self,
@@ -172,13 +186,18 @@ def write_ops(folder: Path, dtype: str) -> None:
     for name, shape in SHAPES.items():
         if name != "m":
             writer.profile(name, [shape(*sizes) for sizes in PROFILE])
+    for index, (weights, optional, normalize, chunk) in enumerate(PROP2D_NODES):
+        writer.node(PROP2D, f"y{index}", normalize, chunk, "", "x", "lam", weights, "u", *optional)
+    for direction in DIRECTIONS:
+        name = direction.value
+        writer.node(LINE_SCAN, f"h_{name}", DEFAULT_NORMALIZE, 0, name, "x", "lam1", "w1")
     for sizes in SIZES:
         random = np.random.default_rng(sum(sizes))
         inputs = {}
         for name, shape in SHAPES.items():
             values = random.standard_normal(shape(*sizes))
             # Without normalisation three weights must not sum to more than 1, or states grow.
-            inputs[name] = (values * (0.2 if name == "w" else 1.0)).astype(dtype)
+            inputs[name] = (values * (0.2 if name == "w" else 1.0)).astype(np.dtype(dtype))
         outputs = {}
         for index, (weights, optional, normalize, chunk) in enumerate(PROP2D_NODES):
             extra = {name: inputs[name] for name in optional}
@@ -231,6 +250,7 @@ def main() -> None:
     out = parser.parse_args().out
     for dtype, precision in PRECISIONS.items():
         write_ops(out / f"ops_{precision}", dtype)
+    for precision in DIGITS_PRECISIONS:
         write_digits(out / f"nano_{precision}", precision)
 
 

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "trt.h"
 
@@ -35,6 +38,9 @@ class FakeExtent : public nvinfer1::IDimensionExpr, private nvinfer1::apiv::VDim
 class FakeShapes {
  public:
   nvinfer1::DimsExprs make(std::initializer_list<int64_t> extents) {
+    return make(std::vector<int64_t>(extents));
+  }
+  nvinfer1::DimsExprs make(const std::vector<int64_t>& extents) {
     nvinfer1::DimsExprs shape{};
     for (const int64_t extent : extents) {
       mExtents.emplace_back(extent);
@@ -53,6 +59,11 @@ inline nvinfer1::Dims makeDims(std::initializer_list<int64_t> extents) {
     dims.d[dims.nbDims++] = static_cast<std::remove_reference_t<decltype(dims.d[0])>>(extent);
   }
   return dims;
+}
+
+inline nvinfer1::PluginTensorDesc* tensorOf(nvinfer1::PluginTensorDesc* tensor) { return tensor; }
+inline nvinfer1::PluginTensorDesc* tensorOf(nvinfer1::DynamicPluginTensorDesc* tensor) {
+  return &tensor->desc;
 }
 
 inline nvinfer1::PluginTensorDesc makeDesc(std::initializer_list<int64_t> extents,

@@ -190,6 +190,23 @@ size_t workspaceOf(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_
   }
 }
 
+// What the kernel library asks for at one call.
+size_t required(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_t w) {
+  gspn2_problem_t problem{};
+  problem.n = n;
+  problem.c = c;
+  problem.h = h;
+  problem.w = w;
+  problem.g = 1;
+  problem.dtype = type == DataType::kHALF ? GSPN2_FLOAT16 : GSPN2_FLOAT32;
+  problem.normalize = GSPN2_NORMALIZE_SIGMOID;
+  size_t bytes = 0;
+  CHECK_EQ(op == Op::kLineScan ? gspn2_line_scan_workspace(&problem, GSPN2_LEFT_TO_RIGHT, &bytes)
+                               : gspn2_prop2d_workspace(&problem, 0, &bytes),
+           GSPN2_SUCCESS);
+  return bytes;
+}
+
 // TensorRT asks once, at a profile's largest shape, and calls with every smaller one.
 GSPN2_TEST(workspace_covers_smaller_shapes) {
   const int64_t extents[] = {1, 7, 16, 33, 224, 225, 1024, 5000, 20000, 70000};
@@ -200,15 +217,15 @@ GSPN2_TEST(workspace_covers_smaller_shapes) {
           const size_t largest = workspaceOf(op, type, 8, 4, height, width);
           for (const int64_t lower : extents) {
             if (lower > height) break;
-            CHECK(workspaceOf(op, type, 1, 4, lower, width) <= largest);
-            CHECK(workspaceOf(op, type, 8, 1, lower, width) <= largest);
-            CHECK(workspaceOf(op, type, 8, 4, lower, width / 2 + 1) <= largest);
+            CHECK(required(op, type, 1, 4, lower, width) <= largest);
+            CHECK(required(op, type, 8, 1, lower, width) <= largest);
+            CHECK(required(op, type, 8, 4, lower, width) <= largest);
+            CHECK(required(op, type, 8, 4, lower, width / 2 + 1) <= largest);
           }
         }
       }
     }
   }
-  CHECK(workspaceOf(Op::kProp2D, DataType::kHALF, 8, 4, 225, 225) > 0);
 }
 
 }  // namespace

@@ -47,6 +47,16 @@ ExpectedOutput readOutput(const std::string& folder, std::istream& line) {
   return output;
 }
 
+Node readNode(std::istream& line) {
+  Node node;
+  line >> node.op >> node.output >> node.normalize >> node.chunk >> node.direction;
+  if (node.direction == "-") node.direction.clear();
+  if (line.fail()) throw std::runtime_error("case.txt: incomplete node " + node.op);
+  for (std::string input; line >> input;) node.inputs.push_back(input);
+  line.clear();
+  return node;
+}
+
 void readLine(const std::string& folder, const std::string& keyword, std::istream& line,
               Case* result) {
   if (keyword == "model") {
@@ -56,6 +66,8 @@ void readLine(const std::string& folder, const std::string& keyword, std::istrea
     line >> result->precision;
   } else if (keyword == "plugins") {
     line >> result->plugins;
+  } else if (keyword == "node") {
+    result->nodes.push_back(readNode(line));
   } else if (keyword == "profile") {
     ProfileRange range;
     line >> range.input;

@@ -5,6 +5,8 @@
 //   model FILE
 //   precision fp32 | fp16 | bf16 | mixed
 //   plugins COUNT                        plugin layers that the network must hold
+//   node OP OUTPUT NORMALIZE CHUNK DIRECTION INPUT...
+//                                        one plugin layer; DIRECTION is - where OP has none
 //   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
 //   sample NAME
 //   input NAME SHAPE FILE                raw elements of the engine's own dtype
@@ -51,11 +53,19 @@ struct Sample {
   std::vector<ExpectedOutput> outputs;
 };
 
+// A plugin layer on its own, for a case whose samples hold all that goes in and out of it.
+struct Node {
+  std::string op, output, normalize, direction;
+  int64_t chunk = 0;
+  std::vector<std::string> inputs;
+};
+
 struct Case {
   std::string name;
   std::string model;  // path
   std::string precision;
   int plugins = 0;
+  std::vector<Node> nodes;
   std::vector<ProfileRange> profile;
   std::vector<Sample> samples;
 };

@@ -1,31 +1,13 @@
 #include "session.h"
 
-#include <cuda_fp16.h>
-
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 
 namespace gspn2 {
 namespace proof {
 namespace {
 
-using nvinfer1::DataType;
 using nvinfer1::Dims;
-
-constexpr size_t kGuardBytes = 4096;
-constexpr int kPoison = 0xFF;
-
-size_t elementBytes(DataType type) {
-  switch (type) {
-    case DataType::kFLOAT:
-      return 4;
-    case DataType::kHALF:
-      return 2;
-    default:
-      throw std::runtime_error("the proof handles float32 and float16 inputs and outputs");
-  }
-}
 
 size_t countElements(const Dims& dims) {
   size_t count = 1;
@@ -37,34 +19,6 @@ size_t countElements(const Dims& dims) {
 }
 
 }  // namespace
-
-void checkCuda(cudaError_t error, const char* doing) {
-  if (error == cudaSuccess) return;
-  throw std::runtime_error(std::string(doing) + ": " + cudaGetErrorString(error));
-}
-
-GuardedBuffer::GuardedBuffer(size_t bytes) : mBytes(bytes) {
-  const size_t whole = bytes + 2 * kGuardBytes;
-  checkCuda(cudaMalloc(reinterpret_cast<void**>(&mBase), whole), "cudaMalloc");
-  checkCuda(cudaMemset(mBase, kPoison, whole), "cudaMemset");
-}
-
-GuardedBuffer::~GuardedBuffer() { cudaFree(mBase); }
-
-void* GuardedBuffer::data() const { return mBase + kGuardBytes; }
-
-void GuardedBuffer::poison(cudaStream_t stream) {
-  checkCuda(cudaMemsetAsync(data(), kPoison, mBytes, stream), "cudaMemsetAsync");
-}
-
-bool GuardedBuffer::overrun() const {
-  std::vector<unsigned char> bands(2 * kGuardBytes);
-  checkCuda(cudaMemcpy(bands.data(), mBase, kGuardBytes, cudaMemcpyDeviceToHost), "cudaMemcpy");
-  checkCuda(cudaMemcpy(bands.data() + kGuardBytes, mBase + kGuardBytes + mBytes, kGuardBytes,
-                       cudaMemcpyDeviceToHost),
-            "cudaMemcpy");
-  return std::any_of(bands.begin(), bands.end(), [](unsigned char b) { return b != kPoison; });
-}
 
 Session::Session(nvinfer1::ICudaEngine* engine, const Sample& sample)
     : mEngine(engine), mContext(engine->createExecutionContext()) {
@@ -109,13 +63,9 @@ void Session::enqueue() {
 }
 
 void Session::capture() {
-  cudaGraph_t graph = nullptr;
-  checkCuda(cudaStreamBeginCapture(mStream, cudaStreamCaptureModeThreadLocal), "begin capture");
-  const bool enqueued = mContext->enqueueV3(mStream);
-  checkCuda(cudaStreamEndCapture(mStream, &graph), "end capture");
-  if (!enqueued || graph == nullptr) throw std::runtime_error("enqueueV3 failed under capture");
-  checkCuda(cudaGraphInstantiate(&mGraph, graph, 0), "cudaGraphInstantiate");
-  checkCuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  mGraph = captureGraph(mStream, [this] {
+    if (!mContext->enqueueV3(mStream)) throw std::runtime_error("enqueueV3 failed under capture");
+  });
 }
 
 void Session::replay() {
@@ -156,18 +106,9 @@ Outputs Session::fetch() {
   return outputs;
 }
 
-std::vector<float> Session::toFloat(const std::string& output,
-                                    const std::vector<uint8_t>& bytes) const {
-  if (mEngine->getTensorDataType(output.c_str()) == DataType::kFLOAT) {
-    std::vector<float> values(bytes.size() / sizeof(float));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-  std::vector<__half> halves(bytes.size() / sizeof(__half));
-  std::memcpy(halves.data(), bytes.data(), bytes.size());
-  std::vector<float> values;
-  for (const __half value : halves) values.push_back(__half2float(value));
-  return values;
+std::vector<float> Session::values(const std::string& output,
+                                   const std::vector<uint8_t>& bytes) const {
+  return toFloat(mEngine->getTensorDataType(output.c_str()), bytes);
 }
 
 }  // namespace proof

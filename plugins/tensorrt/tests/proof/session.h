@@ -10,33 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "buffers.h"
 #include "case_file.h"
 
 namespace gspn2 {
 namespace proof {
 
-void checkCuda(cudaError_t error, const char* doing);
-
 using Outputs = std::map<std::string, std::vector<uint8_t>>;
-
-// Device memory with guard bands on both sides, all bytes 0xFF (a NaN in every float type).
-class GuardedBuffer {
- public:
-  explicit GuardedBuffer(size_t bytes);
-  ~GuardedBuffer();
-  GuardedBuffer(const GuardedBuffer&) = delete;
-  GuardedBuffer& operator=(const GuardedBuffer&) = delete;
-
-  void* data() const;
-  size_t bytes() const { return mBytes; }
-  void poison(cudaStream_t stream);
-  // Whether a byte outside the buffer has changed.
-  bool overrun() const;
-
- private:
-  char* mBase = nullptr;
-  size_t mBytes;
-};
 
 class Session {
  public:
@@ -56,7 +36,7 @@ class Session {
   double replayTime(int count);
   // Waits, then reads the outputs. Throws when a guard band was written.
   Outputs fetch();
-  std::vector<float> toFloat(const std::string& output, const std::vector<uint8_t>& bytes) const;
+  std::vector<float> values(const std::string& output, const std::vector<uint8_t>& bytes) const;
 
   nvinfer1::IExecutionContext* context() { return mContext.get(); }
 

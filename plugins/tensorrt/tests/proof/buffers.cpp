@@ -1,0 +1,100 @@
+#include "buffers.h"
+
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace gspn2 {
+namespace proof {
+namespace {
+
+constexpr size_t kGuardBytes = 4096;
+constexpr int kPoison = 0xFF;
+
+float halfValue(uint16_t bits) {
+  __half_raw raw;
+  raw.x = bits;
+  return __half2float(__half(raw));
+}
+
+// bfloat16 is the upper half of a float32.
+float brainValue(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+}  // namespace
+
+void checkCuda(cudaError_t error, const char* doing) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string(doing) + ": " + cudaGetErrorString(error));
+}
+
+GuardedBuffer::GuardedBuffer(size_t bytes) : mBytes(bytes) {
+  const size_t whole = bytes + 2 * kGuardBytes;
+  checkCuda(cudaMalloc(reinterpret_cast<void**>(&mBase), whole), "cudaMalloc");
+  checkCuda(cudaMemset(mBase, kPoison, whole), "cudaMemset");
+}
+
+GuardedBuffer::~GuardedBuffer() { cudaFree(mBase); }
+
+void* GuardedBuffer::data() const { return mBase + kGuardBytes; }
+
+void GuardedBuffer::poison(cudaStream_t stream) {
+  checkCuda(cudaMemsetAsync(data(), kPoison, mBytes, stream), "cudaMemsetAsync");
+}
+
+bool GuardedBuffer::overrun() const {
+  std::vector<unsigned char> bands(2 * kGuardBytes);
+  checkCuda(cudaMemcpy(bands.data(), mBase, kGuardBytes, cudaMemcpyDeviceToHost), "cudaMemcpy");
+  checkCuda(cudaMemcpy(bands.data() + kGuardBytes, mBase + kGuardBytes + mBytes, kGuardBytes,
+                       cudaMemcpyDeviceToHost),
+            "cudaMemcpy");
+  return std::any_of(bands.begin(), bands.end(), [](unsigned char b) { return b != kPoison; });
+}
+
+size_t elementBytes(nvinfer1::DataType type) {
+  switch (type) {
+    case nvinfer1::DataType::kFLOAT:
+      return 4;
+    case nvinfer1::DataType::kHALF:
+#if GSPN2_TRT_BF16
+    case nvinfer1::DataType::kBF16:
+#endif
+      return 2;
+    default:
+      throw std::runtime_error("the proof handles float32, float16 and bfloat16");
+  }
+}
+
+std::vector<float> toFloat(nvinfer1::DataType type, const std::vector<uint8_t>& bytes) {
+  std::vector<float> values(bytes.size() / elementBytes(type));
+  if (type == nvinfer1::DataType::kFLOAT) {
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
+  std::vector<uint16_t> bits(values.size());
+  std::memcpy(bits.data(), bytes.data(), bytes.size());
+  std::transform(bits.begin(), bits.end(), values.begin(),
+                 type == nvinfer1::DataType::kHALF ? halfValue : brainValue);
+  return values;
+}
+
+cudaGraphExec_t captureGraph(cudaStream_t stream, const std::function<void()>& enqueue) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  checkCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin capture");
+  enqueue();
+  checkCuda(cudaStreamEndCapture(stream, &graph), "end capture");
+  checkCuda(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  checkCuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  return executable;
+}
+
+}  // namespace proof
+}  // namespace gspn2

@@ -1,0 +1,338 @@
+#include "face.h"
+
+#include <dlfcn.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "fake_shapes.h"
+
+namespace gspn2 {
+namespace proof {
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::Dims;
+using nvinfer1::DimsExprs;
+using nvinfer1::DynamicPluginTensorDesc;
+using nvinfer1::PluginField;
+using nvinfer1::PluginFieldCollection;
+using nvinfer1::PluginFieldType;
+using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
+
+void demand(bool condition, const std::string& what) {
+  if (!condition) throw std::runtime_error(what);
+}
+
+Dims toDims(const Shape& shape) {
+  Dims dims{};
+  for (const int64_t extent : shape) {
+    dims.d[dims.nbDims++] = static_cast<std::remove_reference_t<decltype(dims.d[0])>>(extent);
+  }
+  return dims;
+}
+
+// The node's attributes as the ONNX parser passes them.
+class Fields {
+ public:
+  explicit Fields(const Node& node) : mNode(node), mChunk(static_cast<int32_t>(node.chunk)) {
+    const auto text = [](const char* name, const std::string& value) {
+      return PluginField(name, value.c_str(), PluginFieldType::kCHAR,
+                         static_cast<int32_t>(value.size()));
+    };
+    mFields.push_back(text("normalize", mNode.normalize));
+    mFields.emplace_back("chunk", &mChunk, PluginFieldType::kINT32, 1);
+    if (!mNode.direction.empty()) mFields.push_back(text("direction", mNode.direction));
+    mCollection.nbFields = static_cast<int32_t>(mFields.size());
+    mCollection.fields = mFields.data();
+  }
+  Fields(const Fields&) = delete;
+  Fields& operator=(const Fields&) = delete;
+  const PluginFieldCollection* get() const { return &mCollection; }
+
+ private:
+  const Node& mNode;
+  int32_t mChunk;
+  std::vector<PluginField> mFields;
+  PluginFieldCollection mCollection{};
+};
+
+// The tensors as the builder describes them: the inputs, then the output, which is like x.
+std::vector<DynamicPluginTensorDesc> describe(const std::vector<InputRange>& inputs,
+                                              DataType type) {
+  std::vector<InputRange> tensors = inputs;
+  tensors.push_back(inputs[0]);
+  std::vector<DynamicPluginTensorDesc> descriptions;
+  for (const InputRange& range : tensors) {
+    DynamicPluginTensorDesc description{};
+    description.desc.dims = toDims(range.tuned);
+    for (int32_t i = 0; i < description.desc.dims.nbDims; ++i) {
+      if (range.smallest[i] != range.largest[i]) description.desc.dims.d[i] = -1;
+    }
+    description.desc.type = type;
+    description.desc.format = TensorFormat::kLINEAR;
+    description.min = toDims(range.smallest);
+    description.max = toDims(range.largest);
+    descriptions.push_back(description);
+  }
+  return descriptions;
+}
+
+// Symbolic shapes: unknown where the profile's ends differ.
+std::vector<DimsExprs> symbolic(const std::vector<InputRange>& inputs,
+                                plugin::tests::FakeShapes* shapes) {
+  std::vector<DimsExprs> result;
+  for (const InputRange& range : inputs) {
+    Shape extents = range.tuned;
+    for (size_t i = 0; i < extents.size(); ++i) {
+      if (range.smallest[i] != range.largest[i]) extents[i] = plugin::tests::kDynamic;
+    }
+    result.push_back(shapes->make(extents));
+  }
+  return result;
+}
+
+void demandShapeOfX(const DimsExprs& output, const DimsExprs& x) {
+  demand(output.nbDims == x.nbDims, "the output's rank is not that of x");
+  for (int32_t i = 0; i < x.nbDims; ++i) {
+    demand(output.d[i] == x.d[i], "the output's extents are not those of x");
+  }
+}
+
+// Linear everywhere is taken; another type or format for one tensor is not.
+template <typename Tensors, typename Supports>
+void demandFormats(const Tensors& tensors, const Supports& supports) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto position = static_cast<int32_t>(i);
+    demand(supports(position, tensors), "linear tensors are refused");
+    Tensors other = tensors;
+    plugin::tests::tensorOf(&other[i])->format = TensorFormat::kHWC8;
+    demand(!supports(position, other), "a format is taken that the kernels do not read");
+    if (i == 0) continue;
+    other = tensors;
+    plugin::tests::tensorOf(&other[i])->type = DataType::kINT32;
+    demand(!supports(position, other), "a mixture of types is taken");
+  }
+}
+
+#if GSPN2_TRT_V3
+
+using nvinfer1::IPluginV3;
+using nvinfer1::IPluginV3OneBuild;
+using nvinfer1::IPluginV3OneRuntime;
+using nvinfer1::PluginCapabilityType;
+using nvinfer1::TensorRTPhase;
+using Creator = nvinfer1::IPluginCreatorV3One;
+
+constexpr char kCreators[] = "getCreators";
+using CreatorList = nvinfer1::IPluginCreatorInterface* const*;
+
+IPluginV3OneRuntime* runtimeOf(IPluginV3* plugin) {
+  return static_cast<IPluginV3OneRuntime*>(
+      plugin->getCapabilityInterface(PluginCapabilityType::kRUNTIME));
+}
+
+class RunnerV3 : public Runner {
+ public:
+  explicit RunnerV3(IPluginV3* plugin) : mPlugin(plugin) {}
+  void setShapes(const std::vector<PluginTensorDesc>& inputs,
+                 const PluginTensorDesc& output) override {
+    mInputs = inputs;
+    mOutput = output;
+    demand(runtimeOf(mPlugin.get())
+                   ->onShapeChange(mInputs.data(), static_cast<int32_t>(mInputs.size()), &mOutput,
+                                   1) == 0,
+           "onShapeChange failed");
+  }
+  void enqueue(const std::vector<const void*>& inputs, void* output, void* workspace,
+               cudaStream_t stream) override {
+    demand(
+        runtimeOf(mPlugin.get())
+                ->enqueue(mInputs.data(), &mOutput, inputs.data(), &output, workspace, stream) == 0,
+        "enqueue failed");
+  }
+
+ private:
+  std::unique_ptr<IPluginV3> mPlugin;
+  std::vector<PluginTensorDesc> mInputs;
+  PluginTensorDesc mOutput{};
+};
+
+class LayerV3 : public Layer {
+ public:
+  LayerV3(Creator* creator, const Node& node, const std::vector<InputRange>& inputs,
+          DataType type) {
+    const Fields fields(node);
+    const std::unique_ptr<IPluginV3> built(
+        creator->createPlugin("node", fields.get(), TensorRTPhase::kBUILD));
+    demand(built != nullptr, "createPlugin refused the node's fields");
+    build(built.get(), inputs, type);
+    const PluginFieldCollection* state = runtimeOf(built.get())->getFieldsToSerialize();
+    demand(state != nullptr, "getFieldsToSerialize failed");
+    mPlugin.reset(creator->createPlugin("node", state, TensorRTPhase::kRUNTIME));
+    demand(mPlugin != nullptr, "createPlugin refused the engine's state");
+  }
+  size_t workspaceBytes() const override { return mWorkspace; }
+  std::unique_ptr<Runner> makeRunner() override {
+    IPluginV3* attached = runtimeOf(mPlugin.get())->attachToContext(nullptr);
+    demand(attached != nullptr, "attachToContext failed");
+    return std::make_unique<RunnerV3>(attached);
+  }
+
+ private:
+  void build(IPluginV3* plugin, const std::vector<InputRange>& inputs, DataType type) {
+    auto* build = static_cast<IPluginV3OneBuild*>(
+        plugin->getCapabilityInterface(PluginCapabilityType::kBUILD));
+    const auto count = static_cast<int32_t>(inputs.size());
+    plugin::tests::FakeShapes shapes;
+    const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
+    DimsExprs output{};
+    nvinfer1::IExprBuilder* unused = nullptr;
+    demand(build->getOutputShapes(symbols.data(), count, nullptr, 0, &output, 1, *unused) == 0,
+           "getOutputShapes failed");
+    demandShapeOfX(output, symbols[0]);
+    const std::vector<DataType> types(inputs.size(), type);
+    DataType outputType{};
+    demand(
+        build->getOutputDataTypes(&outputType, 1, types.data(), count) == 0 && outputType == type,
+        "the output's type is not that of x");
+    const std::vector<DynamicPluginTensorDesc> tensors = describe(inputs, type);
+    demandFormats(tensors, [&](int32_t position, const std::vector<DynamicPluginTensorDesc>& all) {
+      return build->supportsFormatCombination(position, all.data(), count, 1);
+    });
+    demand(build->configurePlugin(tensors.data(), count, &tensors.back(), 1) == 0,
+           "configurePlugin failed");
+    mWorkspace = build->getWorkspaceSize(tensors.data(), count, &tensors.back(), 1);
+  }
+
+  std::unique_ptr<IPluginV3> mPlugin;
+  size_t mWorkspace = 0;
+};
+
+using FaceLayer = LayerV3;
+
+bool isNamed(nvinfer1::IPluginCreatorInterface* creator, const std::string& name) {
+  return static_cast<Creator*>(creator)->getPluginName() == name;
+}
+
+#else
+
+using nvinfer1::IPluginV2DynamicExt;
+using Creator = nvinfer1::IPluginCreator;
+
+constexpr char kCreators[] = "getPluginCreators";
+using CreatorList = Creator* const*;
+
+struct Destroy {
+  void operator()(IPluginV2DynamicExt* plugin) const {
+    plugin->terminate();
+    plugin->destroy();
+  }
+};
+using Plugin = std::unique_ptr<IPluginV2DynamicExt, Destroy>;
+
+class RunnerV2 : public Runner {
+ public:
+  explicit RunnerV2(IPluginV2DynamicExt* plugin) : mPlugin(plugin) {
+    mPlugin->attachToContext(nullptr, nullptr, nullptr);
+  }
+  ~RunnerV2() override { mPlugin->detachFromContext(); }
+  // TensorRT 8 passes the shapes to enqueue alone.
+  void setShapes(const std::vector<PluginTensorDesc>& inputs,
+                 const PluginTensorDesc& output) override {
+    mInputs = inputs;
+    mOutput = output;
+  }
+  void enqueue(const std::vector<const void*>& inputs, void* output, void* workspace,
+               cudaStream_t stream) override {
+    demand(
+        mPlugin->enqueue(mInputs.data(), &mOutput, inputs.data(), &output, workspace, stream) == 0,
+        "enqueue failed");
+  }
+
+ private:
+  Plugin mPlugin;
+  std::vector<PluginTensorDesc> mInputs;
+  PluginTensorDesc mOutput{};
+};
+
+class LayerV2 : public Layer {
+ public:
+  LayerV2(Creator* creator, const Node& node, const std::vector<InputRange>& inputs,
+          DataType type) {
+    const Fields fields(node);
+    const Plugin built(
+        static_cast<IPluginV2DynamicExt*>(creator->createPlugin("node", fields.get())));
+    demand(built != nullptr, "createPlugin refused the node's fields");
+    build(built.get(), inputs, type);
+    std::vector<char> state(built->getSerializationSize());
+    built->serialize(state.data());
+    mPlugin.reset(static_cast<IPluginV2DynamicExt*>(
+        creator->deserializePlugin("node", state.data(), state.size())));
+    demand(mPlugin != nullptr, "deserializePlugin refused the engine's state");
+    demand(mPlugin->initialize() == 0, "initialize failed");
+  }
+  size_t workspaceBytes() const override { return mWorkspace; }
+  std::unique_ptr<Runner> makeRunner() override {
+    IPluginV2DynamicExt* clone = mPlugin->clone();
+    demand(clone != nullptr, "clone failed");
+    return std::make_unique<RunnerV2>(clone);
+  }
+
+ private:
+  void build(IPluginV2DynamicExt* plugin, const std::vector<InputRange>& inputs, DataType type) {
+    const auto count = static_cast<int32_t>(inputs.size());
+    plugin::tests::FakeShapes shapes;
+    const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
+    nvinfer1::IExprBuilder* unused = nullptr;
+    demandShapeOfX(plugin->getOutputDimensions(0, symbols.data(), count, *unused), symbols[0]);
+    const std::vector<DataType> types(inputs.size(), type);
+    demand(plugin->getOutputDataType(0, types.data(), count) == type,
+           "the output's type is not that of x");
+    const std::vector<DynamicPluginTensorDesc> tensors = describe(inputs, type);
+    std::vector<PluginTensorDesc> largest;
+    for (const DynamicPluginTensorDesc& tensor : tensors) {
+      largest.push_back(tensor.desc);
+      largest.back().dims = tensor.max;
+    }
+    demandFormats(largest, [&](int32_t position, const std::vector<PluginTensorDesc>& all) {
+      return plugin->supportsFormatCombination(position, all.data(), count, 1);
+    });
+    plugin->configurePlugin(tensors.data(), count, &tensors.back(), 1);
+    mWorkspace = plugin->getWorkspaceSize(largest.data(), count, &largest.back(), 1);
+  }
+
+  Plugin mPlugin;
+  size_t mWorkspace = 0;
+};
+
+using FaceLayer = LayerV2;
+
+bool isNamed(Creator* creator, const std::string& name) { return creator->getPluginName() == name; }
+
+#endif
+
+}  // namespace
+
+PluginLibrary::PluginLibrary(const std::string& path)
+    : mLibrary(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+  if (mLibrary == nullptr) throw std::runtime_error(dlerror());
+}
+
+std::unique_ptr<Layer> PluginLibrary::makeLayer(const Node& node,
+                                                const std::vector<InputRange>& inputs,
+                                                DataType type) const {
+  auto* creators = reinterpret_cast<CreatorList (*)(int32_t&)>(dlsym(mLibrary, kCreators));
+  demand(creators != nullptr, std::string("the library does not export ") + kCreators);
+  int32_t count = 0;
+  const CreatorList list = creators(count);
+  for (int32_t i = 0; i < count; ++i) {
+    if (!isNamed(list[i], node.op)) continue;
+    return std::make_unique<FaceLayer>(static_cast<Creator*>(list[i]), node, inputs, type);
+  }
+  throw std::runtime_error("no creator of " + node.op);
+}
+
+}  // namespace proof
+}  // namespace gspn2
