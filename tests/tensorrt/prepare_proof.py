@@ -3,9 +3,9 @@
 PYTHONPATH=tests python tests/tensorrt/prepare_proof.py OUT
 
 ``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
-dynamic, against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are the
-trained digits model, exported, over all its held-out images, against PyTorch in float32. Needs no
-GPU and no TensorRT.
+dynamic, against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are
+the trained digits model, exported, over all its held-out images, against PyTorch in float32. Needs
+no GPU and no TensorRT.
 """
 
 from __future__ import annotations
