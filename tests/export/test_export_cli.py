@@ -21,17 +21,18 @@ def test_json(tmp_path):
     output, golden = tmp_path / "a.onnx", tmp_path / "a.npz"
     done = run(
         *("--model", "nano", "--output", output, "--golden", golden, "--golden-samples", 2),
-        *("--precision", "fp16", "--keep-fp32", "stages.3.*", "--image-size", "64x48", "--json"),
+        *("--precision", "fp16", "--keep-fp32", "stages.3.*", "--image-size", "40x33", "--json"),
     )
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     assert result["onnx"] == str(output)
     assert (result["model"], result["precision"]) == ("nano", "mixed")
     assert result["op_counts"] == {"GspnProp2D": 5}
-    assert check_onnx(output).inputs[0].shape == ("batch", 3, 64, 48)
+    assert check_onnx(output).inputs[0].shape == ("batch", 3, 40, 33)
     assert len(GoldenSamples.load(golden).samples) == 2
 
 
+@pytest.mark.slow
 def test_nothing_but_progress_reaches_stderr(tmp_path):
     """In a process of its own: torch writes its remarks past Python's redirections."""
     output = tmp_path / "a.onnx"

@@ -91,7 +91,7 @@ def test_globs_find_the_outermost_blocks():
 
 def test_an_unknown_block_is_suggested():
     with pytest.raises(ExportError, match="no block of that name") as caught:
-        resolve_blocks(pair(), ["secnd"])
+        resolve_blocks(pair(), ["second_"])
     assert "second" in caught.value.hint
 
 
