@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "log.h"
 #include "platform.h"
 
 namespace gspn2 {
@@ -14,6 +13,13 @@ namespace {
 
 constexpr char kHeadersFunction[] = "gspn2TensorRTHeaders";
 constexpr char kInitFunction[] = "initLibGspn2Plugins";
+constexpr char kErrorFunction[] = "gspn2TensorRTLastError";
+
+std::string lastError(void* library) {
+  auto* function = reinterpret_cast<const char* (*)()>(dlsym(library, kErrorFunction));
+  const char* message = function == nullptr ? nullptr : function();
+  return message == nullptr ? "no reason given" : message;
+}
 
 }  // namespace
 
@@ -46,10 +52,9 @@ void openPlugin(const std::string& plugin, const std::vector<std::string>& libra
                 "a build for TensorRT " + std::to_string(major),
                 "use the one in lib/tensorrt-" + std::to_string(major) + ".*");
   }
-  takeErrors();
   if (!init(nullptr, "")) {
     throw Error(ErrorKind::kPlugin, "the plugin library did not register its plugins",
-                plugin + ": " + takeErrors(), "", "its reason is in the log, or on stderr");
+                plugin + ": " + lastError(library));
   }
 }
 

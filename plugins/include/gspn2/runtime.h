@@ -15,6 +15,8 @@
 #define GSPN2_RUNTIME_C_API __attribute__((visibility("default")))
 #endif
 
+struct CUstream_st; /* cudaStream_t and CUstream are pointers to it */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
