@@ -51,7 +51,8 @@ class ExportOptions:
         dynamic_size: Whether to leave height and width of four-axis inputs free.
         example: Inputs by name, for models that take other than one image; None for a seeded
             random image (batch, channels, height, width).
-        output_names: Names of the outputs; None for those of a returned mapping, or ``output``.
+        output_names: Names of the outputs; None for the model's own ``output_names``, those of a
+            returned mapping, or ``output``.
         model_name: What to call the model; None for its configuration's name.
         opset: The default domain's version; None for the exporter's choice.
         golden: Where to write a golden sample file, None for none.
@@ -147,7 +148,8 @@ def export_onnx(
         step.update(detail="preparing the model")
         prepared = prepare_model(model, options.precision)
         example = _example(model, options)
-        outputs = _outputs(prepared, example, options.output_names)
+        names = options.output_names or getattr(model, "output_names", None)
+        outputs = _outputs(prepared, example, names)
         clock.lap("prepare")
 
         step.update(detail="tracing")

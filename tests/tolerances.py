@@ -1,37 +1,14 @@
-"""What a kernel's result may differ from float64 by, per dtype of the tensors.
-
-An element passes when ``|out - ref| <= rtol * |ref| + atol * max|ref|``. State and sums are float32
-for every dtype, so `atol` covers their rounding and `rtol` the rounding of the stored result: half
-a unit in the last place is 2^-11 for float16 and 2^-8 for bfloat16, relative to the value.
-"""
+"""Holds a kernel's result against float64, to the package's tolerances of single ops."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gspn2_deploy.validate.tolerances import OP_GRADIENT_TOLERANCES, OP_TOLERANCES, Tolerance
 
-@dataclass(frozen=True)
-class Tolerance:
-    """Bounds of one dtype: `rtol` relative to the element, `atol` to the largest element."""
-
-    rtol: float
-    atol: float
-
-
-FORWARD = {
-    torch.float32: Tolerance(rtol=1e-5, atol=5e-6),
-    torch.float16: Tolerance(rtol=2.0**-11 * 1.02, atol=1e-5),
-    torch.bfloat16: Tolerance(rtol=2.0**-8 * 1.02, atol=1e-5),
-}
-# Gradients of the 16-bit dtypes go through a state h that was stored in 16 bits.
-GRADIENT = {
-    torch.float32: Tolerance(rtol=1e-5, atol=2e-5),
-    torch.float16: Tolerance(rtol=2e-3, atol=2e-3),
-    torch.bfloat16: Tolerance(rtol=2e-2, atol=2e-2),
-}
+FORWARD = {getattr(torch, name): row for name, row in OP_TOLERANCES.items()}
+GRADIENT = {getattr(torch, name): row for name, row in OP_GRADIENT_TOLERANCES.items()}
 
 
 def assert_close(out: Tensor, ref: Tensor, tolerance: Tolerance, what: str = "") -> None:

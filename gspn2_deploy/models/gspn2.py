@@ -130,6 +130,8 @@ class Gspn2(nn.Module):
     (arXiv 2501.12381).
     """
 
+    output_names = ("logits",)  # of an exported file
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -234,7 +234,7 @@ def write_digits(folder: Path, precision: str) -> None:
             writer.sample(
                 f"images{begin}",
                 {"images": images[part]},
-                {"output": logits[part]},
+                {"logits": logits[part]},
                 MODEL_TOLERANCES[precision],
                 top1=True,
             )
