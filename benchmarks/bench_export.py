@@ -47,17 +47,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("export", "latency", "spread", "help"), action="append")
     parser.add_argument("--models", nargs="+", default=EXPORTED, help="models to export")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}), help="latency"
+    )
     options = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "export": lambda: [bench_export(name) for name in options.models],
-        "latency": lambda: [bench_latency(*case, options.threads) for case in LATENCY],
+        "latency": lambda: [
+            bench_latency(*case, threads) for case in LATENCY for threads in options.threads
+        ],
         "spread": lambda: [bench_spread(*case) for case in SPREAD],
         "help": bench_help,
     }
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     for name in options.only or parts:
-        result[name] = {"machine": machine(), "rows": parts[name]()}
+        at = machine()
+        rows = parts[name]()
+        at["load_average_at_end"] = os.getloadavg()[0]
+        result[name] = {"machine": at, "rows": rows}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_page(result)
@@ -76,7 +83,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "load_average_1_min": os.getloadavg()[0],
+        "load_average_at_start": os.getloadavg()[0],
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -316,10 +323,10 @@ def help_table(result: dict[str, Any]) -> str:
 
 def conditions(at: dict[str, Any]) -> str:
     """One line: where and when."""
+    load = f"{at['load_average_at_start']:.1f} before and {at['load_average_at_end']:.1f} after"
     return (
-        f"{at['cores']} cores of {at['cpu']}, load average {at['load_average_1_min']:.1f} at the "
-        f"start, torch {at['torch']}, onnxruntime {at['onnxruntime']}, Python {at['python']}, "
-        f"{at['date']}.\n"
+        f"{at['cores']} cores of {at['cpu']}, load average {load}, torch {at['torch']}, "
+        f"onnxruntime {at['onnxruntime']}, Python {at['python']}, {at['date']}.\n"
     )
 
 

@@ -72,7 +72,7 @@ PROP2D_SMALL: tuple[Size, ...] = (
 ATTENTION_SIDES = (64, 128, 256, 512, 1024)
 ATTENTION_CHANNELS = 64  # one head of 64: the layout that is best for flash attention
 COMPILE_SIZE: Size = (1, 32, 64, 64)
-COMPILE_SECONDS = 45
+COMPILE_SECONDS = 30
 
 
 class Report:

@@ -1,11 +1,15 @@
 // A reduced set of calls for compute-sanitizer: every buffer is an allocation of exactly its size,
 // outputs and workspaces are left uninitialised. Run by tests/gpu/sanitize.py.
+//
+//   gspn2_sanitize_kernels [aligned|misaligned]   misaligned: by one element, so that only the
+//                                                 generic kernels take the calls
 #include <cuda_runtime_api.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -19,14 +23,19 @@ void require(bool condition, const char* what) {
   std::exit(1);
 }
 
-// Device memory of exactly `count` elements.
+bool gMisaligned = false;
+
+// Device memory that ends exactly after `count` elements; begins one late where misaligned.
 class Buffer {
  public:
   Buffer(int64_t count, gspn2_dtype_t dtype)
       : mBytes(static_cast<size_t>(count) * (dtype == GSPN2_FLOAT32 ? 4 : 2)) {
-    if (mBytes > 0) require(cudaMalloc(&mData, mBytes) == cudaSuccess, "cudaMalloc");
+    if (mBytes == 0) return;
+    const size_t offset = gMisaligned ? mBytes / static_cast<size_t>(count) : 0;
+    require(cudaMalloc(&mAllocation, mBytes + offset) == cudaSuccess, "cudaMalloc");
+    mData = static_cast<char*>(mAllocation) + offset;
   }
-  ~Buffer() { cudaFree(mData); }
+  ~Buffer() { cudaFree(mAllocation); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
@@ -69,6 +78,23 @@ class Buffer {
 
  private:
   size_t mBytes;
+  void* mAllocation = nullptr;
+  void* mData = nullptr;
+};
+
+// A workspace is always aligned, as the ABI asks.
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes) {
+    if (bytes > 0) require(cudaMalloc(&mData, bytes) == cudaSuccess, "cudaMalloc");
+  }
+  ~Workspace() { cudaFree(mData); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  void* data() const { return mData; }
+
+ private:
   void* mData = nullptr;
 };
 
@@ -82,7 +108,8 @@ void scanAll(const gspn2_problem_t& p, std::mt19937& random) {
     const auto direction = static_cast<gspn2_direction_t>(k);
     size_t bytes = 0;
     require(gspn2_line_scan_workspace(&p, direction, &bytes) == GSPN2_SUCCESS, "workspace");
-    Buffer h(map, p.dtype), workspace(static_cast<int64_t>(bytes / 2), GSPN2_FLOAT16);
+    Buffer h(map, p.dtype);
+    Workspace workspace(bytes);
     require(gspn2_line_scan(&p, direction, x.data(), lam.data(), w.data(), h.data(),
                             workspace.data(), bytes, nullptr) == GSPN2_SUCCESS,
             "gspn2_line_scan");
@@ -99,7 +126,7 @@ void mergeAll(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   for (Buffer* input : {&x, &lam, &u, &d, &w, &m}) input->fill(p.dtype, random);
   size_t bytes = 0;
   require(gspn2_prop2d_workspace(&p, options ? 1 : 0, &bytes) == GSPN2_SUCCESS, "workspace");
-  Buffer workspace(static_cast<int64_t>(bytes / 2), GSPN2_FLOAT16);
+  Workspace workspace(bytes);
   require(gspn2_prop2d(&p, x.data(), lam.data(), w.data(), u.data(), options ? d.data() : nullptr,
                        options ? m.data() : nullptr, y.data(), workspace.data(), bytes,
                        nullptr) == GSPN2_SUCCESS,
@@ -111,7 +138,8 @@ void mergeAll(const gspn2_problem_t& p, bool options, std::mt19937& random) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  gMisaligned = argc > 1 && std::strcmp(argv[1], "misaligned") == 0;
   std::mt19937 random(20261124);
   const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
                                 {40, 136}, {136, 72}, {8, 1030}, {1030, 8}, {256, 64}};
