@@ -3,9 +3,9 @@
     cmake -S plugins -B build -DGSPN2_KERNELS_BUILD_TESTS=ON && cmake --build build
     python tests/gpu/sanitize.py build/gspn2_sanitize_kernels [tool ...]
 
-Each tool sees the calls twice: with aligned pointers, which fast paths may take, and with misaligned
-ones, which only the generic kernels take. Exits with 0 when nothing was found, 1 when something was
-or a run did not end in time, 3 where there is no compute-sanitizer.
+Each tool sees the calls twice: with aligned pointers, which fast paths may take, and with
+misaligned ones, which only the generic kernels take. Exits with 0 when nothing was found, 1 when
+something was or a run did not end in time, 3 where there is no compute-sanitizer.
 """
 
 from __future__ import annotations
