@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +100,65 @@ def resolutions(axis: Any, rows: list[Row]) -> None:
     axis.legend(fontsize=8)
 
 
-def draw(document: dict[str, Any], target: Path) -> None:
-    """Four panels and one line that names the machine."""
-    meta, rows = document["meta"], document["rows"]
-    figure, axes = plt.subplots(2, 2, figsize=(13, 9.5))
+def generic(axis: Any, rows: list[Row]) -> None:
+    """Bars of the generic kernels' share of the copy bandwidth, per direction or fused."""
+    labels = [f"{shape_of(row)} {row.get('direction', 'prop2d')}".replace("_", " ") for row in rows]
+    names = list(dict.fromkeys(labels))
+    for offset, dtype in enumerate(DTYPES[:2]):
+        chosen = {
+            label: 100 * row["of_copy"]
+            for label, row in zip(labels, rows, strict=True)
+            if row["dtype"] == dtype
+        }
+        places = [index + 0.4 * (offset - 0.5) for index in range(len(names))]
+        values = [chosen.get(name, 0.0) for name in names]
+        axis.bar(places, values, width=0.38, color=COLOURS[dtype], label=dtype)
+    axis.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=7)
+    axis.set_ylabel("% of copy bandwidth")
+    axis.set_ylim(0, 110)
+    axis.set_title("generic kernels, pointers off by one element", fontsize=10)
+    axis.legend(fontsize=8)
+
+
+def panels(rows: list[Row]) -> list[Callable[[Any], None]]:
+    """One drawing function for each section that the file holds."""
     large = [row for row in pick(rows, "line_scan") if row["bytes"] > LARGE_BYTES]
-    title = "line scan, per-channel weights, over 100 MB: worst of four directions"
-    shares(axes[0][0], large, title, TARGET_LINE_SCAN)
-    title = "four directions fused, shared weights, sigmoid inside"
-    shares(axes[0][1], pick(rows, "prop2d"), title, TARGET_PROP2D)
-    speedups(axes[1][0], rows)
-    resolutions(axes[1][1], rows)
+    fused = pick(rows, "prop2d")
+    fallback = pick(rows, "line_scan_generic") + pick(rows, "prop2d_generic")
+    chosen: list[Callable[[Any], None]] = []
+    if large:
+        title = "line scan, per-channel weights, over 100 MB: worst of four directions"
+        chosen.append(lambda axis: shares(axis, large, title, TARGET_LINE_SCAN))
+        chosen.append(lambda axis: speedups(axis, rows))
+    if fused:
+        merged = "four directions fused, shared weights, sigmoid inside"
+        chosen.append(lambda axis: shares(axis, fused, merged, TARGET_PROP2D))
+    if pick(rows, "attention"):
+        chosen.append(lambda axis: resolutions(axis, rows))
+    if fallback:
+        chosen.append(lambda axis: generic(axis, fallback))
+    return chosen
+
+
+def draw(document: dict[str, Any], target: Path) -> None:
+    """A panel for each section, and one line that names the machine."""
+    meta = document["meta"]
+    chosen = panels(document["rows"])
+    if not chosen:
+        sys.exit("the file holds no section that can be drawn")
+    columns = min(2, len(chosen))
+    lines = -(-len(chosen) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(6.5 * columns, 4.75 * lines), squeeze=False
+    )
+    for axis in axes.flat[len(chosen) :]:
+        axis.set_visible(False)
+    for panel, axis in zip(chosen, axes.flat, strict=False):
+        panel(axis)
     figure.suptitle(
-        f"{meta['gpu']}, driver {meta['driver']}, CUDA {meta['cuda']}, {meta['date']}; "
+        f"{meta['gpu']}, driver {meta['driver']}, CUDA {meta['cuda']}, {meta['date']}\n"
         f"copy {meta['copy_gb_s']:,.0f} GB/s; medians, cold inputs",
-        fontsize=11,
+        fontsize=10,
     )
     figure.tight_layout()
     figure.savefig(target, dpi=110)
@@ -125,11 +169,11 @@ def tables(document: dict[str, Any]) -> str:
     meta, rows = document["meta"], document["rows"]
     lines = [
         f"{meta['gpu']}, driver {meta['driver']}, CUDA {meta['cuda']}, PyTorch {meta['torch']}, "
-        f"{meta['date']}. Copy bandwidth in the same run: {meta['copy_gb_s']:,.0f} GB/s.",
-        "",
-        "| one direction, per-channel weights | dtype | ms, four directions | % of copy | GSPN-1 |",
-        "| --- | --- | --- | --- | --- |",
+        f"{meta['date']}. Copy bandwidth in the same run: {meta['copy_gb_s']:,.0f} GB/s."
     ]
+    if pick(rows, "line_scan"):
+        columns = "| one direction, per-channel weights | dtype | ms, each direction "
+        lines += ["", columns + "| % of copy | GSPN-1 |", "| --- | --- | --- | --- | --- |"]
     scans: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in pick(rows, "line_scan"):
         scans[shape_of(row), row["dtype"]].append(row)
