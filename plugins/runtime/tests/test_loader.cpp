@@ -81,7 +81,7 @@ GSPN2_TEST(loaderNamesAlteredBundleFiles) {
     world.options.plugin.clear();
     std::string content = name == std::string("a.plan.json") ? world.files.manifest() : "plugin";
     world.files.write(name, content + " ");
-    checkRefused(ErrorKind::kAltered, [&] { world.open(); }, {name, " is altered: "});
+    checkRefused(ErrorKind::kAltered, [&] { world.open(); }, {name, " is "});
     CHECK_EQ(world.platform.deserialised, 0);
     CHECK(world.platform.opened.empty() || name == std::string("a.plan"));
   }
