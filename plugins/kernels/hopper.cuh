@@ -20,6 +20,32 @@ __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// 16 bytes of shared memory, at this place of the instruction stream: the compiler likes to move a
+// load next to its use, which exposes its latency where one warp works alone.
+__device__ __forceinline__ float4 loadSharedNow(uint32_t address) {
+  float4 value;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "r"(address)
+               : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void storeShared(uint32_t address, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
+
+__device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
+// A float, or 0 where the mask is 0 rather than all ones; NaN and Inf go, too.
+__device__ __forceinline__ float maskFloat(float value, uint32_t mask) {
+  return __uint_as_float(__float_as_uint(value) & mask);
+}
+
 // ---- mbarriers ---------------------------------------------------------------------------------
 
 __device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals) {
@@ -138,6 +164,14 @@ __device__ __forceinline__ uint32_t clusterRank() {
   return rank;
 }
 
+// Arrival and wait apart, for what lies between; barriers initialised before are visible after.
+__device__ __forceinline__ void clusterArrive() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void clusterWait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ __forceinline__ void clusterSync() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -156,6 +190,15 @@ __device__ __forceinline__ void storeRemote(uint32_t address, float value, uint3
       "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
           address),
       "r"(__float_as_uint(value)), "r"(barrier)
+      : "memory");
+}
+
+__device__ __forceinline__ void storeRemote(uint32_t address, float4 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
+      "r"(__float_as_uint(value.x)), "r"(__float_as_uint(value.y)), "r"(__float_as_uint(value.z)),
+      "r"(__float_as_uint(value.w)), "r"(barrier)
       : "memory");
 }
 

@@ -16,20 +16,15 @@
 
 namespace gspn2 {
 
-// Tiles brought by the bulk tensor copy engine, lines split over thread-block clusters: compute
+// Tiles of a slice in shared memory, long lines split over thread-block clusters: compute
 // capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes. No workspace.
 bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device);
 
-// A whole map in one block's shared memory, four directions side by side. No workspace.
+// A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
+// 9.0 or later, H and W up to 128, any alignment. No workspace.
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
-
-// Larger maps: tiles as in the line scan, the four directions of a slice one after the other in
-// the same cluster, so that x and the sums stay in the L2 cache.
-bool tiledProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
-cudaError_t launchTiledProp2d(const Prop2dCall& call, const DeviceInfo& device);
-size_t tiledProp2dWorkspace(const gspn2_problem_t& problem, const DeviceInfo& device);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_PATHS_H_

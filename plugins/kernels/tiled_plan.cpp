@@ -1,4 +1,4 @@
-// The heuristics of the tiled line scan. docs/kernels.md has the measurements behind them.
+// The heuristics of the tiled line scans. docs/kernels.md has the measurements behind them.
 #include "tiled_plan.h"
 
 #include <algorithm>
@@ -15,6 +15,9 @@ constexpr int kSharedSlack = 2048;        // edges, halos and barriers of a bloc
 constexpr int kMinPart = 128;             // positions that are worth a block of their own
 constexpr int kMaxVerticalPart = 1024;    // 16 warps, 2 positions to a lane
 constexpr int kMaxHorizontalPart = 256;
+constexpr int kMinColumnLine = 32;    // below, the column scan's walker idles: the generic scan
+constexpr int kMaxWholeColumn = 160;  // one walker, no halos
+constexpr int kColumnPart = 128;
 
 int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
 
@@ -51,11 +54,18 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
   plan.tileSteps = plan.parts == 1 && plan.own * elementBytes(problem.dtype) > 2048 ? 4 : 8;
 }
 
+// The column scan where its cluster holds the line, the tiled scan for longer ones.
 void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
   plan.rows = 1;
+  if (problem.h < kMinColumnLine) return;
+  if (problem.h <= kColumnPart * kMaxClusterParts) {
+    plan.columns = true;
+    split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : ceilDiv(problem.h, kColumnPart));
+    return;
+  }
   split(plan, problem.h,
         choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
-  plan.tileBytes = plan.parts > 1 && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
+  plan.tileBytes = problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
   plan.tileSteps = plan.tileBytes / elementBytes(problem.dtype);
 }
 
@@ -78,14 +88,15 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   } else {
     planVertical(plan, problem, device);
   }
-  if (plan.parts > kMaxClusterParts) return TiledPlan{};
+  if (plan.parts == 0 || plan.parts > kMaxClusterParts) return TiledPlan{};
+  if (plan.columns) return plan;
 
   const int bytes = elementBytes(problem.dtype);
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
   const int room = device.sharedBytesPerBlock - out - kSharedSlack;
-  plan.stages = std::min(room / stage, plan.parts > 1 ? 4 : 2);
+  plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
 
@@ -98,11 +109,14 @@ cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& devi
   if (plan.parts == 0) return cudaErrorNotSupported;
   switch (call.problem.dtype) {
     case GSPN2_FLOAT32:
-      return launchTiledScanFloat32(call, plan);
+      return plan.columns ? launchColumnScanFloat32(call, plan)
+                          : launchTiledScanFloat32(call, plan);
     case GSPN2_FLOAT16:
-      return launchTiledScanFloat16(call, plan);
+      return plan.columns ? launchColumnScanFloat16(call, plan)
+                          : launchTiledScanFloat16(call, plan);
     case GSPN2_BFLOAT16:
-      return launchTiledScanBfloat16(call, plan);
+      return plan.columns ? launchColumnScanBfloat16(call, plan)
+                          : launchTiledScanBfloat16(call, plan);
   }
   return cudaErrorNotSupported;
 }

@@ -1,4 +1,4 @@
-// How the tiled line scan cuts a problem up: see tiled_plan.cpp for the reasons.
+// How the tiled line scans cut a problem up: see tiled_plan.cpp for the reasons.
 #ifndef GSPN2_KERNELS_TILED_PLAN_H_
 #define GSPN2_KERNELS_TILED_PLAN_H_
 
@@ -14,6 +14,7 @@ constexpr int kMaxClusterParts = 8;  // the portable cluster size
 
 struct TiledPlan {
   bool horizontal;
+  bool columns;   // the column scan (column_scan.cuh) rather than the tiled one (tiled_scan.cuh)
   int rows;       // positions of a lane
   int parts;      // blocks of a cluster, each with a part of the line
   int own;        // positions of a part, a multiple of 8
@@ -30,13 +31,16 @@ struct TiledPlan {
   }
 };
 
-// The plan of a call, or parts == 0 where the tiled scan does not take it.
+// The plan of a call, or parts == 0 where neither scan takes it.
 TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device);
 
 // One translation unit per dtype.
 cudaError_t launchTiledScanFloat32(const LineScanCall& call, const TiledPlan& plan);
 cudaError_t launchTiledScanFloat16(const LineScanCall& call, const TiledPlan& plan);
 cudaError_t launchTiledScanBfloat16(const LineScanCall& call, const TiledPlan& plan);
+cudaError_t launchColumnScanFloat32(const LineScanCall& call, const TiledPlan& plan);
+cudaError_t launchColumnScanFloat16(const LineScanCall& call, const TiledPlan& plan);
+cudaError_t launchColumnScanBfloat16(const LineScanCall& call, const TiledPlan& plan);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_TILED_PLAN_H_
