@@ -28,6 +28,11 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
   return launchGenericLineScan(call);
 }
 
+cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
+  if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
+  return launchGenericProp2d(call);
+}
+
 }  // namespace
 }  // namespace gspn2
 
@@ -99,7 +104,7 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x, const
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
   const gspn2::Prop2dCall call{*problem, x, lam, w, u, d, m, y, workspace, stream};
-  return gspn2::checkCuda(gspn2::launchGenericProp2d(call), "launching gspn2_prop2d");
+  return gspn2::checkCuda(gspn2::dispatch(call, device), "launching gspn2_prop2d");
 }
 
 }  // extern "C"
