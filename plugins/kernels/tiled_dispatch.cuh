@@ -18,12 +18,14 @@ cudaError_t dispatchTiledMode(const LineScanCall& call, const TiledPlan& plan) {
   if (plan.tileBytes == 64) {
     return reverse
                ? launchTiledScan<TiledConfig<T, true, true, 1, 64, kNormalize, kWarps>>(call, plan)
-               : launchTiledScan<TiledConfig<T, true, false, 1, 64, kNormalize, kWarps>>(call, plan);
+               : launchTiledScan<TiledConfig<T, true, false, 1, 64, kNormalize, kWarps>>(call,
+                                                                                        plan);
   }
   if (plan.tileBytes == 32) {
     return reverse
                ? launchTiledScan<TiledConfig<T, true, true, 1, 32, kNormalize, kWarps>>(call, plan)
-               : launchTiledScan<TiledConfig<T, true, false, 1, 32, kNormalize, kWarps>>(call, plan);
+               : launchTiledScan<TiledConfig<T, true, false, 1, 32, kNormalize, kWarps>>(call,
+                                                                                        plan);
   }
   return cudaErrorNotSupported;
 }

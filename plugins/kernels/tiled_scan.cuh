@@ -1,10 +1,12 @@
-// The tiled line scan: compute capability 9.0 and later.
+// The tiled line scan: compute capability 9.0 and later. It takes the vertical scans, and the
+// horizontal ones whose lines are too long for the column scan (column_scan.cuh).
 //
-// A cluster of blocks walks the steps of one slice, each block a part of the line. A tile is
-// `tileSteps` steps of x, lam and the three affinities of the block's positions; one
-// or more producer warps bring tiles into a ring of shared-memory stages, straight from the row-major map. The
-// other warps hold the state in registers, kRows adjacent positions to a lane, and turn the next
-// step's affinities into weights while they wait for each other.
+// A block, or a cluster of blocks each with a part of the line, walks the steps of one slice. A
+// tile is `tileSteps` steps of x, lam and the three affinities at the block's positions. Producer
+// warps bring tiles into a ring of shared-memory stages, straight from the row-major map. The
+// other warps hold the state in registers, kRows adjacent positions to a lane. They meet once a
+// step, over two values each; between publishing theirs and meeting they turn the next step's
+// affinities into weights.
 //
 // Scans whose lines are rows (vertical) have the copy engine bring a tile and read it as it lies.
 // Scans whose lines are columns (horizontal) need a few bytes of many rows, which the copy engine
