@@ -14,6 +14,7 @@ constexpr int64_t kMaxCoordinate = 1 << 30;
 constexpr int kSharedSlack = 2048;        // edges, halos and barriers of a block
 constexpr int kMinPart = 128;             // positions that are worth a block of their own
 constexpr int kMaxVerticalPart = 1024;    // 16 warps, 2 positions to a lane
+constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
 constexpr int kMaxHorizontalPart = 256;
 constexpr int kMinColumnLine = 32;    // below, the column scan's walker idles: the generic scan
 constexpr int kMaxWholeColumn = 160;  // one walker, no halos
@@ -47,7 +48,9 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
   const int64_t slices = problem.n * problem.c;
   int parts = choosePartCount(problem.w, slices, kMaxVerticalPart, device);
   if (parts > 1) {  // the halos count towards a block's positions
-    parts = std::max(parts, ceilDiv(problem.w, kMaxVerticalPart - 2 * 8));
+    const int positions =
+        std::min(kMaxVerticalPart, kMaxTileColumnBytes / elementBytes(problem.dtype));
+    parts = std::max(parts, ceilDiv(problem.w, positions - 2 * 8));
   }
   plan.rows = 2;
   split(plan, problem.w, parts);
