@@ -1,5 +1,5 @@
 // What is to be proven: a folder with an ONNX file, samples and expected outputs, as
-// tests/tensorrt/prepare_proof.py writes it.
+// tests/trt/prepare_proof.py writes it.
 //
 // case.txt, one item a line:
 //   model FILE

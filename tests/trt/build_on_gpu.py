@@ -1,6 +1,6 @@
 """Build engines with the TensorRT backend on this machine's GPU, each twice.
 
-PYTHONPATH=... python tests/tensorrt/build_on_gpu.py OUT ONNX...
+PYTHONPATH=... python tests/trt/build_on_gpu.py OUT ONNX...
 
 Prints one line a build; the second is faster by what the timing cache saves. Needs TensorRT's
 Python module, the plugin library (``GSPN2_TENSORRT_PLUGIN``), NumPy and onnx, and neither PyTorch

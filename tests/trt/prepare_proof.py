@@ -1,6 +1,6 @@
 """Write the cases that ``engine_proof`` builds, runs and compares on a GPU machine.
 
-PYTHONPATH=tests python tests/tensorrt/prepare_proof.py OUT
+PYTHONPATH=tests python tests/trt/prepare_proof.py OUT
 
 ``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
 dynamic, against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are

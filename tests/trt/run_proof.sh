@@ -4,7 +4,7 @@
 #   run_proof.sh PLUGINS_DIR CASES_DIR OUT_DIR [TENSORRT_LIB_DIR]
 #
 #   PLUGINS_DIR       where `make plugin` builds: build/kernels/tensorrt
-#   CASES_DIR         what tests/tensorrt/prepare_proof.py wrote
+#   CASES_DIR         what tests/trt/prepare_proof.py wrote
 #   OUT_DIR           gets proof.json and each engine's layers
 #   TENSORRT_LIB_DIR  holds libnvinfer.so.8 and libnvonnxparser.so.8 of TensorRT 8.6: with it,
 #                     engines are built and run; without it, the interfaces alone are driven
