@@ -9,7 +9,8 @@ endif()
 configure_package_config_file(
   ${CMAKE_CURRENT_LIST_DIR}/gspn2-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/gspn2-config.cmake
   INSTALL_DESTINATION ${GSPN2_PACKAGE_DIR}
-  PATH_VARS GSPN2_LIBRARY_DIR)
+  PATH_VARS GSPN2_LIBRARY_DIR
+  NO_CHECK_REQUIRED_COMPONENTS_MACRO)
 write_basic_package_version_file(
   ${CMAKE_CURRENT_BINARY_DIR}/gspn2-config-version.cmake
   VERSION ${PROJECT_VERSION}
