@@ -19,9 +19,8 @@ cudaError_t launchColumnScan(const LineScanCall& call, int parts) {
   params.plane = problem.h * problem.w;
   params.line = static_cast<int>(problem.h);
   params.steps = static_cast<int>(problem.w);
-  params.chunk = problem.chunk == 0 || problem.chunk > problem.w
-                     ? params.steps
-                     : static_cast<int>(problem.chunk);
+  params.chunk = problem.chunk == 0 || problem.chunk > problem.w ? params.steps
+                                                                 : static_cast<int>(problem.chunk);
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
   params.own = static_cast<int>(((problem.h + parts - 1) / parts + 7) / 8 * 8);
@@ -32,8 +31,8 @@ cudaError_t launchColumnScan(const LineScanCall& call, int parts) {
                       {slices, problem.h, problem.w, params.own, outSteps, kColumnOutBytes});
   if (status != cudaSuccess) return status;
   const auto kernel = columnScanKernel<T, kReverse, kNormalize, kChunked>;
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                kColumnSharedBytes);
+  status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kColumnSharedBytes);
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;

@@ -23,27 +23,27 @@
 
 namespace gspn2 {
 
-constexpr int kColumnTensors = 5;    // x, lam, w-, w0, w+
-constexpr int kColumnHalo = 16;      // rows shared with a neighbour, steps between meetings
-constexpr int kColumnRows = 5;       // of a walker's lane
-constexpr int kColumnExtent = kColumnRows * 32;  // rows of a block, halos included
+constexpr int kColumnTensors = 5;  // x, lam, w-, w0, w+
+constexpr int kColumnHalo = 16;    // rows shared with a neighbour, steps between meetings
+constexpr int kColumnRows = 5;     // of a walker's lane
+constexpr int kColumnExtent = kColumnRows * 32;              // rows of a block, halos included
 constexpr int kColumnOwn = kColumnExtent - 2 * kColumnHalo;  // where the line is split
-constexpr int kColumnPieceBytes = 32;  // of a row in one stage
+constexpr int kColumnPieceBytes = 32;                        // of a row in one stage
 constexpr int kColumnStages = 2;
 constexpr int kColumnRingSteps = 16;
-constexpr int kColumnOutBytes = 128;  // of a row in the tile of results
-constexpr int kColumnProducers = 2;   // warps
+constexpr int kColumnOutBytes = 128;                 // of a row in the tile of results
+constexpr int kColumnProducers = 2;                  // warps
 constexpr int kColumnWeighers = kColumnExtent / 32;  // warps: a thread to a row
 constexpr int kColumnThreads = (1 + kColumnWeighers + kColumnProducers) * 32;
 
 struct ColumnParams {
   CUtensorMap hMap;
   const void *x, *lam, *w;
-  int64_t plane;      // H * W
-  int line, steps;    // H, W
-  int chunk;          // steps of a segment, never 0
+  int64_t plane;    // H * W
+  int line, steps;  // H, W
+  int chunk;        // steps of a segment, never 0
   int channels, affinities;
-  int own, parts;     // rows of a block of its own, blocks of a cluster
+  int own, parts;  // rows of a block of its own, blocks of a cluster
 };
 
 // One step's weights of p-1, p, p+1 and lam * x at one row: x, y, z and w. The weights are 0 at a
@@ -117,8 +117,7 @@ __device__ __forceinline__ void produceColumns(const ColumnParams& p, const Colu
   static_assert(kRowStep % 8 == 0, "a thread's rows must share their swizzle");
   const int firstRow = thread / kChunks;
   const int chunk = thread % kChunks;
-  const uint32_t within =
-      firstRow * kColumnPieceBytes + (chunk ^ ((firstRow >> 2) & 1)) * 16;
+  const uint32_t within = firstRow * kColumnPieceBytes + (chunk ^ ((firstRow >> 2) & 1)) * 16;
   const T* const sources[kColumnTensors] = {
       static_cast<const T*>(p.x) + block.slice * p.plane,
       static_cast<const T*>(p.lam) + block.slice * p.plane,
@@ -366,8 +365,8 @@ __device__ __forceinline__ void walkColumns(const ColumnParams& p, const ColumnB
       fenceSharedForCopies();
       __syncwarp();
       if (lane == 0) {
-        storeTile(&p.hMap, (kReverse ? tiles - 1 - tile : tile) * G::kOutSteps,
-                  block.rank * p.own, block.slice, sharedAddress(outTile), kEvictFirst);
+        storeTile(&p.hMap, (kReverse ? tiles - 1 - tile : tile) * G::kOutSteps, block.rank * p.own,
+                  block.slice, sharedAddress(outTile), kEvictFirst);
         commitStores();
       }
       group = 0;

@@ -45,8 +45,8 @@ struct Weights {
 };
 
 // 1 / x to half a unit in the last place for normal x: the hardware's approximation and one Newton
-// step. The approximation alone is biased, and a bias in the sum of the weights compounds with every
-// step of a scan.
+// step. The approximation alone is biased, and a bias in the sum of the weights compounds with
+// every step of a scan.
 __device__ __forceinline__ float reciprocal(float x) {
   const float guess = __fdividef(1.0F, x);
   return fmaf(guess, fmaf(-x, guess, 1.0F), guess);

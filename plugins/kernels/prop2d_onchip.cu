@@ -1,10 +1,9 @@
 // gspn2_prop2d on maps that fit on chip: one launch, see prop2d_onchip.cuh.
-#include "prop2d_onchip.cuh"
-
 #include <algorithm>
 #include <cstdint>
 
 #include "paths.h"
+#include "prop2d_onchip.cuh"
 
 namespace gspn2 {
 namespace {

@@ -145,8 +145,8 @@ __device__ __forceinline__ void walkSteps(const OnchipParams& p, const OnchipSca
   for (int r = 0; r < kRows; ++r) {
     const int position = lane * kRows + r;
     inside[r] = position < scan.line ? ~0U : 0U;
-    at[r] = sharedAddress(slots) +
-            16 * (position < scan.line ? scan.slot(position) : scan.pitch - 1);
+    at[r] =
+        sharedAddress(slots) + 16 * (position < scan.line ? scan.slot(position) : scan.pitch - 1);
   }
   const uint32_t hasBelow = lane == 0 ? 0U : ~0U;
   const uint32_t hasAbove = lane == kWarpSize - 1 ? 0U : ~0U;
@@ -212,9 +212,7 @@ struct OnchipWorker {
   int chunk;
   bool signals;  // whether this thread speaks for its warp
 
-  __device__ __forceinline__ bool has(int begin) const {
-    return begin + vector.step < scan.steps;
-  }
+  __device__ __forceinline__ bool has(int begin) const { return begin + vector.step < scan.steps; }
   // Where there is no vector, the first one is as good to read as any.
   __device__ __forceinline__ int at(int begin) const {
     return has(begin) ? vector.offset + begin * vector.stride : 0;
@@ -360,8 +358,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   __shared__ uint64_t readyBarriers[kOnchipMaxBatches], doneBarriers[kOnchipMaxBatches];
   __shared__ uint64_t collectedBarrier;
   auto* const slots = reinterpret_cast<OnchipSlot*>(shared);
-  auto* const parts =
-      reinterpret_cast<float*>(slots + onchipSlots(p.height, p.width, kVector));
+  auto* const parts = reinterpret_cast<float*>(slots + onchipSlots(p.height, p.width, kVector));
   const int direction = static_cast<int>(clusterRank());
   const int64_t slice = blockIdx.x / kOnchipDirections;
   const OnchipScan<kVector> scan(p, direction);

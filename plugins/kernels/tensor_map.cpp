@@ -10,8 +10,8 @@ EncodeFunction findEncode() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult result{};
 #if CUDART_VERSION >= 12050
-  const cudaError_t status = cudaGetDriverEntryPointByVersion(
-      "cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result);
+  const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                              12000, cudaEnableDefault, &result);
 #else
   const cudaError_t status =
       cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &result);
@@ -47,10 +47,10 @@ cudaError_t encodeTensorMap(CUtensorMap* map, gspn2_dtype_t dtype, const void* d
   const cuuint32_t box[] = {static_cast<cuuint32_t>(shape.boxColumns),
                             static_cast<cuuint32_t>(shape.boxRows), 1};
   const cuuint32_t elementStrides[] = {1, 1, 1};
-  const CUresult result = encode(
-      map, dataType(dtype), 3, const_cast<void*>(data), extents, strides, box, elementStrides,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, swizzleMode(shape.swizzleBytes),
-      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(map, dataType(dtype), 3, const_cast<void*>(data), extents, strides, box,
+             elementStrides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzleMode(shape.swizzleBytes),
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -11,7 +11,7 @@ cudaError_t dispatchTiledMode(const LineScanCall& call, const TiledPlan& plan) {
   constexpr int kWarpsPerSide = 16;
   if (!plan.horizontal) {
     return launchTiledScan<TiledConfig<T, false, false, 2, 0, kNormalize, kWarpsPerSide>>(call,
-                                                                                         plan);
+                                                                                          plan);
   }
   const bool reverse = call.direction == GSPN2_RIGHT_TO_LEFT;
   constexpr int kWarps = 9;
@@ -19,13 +19,13 @@ cudaError_t dispatchTiledMode(const LineScanCall& call, const TiledPlan& plan) {
     return reverse
                ? launchTiledScan<TiledConfig<T, true, true, 1, 64, kNormalize, kWarps>>(call, plan)
                : launchTiledScan<TiledConfig<T, true, false, 1, 64, kNormalize, kWarps>>(call,
-                                                                                        plan);
+                                                                                         plan);
   }
   if (plan.tileBytes == 32) {
     return reverse
                ? launchTiledScan<TiledConfig<T, true, true, 1, 32, kNormalize, kWarps>>(call, plan)
                : launchTiledScan<TiledConfig<T, true, false, 1, 32, kNormalize, kWarps>>(call,
-                                                                                        plan);
+                                                                                         plan);
   }
   return cudaErrorNotSupported;
 }

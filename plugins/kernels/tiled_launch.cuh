@@ -28,8 +28,7 @@ inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& c
         &params.hMap, problem.dtype, call.h,
         tileShape(problem, slices, true, plan.own, plan.tileSteps, plan.tileBytes));
   }
-  const TileShape map =
-      tileShape(problem, slices, false, params.boxPositions, plan.tileSteps, 0);
+  const TileShape map = tileShape(problem, slices, false, params.boxPositions, plan.tileSteps, 0);
   cudaError_t status = encodeTensorMap(&params.xMap, problem.dtype, call.x, map);
   if (status != cudaSuccess) return status;
   status = encodeTensorMap(&params.lamMap, problem.dtype, call.lam, map);
@@ -69,10 +68,9 @@ cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
   cudaError_t status = encodeScanMaps(params, call, plan);
   if (status != cudaSuccess) return status;
 
-  const int shared =
-      tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total;
-  status = cudaFuncSetAttribute(tiledScanKernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                shared);
+  const int shared = tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total;
+  status =
+      cudaFuncSetAttribute(tiledScanKernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;

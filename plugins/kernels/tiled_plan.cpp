@@ -9,11 +9,11 @@
 namespace gspn2 {
 namespace {
 
-constexpr int kCopyBytes = 16;            // the copy engine's unit of alignment
+constexpr int kCopyBytes = 16;  // the copy engine's unit of alignment
 constexpr int64_t kMaxCoordinate = 1 << 30;
-constexpr int kSharedSlack = 2048;        // edges, halos and barriers of a block
-constexpr int kMinPart = 128;             // positions that are worth a block of their own
-constexpr int kMaxVerticalPart = 1024;    // 16 warps, 2 positions to a lane
+constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a block
+constexpr int kMinPart = 128;              // positions that are worth a block of their own
+constexpr int kMaxVerticalPart = 1024;     // 16 warps, 2 positions to a lane
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
 constexpr int kMaxHorizontalPart = 256;
 constexpr int kMinColumnLine = 32;    // below, the column scan's walker idles: the generic scan
@@ -77,14 +77,13 @@ void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const Devic
 TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const gspn2_problem_t& problem = call.problem;
   TiledPlan plan{};
-  plan.horizontal =
-      call.direction == GSPN2_LEFT_TO_RIGHT || call.direction == GSPN2_RIGHT_TO_LEFT;
+  plan.horizontal = call.direction == GSPN2_LEFT_TO_RIGHT || call.direction == GSPN2_RIGHT_TO_LEFT;
   const bool aligned = problem.w * elementBytes(problem.dtype) % kCopyBytes == 0 &&
                        isAligned(call.x) && isAligned(call.lam) && isAligned(call.w) &&
                        isAligned(call.h);
-  const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
-                         problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts <
-                             2 * kMaxCoordinate;
+  const bool indexable =
+      problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
+      problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
   if (device.computeCapability < 90 || !aligned || !indexable) return plan;
   if (plan.horizontal) {
     planHorizontal(plan, problem, device);

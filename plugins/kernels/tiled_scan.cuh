@@ -28,7 +28,7 @@
 
 namespace gspn2 {
 
-constexpr int kMaxTileWarps = 16;   // consumer warps of a block
+constexpr int kMaxTileWarps = 16;    // consumer warps of a block
 constexpr int kConsumerBarrier = 1;  // named barrier of the consumer warps
 constexpr int kTileTensors = 5;      // x, lam, w-, w0, w+
 constexpr int kChunkBytes = 16;      // the widest access, and the unit of the swizzle
@@ -39,15 +39,15 @@ struct TiledScanParams {
   CUtensorMap hMap;                // horizontal scans
   const void *x, *lam, *w;
   void* h;
-  int64_t plane;      // H * W
-  int line, steps;    // positions of a line, steps of the scan
-  int width;          // W
-  int chunk;          // steps of a segment, never 0
+  int64_t plane;    // H * W
+  int line, steps;  // positions of a line, steps of the scan
+  int width;        // W
+  int chunk;        // steps of a segment, never 0
   int channels, affinities;
-  int own, halo;      // positions of a block: its own, and those it shares on either side
+  int own, halo;            // positions of a block: its own, and those it shares on either side
   int boxes, boxPositions;  // copies that make up a tile of one tensor
   int tileSteps, tiles, stages;
-  int warps;          // consumer warps
+  int warps;  // consumer warps
   bool reverse;
 };
 
@@ -84,7 +84,7 @@ struct TiledConfig {
   static constexpr int kRows = kRows_;            // positions of a lane
   static constexpr int kTileBytes = kTileBytes_;  // horizontal: bytes of a tile's row
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
-  static constexpr int kMaxWarps = kWarps_;  // consumer warps of a block, at most
+  static constexpr int kMaxWarps = kWarps_;               // consumer warps of a block, at most
   static constexpr int kProducers = kHorizontal ? 4 : 1;  // producer warps
   static constexpr int kGroup = kHorizontal ? kChunkBytes / static_cast<int>(sizeof(T)) : 4;
   static constexpr int kThreads = (kMaxWarps + kProducers) * kWarpSize;
@@ -235,9 +235,9 @@ struct TileReader {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           const int row = first + r;
-          *reinterpret_cast<uint4*>(held[j][r]) = *reinterpret_cast<const uint4*>(
-              tile() + j * tensorBytes + row * C::kTileBytes +
-              swizzle<C::kTileBytes>(row, chunk) * kChunkBytes);
+          *reinterpret_cast<uint4*>(held[j][r]) =
+              *reinterpret_cast<const uint4*>(tile() + j * tensorBytes + row * C::kTileBytes +
+                                              swizzle<C::kTileBytes>(row, chunk) * kChunkBytes);
         }
       }
       if (group + 1 == groups) release();
@@ -260,9 +260,9 @@ struct TileReader {
           tile() + offset + (reverse ? p.tileSteps - 1 - step : step) * stepPitch;
 #pragma unroll
       for (int j = 0; j < kTileTensors; ++j) {
-        using Access = std::conditional_t<
-            sizeof(T) * kRows == 16, uint4,
-            std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
+        using Access =
+            std::conditional_t<sizeof(T) * kRows == 16, uint4,
+                               std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
         static_assert(sizeof(T) * kRows == sizeof(Access), "unsupported access");
         T raw[kRows];
         *reinterpret_cast<Access*>(raw) =
@@ -357,9 +357,8 @@ __device__ __forceinline__ void exchangeHalos(const TiledScanParams& p, const Ti
 template <typename C>
 __device__ __forceinline__ void storeRow(const float (&h)[C::kRows], typename C::T* target) {
   using T = typename C::T;
-  using Access = std::conditional_t<
-      sizeof(T) * C::kRows == 16, uint4,
-      std::conditional_t<sizeof(T) * C::kRows == 8, uint2, unsigned>>;
+  using Access = std::conditional_t<sizeof(T) * C::kRows == 16, uint4,
+                                    std::conditional_t<sizeof(T) * C::kRows == 8, uint2, unsigned>>;
   T values[C::kRows];
 #pragma unroll
   for (int r = 0; r < C::kRows; ++r) values[r] = fromFloat<T>(h[r]);
@@ -416,8 +415,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   at.line = p.line;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    at.outside[r] =
-        at.position + r < 0 || at.position + r >= p.line || at.first + r >= at.extent;
+    at.outside[r] = at.position + r < 0 || at.position + r >= p.line || at.first + r >= at.extent;
   }
   const int readFirst = at.first < at.extent ? at.first : 0;  // spare lanes: anything harmless
   const int elementBytes = static_cast<int>(sizeof(T));
@@ -497,8 +495,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         columns[s] = next;
         if constexpr (!C::kHorizontal) {
           const int step = group * kGroup + s;
-          const int row =
-              reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
+          const int row = reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
           if (stores && row < p.steps) {
             storeRow<C>(h, outSlice + static_cast<int64_t>(row) * p.width);
           }

@@ -64,9 +64,9 @@ typedef enum {
 
 /* Extents and attributes shared by both ops. */
 typedef struct {
-  int64_t n, c, h, w;      /* each at least 1 */
-  int64_t g;               /* channels of the affinity: 1 (shared) or c (per channel) */
-  int64_t chunk;           /* steps per segment; 0: the whole line */
+  int64_t n, c, h, w; /* each at least 1 */
+  int64_t g;          /* channels of the affinity: 1 (shared) or c (per channel) */
+  int64_t chunk;      /* steps per segment; 0: the whole line */
   gspn2_dtype_t dtype;
   gspn2_normalize_t normalize;
 } gspn2_problem_t;
@@ -84,7 +84,8 @@ GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* proble
 
 /* Four directions: y (N,C,H,W) = sum_k m_k (u_k h_k + d_k x), from x (N,C,H,W), lam, u and the
  * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null.
- * y must not overlap an input. The same guarantees as gspn2_line_scan, over one or more launches. */
+ * y must not overlap an input. The same guarantees as gspn2_line_scan, over one or more launches.
+ */
 GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x,
                                       const void* lam, const void* w, const void* u, const void* d,
                                       const void* m, void* y, void* workspace,
