@@ -1,4 +1,7 @@
 // The C ABI: checks every argument, picks a path, launches it.
+#include <cstdlib>
+#include <cstring>
+
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
@@ -22,14 +25,27 @@ gspn2_status_t checkOut(const void* bytes) {
   return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
 }
 
+// GSPN2_KERNELS_GENERIC=1 in the environment, read once.
+bool genericOnly() {
+  static const bool only = [] {
+    const char* value = std::getenv("GSPN2_KERNELS_GENERIC");
+    return value != nullptr && std::strcmp(value, "1") == 0;
+  }();
+  return only;
+}
+
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
-  if (tiledLineScanSupports(call, device)) return launchTiledLineScan(call, device);
+  if (!genericOnly() && tiledLineScanSupports(call, device)) {
+    return launchTiledLineScan(call, device);
+  }
   return launchGenericLineScan(call);
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
+  if (!genericOnly() && onchipProp2dSupports(call, device)) {
+    return launchOnchipProp2d(call, device);
+  }
   return launchGenericProp2d(call);
 }
 

@@ -28,7 +28,7 @@ def check(
     inputs = prop2d_inputs(size, per_channel, dtype, normalize, options)
     expected = scan_reference.prop2d(*inputs, normalize, chunk)
     what = f"{size} {dtype} {normalize} chunk={chunk} {per_channel=} {options=}"
-    # Aligned pointers may take a fast path; a misaligned one falls back to the generic kernels.
+    # Aligned and misaligned pointers may take different paths, or the same by other accesses.
     for source in (inputs[0], misaligned(inputs[0])):
         out = prop2d(source, *inputs[1:], normalize, chunk)
         assert_close(out, expected, FORWARD[dtype], f"{what} x at {source.data_ptr():#x}")

@@ -36,7 +36,8 @@ extern "C" {
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
- * checked before anything else: what is refused here never reaches the GPU. */
+ * checked before anything else: what is refused here never reaches the GPU. With
+ * GSPN2_KERNELS_GENERIC=1 in the environment only the generic kernels run, for comparison. */
 
 typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
 
