@@ -31,7 +31,8 @@ class Device {
   virtual void copyIn(void* device, const void* host, size_t bytes, Stream stream) = 0;
   virtual void copyOut(void* host, const void* device, size_t bytes, Stream stream) = 0;
 
-  // Whether kernels of this GPU can reach the memory: false when it was freed, or is the host's.
+  // Whether kernels of this GPU can reach the memory: false when it was freed, is pageable memory
+  // of the host, or lies on another GPU.
   virtual bool reaches(const void* data) = 0;
 
   virtual Stream createStream() = 0;

@@ -167,18 +167,40 @@ def test_the_package_says_which_component_is_missing(prefix, tmp_path):
     assert 'no component "kernels"' in result.stderr
 
 
-@pytest.mark.gpu
-def test_held_out_digits_are_classified(classify, digits):
-    """The same classes as PyTorch, whose count of right ones training.json has: 357 of 360."""
+@pytest.fixture
+def digits_bundle():
+    """A bundle of examples/digits in fp32 that was built for the GPU of this machine."""
     bundle = os.environ.get("GSPN2_DIGITS_BUNDLE")
     if not bundle:
         pytest.skip("GSPN2_DIGITS_BUNDLE names no bundle of examples/digits")
-    options = ("--tensorrt", folder) if (folder := os.environ.get("TENSORRT_LIB_DIR")) else ()
+    return bundle
+
+
+@pytest.mark.gpu
+def test_sessions_on_a_gpu(build, digits_bundle):
+    folder = os.environ.get("TENSORRT_LIB_DIR")
+    result = build.program("gpu_sessions", digits_bundle, *([folder] if folder else []))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("ok ") == 4
+
+
+@pytest.mark.gpu
+def test_held_out_digits_are_classified(classify, digits, digits_bundle):
+    """The same classes as PyTorch, whose count of right ones training.json has: 357 of 360."""
+    where = ("--tensorrt", folder) if (folder := os.environ.get("TENSORRT_LIB_DIR")) else ()
     images = sorted(digits.glob("*.pgm"))
-    command = (classify, bundle, *NORMALISE, *options, "--expect", digits / "labels.txt", *images)
+    command = (
+        classify,
+        digits_bundle,
+        *NORMALISE,
+        *options,
+        "--expect",
+        digits / "labels.txt",
+        *images,
+    )
     result = run(*command, check=False)
     assert result.returncode == 1, result.stderr  # three are wrong
     assert "357 of 360 images have the expected class" in result.stdout
-    arrays = run(classify, bundle, *options, "--batch", "7", digits / "images.npy").stdout
+    arrays = run(classify, digits_bundle, *where, "--batch", "7", digits / "images.npy").stdout
     from_images = [line.split()[1] for line in result.stdout.splitlines()[:-1]]
     assert [line.split()[1] for line in arrays.splitlines()] == from_images
