@@ -1,11 +1,9 @@
 // The C ABI: checks every argument, picks a path, launches it.
-#include <cstdlib>
-#include <cstring>
-
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
 #include "gspn2/kernels.h"
+#include "path_choice.h"
 #include "paths.h"
 #include "validate.h"
 
@@ -23,15 +21,6 @@ int64_t affinityElements(const gspn2_problem_t& problem) {
 gspn2_status_t checkOut(const void* bytes) {
   if (bytes != nullptr) return GSPN2_SUCCESS;
   return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
-}
-
-// GSPN2_KERNELS_GENERIC=1 in the environment, read once.
-bool genericOnly() {
-  static const bool only = [] {
-    const char* value = std::getenv("GSPN2_KERNELS_GENERIC");
-    return value != nullptr && std::strcmp(value, "1") == 0;
-  }();
-  return only;
 }
 
 // The fastest path that takes the call; the generic one takes every call.

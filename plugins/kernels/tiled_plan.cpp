@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "path_choice.h"
 #include "paths.h"
 
 namespace gspn2 {
@@ -19,6 +20,7 @@ constexpr int kMaxHorizontalPart = 256;
 constexpr int kMinColumnLine = 32;    // below, the column scan's walker idles: the generic scan
 constexpr int kMaxWholeColumn = 160;  // one walker, no halos
 constexpr int kColumnPart = 128;
+constexpr int kMaxProvenLine = 1024;  // longer ones have not run through the C ABI
 
 int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
 
@@ -57,11 +59,11 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
   plan.tileSteps = plan.parts == 1 && plan.own * elementBytes(problem.dtype) > 2048 ? 4 : 8;
 }
 
-// The column scan where its cluster holds the line, the tiled scan for longer ones.
+// The column scan where it may be taken and its cluster holds the line, else the tiled scan.
 void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
   plan.rows = 1;
   if (problem.h < kMinColumnLine) return;
-  if (problem.h <= kColumnPart * kMaxClusterParts) {
+  if (pathChoice() == PathChoice::kAll && problem.h <= kColumnPart * kMaxClusterParts) {
     plan.columns = true;
     split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : ceilDiv(problem.h, kColumnPart));
     return;
@@ -84,7 +86,9 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const bool indexable =
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
-  if (device.computeCapability < 90 || !aligned || !indexable) return plan;
+  const int64_t line = plan.horizontal ? problem.h : problem.w;
+  const bool proven = pathChoice() == PathChoice::kAll || line <= kMaxProvenLine;
+  if (device.computeCapability < 90 || !aligned || !indexable || !proven) return plan;
   if (plan.horizontal) {
     planHorizontal(plan, problem, device);
   } else {
