@@ -25,14 +25,14 @@ gspn2_status_t checkOut(const void* bytes) {
 
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
-  if (!genericOnly() && tiledLineScanSupports(call, device)) {
+  if (pathChoice() != PathChoice::kGeneric && tiledLineScanSupports(call, device)) {
     return launchTiledLineScan(call, device);
   }
   return launchGenericLineScan(call);
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (!genericOnly() && onchipProp2dSupports(call, device)) {
+  if (pathChoice() == PathChoice::kAll && onchipProp2dSupports(call, device)) {
     return launchOnchipProp2d(call, device);
   }
   return launchGenericProp2d(call);
