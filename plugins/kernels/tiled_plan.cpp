@@ -70,7 +70,8 @@ void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const Devic
   }
   split(plan, problem.h,
         choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
-  plan.tileBytes = problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
+  const bool narrow = plan.parts > 1 || pathChoice() == PathChoice::kAll;
+  plan.tileBytes = narrow && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
   plan.tileSteps = plan.tileBytes / elementBytes(problem.dtype);
 }
 
@@ -102,7 +103,8 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
   const int room = device.sharedBytesPerBlock - out - kSharedSlack;
-  plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 ? 4 : 2);
+  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() == PathChoice::kAll);
+  plan.stages = std::min(room / stage, deep ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
 

@@ -36,8 +36,9 @@ extern "C" {
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
- * checked before anything else: what is refused here never reaches the GPU. With
- * GSPN2_KERNELS_GENERIC=1 in the environment only the generic kernels run, for comparison. */
+ * checked before anything else: what is refused here never reaches the GPU.
+ * GSPN2_KERNELS_PATHS in the environment, read once, picks the kernels: "generic" (the generic ones
+ * alone), "proven" (the default) or "all" (also those that the GPU tests have not run yet). */
 
 typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
 
