@@ -58,11 +58,11 @@ class CudaDevice : public Device {
 
   void release(void* data) noexcept override { cudaFree(data); }
 
-  void copyIn(void* device, const void* host, size_t bytes, Stream stream) override {
+  void copyToDevice(void* device, const void* host, size_t bytes, Stream stream) override {
     check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copying an input");
   }
 
-  void copyOut(void* host, const void* device, size_t bytes, Stream stream) override {
+  void copyToHost(void* host, const void* device, size_t bytes, Stream stream) override {
     check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream),
           "copying an output");
   }

@@ -28,8 +28,8 @@ class Device {
 
   virtual void* allocate(size_t bytes) = 0;  // throws Error(kMemory)
   virtual void release(void* data) noexcept = 0;
-  virtual void copyIn(void* device, const void* host, size_t bytes, Stream stream) = 0;
-  virtual void copyOut(void* host, const void* device, size_t bytes, Stream stream) = 0;
+  virtual void copyToDevice(void* device, const void* host, size_t bytes, Stream stream) = 0;
+  virtual void copyToHost(void* host, const void* device, size_t bytes, Stream stream) = 0;
 
   // Whether kernels of this GPU can reach the memory: false when it was freed, is pageable memory
   // of the host, or lies on another GPU.

@@ -162,7 +162,7 @@ void Session::Impl::enqueue(Stream stream) {
                   runtime::takeErrors());
     }
     if (item.host && item.info.isInput) {
-      mDevice.copyIn(item.staging, item.data, item.needed, stream);
+      mDevice.copyToDevice(item.staging, item.data, item.needed, stream);
     }
   }
   if (!mContext->enqueue(stream)) {
@@ -172,7 +172,7 @@ void Session::Impl::enqueue(Stream stream) {
   for (auto& entry : mSlots) {
     const Slot& item = entry.second;
     if (item.host && !item.info.isInput) {
-      mDevice.copyOut(item.data, item.staging, item.needed, stream);
+      mDevice.copyToHost(item.data, item.staging, item.needed, stream);
     }
   }
 }

@@ -189,15 +189,8 @@ def test_held_out_digits_are_classified(classify, digits, digits_bundle):
     """The same classes as PyTorch, whose count of right ones training.json has: 357 of 360."""
     where = ("--tensorrt", folder) if (folder := os.environ.get("TENSORRT_LIB_DIR")) else ()
     images = sorted(digits.glob("*.pgm"))
-    command = (
-        classify,
-        digits_bundle,
-        *NORMALISE,
-        *options,
-        "--expect",
-        digits / "labels.txt",
-        *images,
-    )
+    options = (*NORMALISE, *where, "--expect", digits / "labels.txt")
+    command = (classify, digits_bundle, *options, *images)
     result = run(*command, check=False)
     assert result.returncode == 1, result.stderr  # three are wrong
     assert "357 of 360 images have the expected class" in result.stdout

@@ -31,11 +31,11 @@ void FakeDevice::release(void* data) noexcept {
   if (live.erase(data) > 0) free(data);
 }
 
-void FakeDevice::copyIn(void* device, const void* host, size_t bytes, Stream) {
+void FakeDevice::copyToDevice(void* device, const void* host, size_t bytes, Stream) {
   std::memcpy(device, host, bytes);
 }
 
-void FakeDevice::copyOut(void* host, const void* device, size_t bytes, Stream) {
+void FakeDevice::copyToHost(void* host, const void* device, size_t bytes, Stream) {
   std::memcpy(host, device, bytes);
 }
 

@@ -21,8 +21,8 @@ struct FakeDevice : Device {
   void leave(int) noexcept override {}
   void* allocate(size_t bytes) override;
   void release(void* data) noexcept override;
-  void copyIn(void* device, const void* host, size_t bytes, Stream stream) override;
-  void copyOut(void* host, const void* device, size_t bytes, Stream stream) override;
+  void copyToDevice(void* device, const void* host, size_t bytes, Stream stream) override;
+  void copyToHost(void* host, const void* device, size_t bytes, Stream stream) override;
   bool reaches(const void* data) override;
   Stream createStream() override;
   void destroyStream(Stream stream) noexcept override;
