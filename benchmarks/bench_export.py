@@ -39,6 +39,7 @@ SPREAD = (
 LATENCY = (("nano", 224), ("tiny", 224))  # model, image edge in pixels; batch 1
 HELP_RUNS = 7
 WARM_RUNS, TIMED_RUNS, LEAST_SECONDS = 5, 30, 3.0
+STEADY = 2.0  # percentiles 10 and 90 further apart than this say that other work interfered
 KIB = 1024
 
 
@@ -267,11 +268,15 @@ def latency_table(result: dict[str, Any]) -> str:
             f"({row[name]['p10_ms']:.1f} to {row[name]['p90_ms']:.1f})"
             for name in ("pytorch", "onnxruntime")
         ]
+        steady = all(
+            row[name]["p90_ms"] < STEADY * row[name]["p10_ms"]
+            for name in ("pytorch", "onnxruntime")
+        )
         factor = row["pytorch"]["median_ms"] / row["onnxruntime"]["median_ms"]
+        verdict = f"{factor:.1f}x as fast" if steady else "not comparable: disturbed by other work"
         shape = "x".join(str(extent) for extent in row["shape"])
         lines.append(
-            f"| {row['model']} | {shape} | {row['threads']} | {cells[0]} | {cells[1]} "
-            f"| {factor:.1f}x as fast |"
+            f"| {row['model']} | {shape} | {row['threads']} | {cells[0]} | {cells[1]} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -285,7 +290,7 @@ def spread_table(result: dict[str, Any]) -> str:
         "Largest error over all logits, by their root mean square; random weights, random images. "
         "onnxruntime is compared with PyTorch in the file's precision; PyTorch's own spread is its "
         "float32 against that precision.\n",
-        conditions(result["spread"]["machine"]),
+        conditions(result["spread"]["machine"], timed=False),
         "| model | precision | onnxruntime | 1 - cosine | PyTorch's own spread | 1 - cosine |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -321,11 +326,14 @@ def help_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def conditions(at: dict[str, Any]) -> str:
-    """One line: where and when."""
-    load = f"{at['load_average_at_start']:.1f} before and {at['load_average_at_end']:.1f} after"
+def conditions(at: dict[str, Any], *, timed: bool = True) -> str:
+    """One line: where and when; with the load that timings ran beside."""
+    load = ""
+    if timed:
+        before, after = at["load_average_at_start"], at["load_average_at_end"]
+        load = f"load average {before:.1f} before and {after:.1f} after, "
     return (
-        f"{at['cores']} cores of {at['cpu']}, load average {load}, torch {at['torch']}, "
+        f"{at['cores']} cores of {at['cpu']}, {load}torch {at['torch']}, "
         f"onnxruntime {at['onnxruntime']}, Python {at['python']}, {at['date']}.\n"
     )
 
