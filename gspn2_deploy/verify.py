@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gspn2_deploy.bundle import Bundle
 from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError
-from gspn2_deploy.manifest import Manifest
+from gspn2_deploy.manifest import Manifest, ManifestError
 
 if TYPE_CHECKING:
     from gspn2_deploy.golden import GoldenSamples
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # Module and class of the runner for each backend's plans; imported when it is needed.
 _RUNNERS = {"tensorrt": ("gspn2_deploy.runners.tensorrt_runner", "TensorRTRunner")}
+_UNKNOWN = "unknown"  # what a backend says of an installation without package metadata
 
 
 class Status(str, Enum):
@@ -141,6 +144,9 @@ def _check_library(manifest: Manifest) -> Step:
         found = create_backend(manifest.backend).version()
     except Gspn2Error as error:
         return Step("library", Status.UNPROVEN, tuple(str(error).splitlines()))
+    if found == _UNKNOWN:  # an installation without package metadata; the runner compares again
+        note = f"{manifest.backend} is installed, and its package does not say which version"
+        return Step("library", Status.PASSED, (note,))
     if found != manifest.backend_version:
         wrong = f"{manifest.backend} is {found}, the plan needs {manifest.backend_version}"
         return Step("library", Status.FOREIGN, (wrong,))
@@ -169,12 +175,13 @@ def _run(bundle: Bundle, manifest: Manifest, folder: Path) -> Step:
         reason = f"gspn2-deploy has no runner for plans of {manifest.backend}"
         return Step("run", Status.UNPROVEN, (reason,))
     runner_type = getattr(importlib.import_module(module_name), class_name)
-    plugin = None if bundle.plugin is None else folder / bundle.plugin
     samples = GoldenSamples.load(folder / bundle.golden)
     try:
         _open_libraries(bundle, folder)
-        with runner_type(folder / bundle.plan, plugin=plugin) as runner:
+        with _bundled_plugin(bundle, folder), runner_type(folder / bundle.plan) as runner:
             return _compare(runner, samples, _tolerance(manifest, samples))
+    except ManifestError as error:  # of the library that was loaded: the files were checked before
+        return Step("run", Status.FOREIGN, tuple(str(error).splitlines()))
     except PlatformError as error:
         return Step("run", Status.UNPROVEN, tuple(str(error).splitlines()))
 
@@ -190,6 +197,23 @@ def _open_libraries(bundle: Bundle, folder: Path) -> None:
             ctypes.CDLL(str(folder / name))
     except OSError as error:
         raise KernelLibraryError("a library of the bundle cannot be loaded", got=error) from error
+
+
+@contextmanager
+def _bundled_plugin(bundle: Bundle, folder: Path) -> Iterator[None]:
+    """Make the runner take the bundle's plugin and no other."""
+    from gspn2_deploy.build.tensorrt_plugin import PLUGIN_VARIABLE
+
+    before = os.environ.get(PLUGIN_VARIABLE)
+    if bundle.plugin is not None:
+        os.environ[PLUGIN_VARIABLE] = str(folder / bundle.plugin)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(PLUGIN_VARIABLE, None)
+        else:
+            os.environ[PLUGIN_VARIABLE] = before
 
 
 def _tolerance(manifest: Manifest, samples: GoldenSamples) -> Tolerance:

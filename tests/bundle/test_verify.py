@@ -2,18 +2,21 @@
 
 import importlib.machinery
 import json
+import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bundle_parts import golden
 from click.testing import CliRunner
 
+from gspn2_deploy.build.tensorrt_plugin import PLUGIN_VARIABLE
 from gspn2_deploy.bundle import write_bundle
 from gspn2_deploy.cli.app import app
 from gspn2_deploy.errors import KernelLibraryError, MissingDependencyError, PlatformError
-from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.manifest import ManifestError, TensorInfo
 from gspn2_deploy.runners.base import Runner
 
 RUNNER_MODULE = "gspn2_deploy.runners.tensorrt_runner"
@@ -38,9 +41,9 @@ class Doubler(Runner):
     factor = 2.0
     opened = ()
 
-    def __init__(self, plan, plugin=None):
+    def __init__(self, plan):
         super().__init__("engine")
-        type(self).opened = (plan, plugin)
+        type(self).opened = (plan, Path(os.environ[PLUGIN_VARIABLE]))
 
     @property
     def input_specs(self):
@@ -103,13 +106,37 @@ def test_tars_are_verified(parts, tmp_path):
     assert verify(path, "--no-run")[0].exit_code == 0
 
 
-def test_a_machine_that_fits_proves_it(folder, machine):
+@pytest.mark.parametrize("before", [None, "/another/plugin.so"])
+def test_a_machine_that_fits_proves_it(folder, machine, monkeypatch, before):
+    if before:
+        monkeypatch.setenv(PLUGIN_VARIABLE, before)
     result, body, steps = verify(folder)
     assert result.exit_code == 0, result.stderr
     assert body["passed"]
     assert [step["status"] for step in body["steps"]] == ["passed"] * 6
     assert steps["run"]["details"][0].startswith("1 golden samples within ")
     assert Doubler.opened == (folder / "nano.plan", folder / "libgspn2_tensorrt.so")
+    assert os.environ.get(PLUGIN_VARIABLE) == before
+
+
+def test_an_installation_that_does_not_say_its_version_is_left_to_the_runner(folder, machine):
+    machine.version = "unknown"
+    assert verify(folder)[0].exit_code == 0
+
+    def refuse(_):
+        raise ManifestError("the plan does not match", ("tensorrt is 8.6.1",))
+
+    machine.runner = refuse
+    result, _, steps = verify(folder)
+    assert result.exit_code == 3
+    assert steps["run"]["status"] == "foreign"
+    assert "tensorrt is 8.6.1" in steps["run"]["details"][1]
+
+
+def test_the_real_runner_takes_what_is_passed():
+    from gspn2_deploy.runners.tensorrt_runner import TensorRTRunner
+
+    assert TensorRTRunner(Path("nano.plan")).name == "tensorrt"
 
 
 def test_wrong_answers_fail(folder, machine):
