@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runtime_build import has_gpu, run
 
@@ -25,6 +26,7 @@ STATUS |= {"Gpu": 8, "Plugin": 9, "Engine": 10}
 ALL_GPUS = tuple(f"{major}.{minor}" for major in range(7, 13) for minor in range(10))
 ONNX_SHA256 = "ab" * 32
 LIBM = "libm.so.6"
+KERNELS = "libgspn2_kernels.so [0];  generating link map"
 
 
 @pytest.fixture
@@ -206,19 +208,32 @@ def test_libraries_that_do_not_load(build, plan):
     assert "a library that the plugin needs cannot be loaded" in text
 
 
-@pytest.fixture
-def bundle(plan, tmp_path):
-    """A bundle that Python wrote, with the kit's real plugin where there is one."""
-    import numpy as np
-
+def write(plan, tmp_path, library):
+    """Write a bundle with Python."""
     images = np.zeros((1, 1, 8, 8), dtype=np.float32)
     arrays = {"images": images}, {"scores": images[0, 0, :1]}, {"scores": images[0, 0, :1]}
     golden = tmp_path / "nano.golden.npz"
     GoldenSamples((GoldenSample(*arrays),), ONNX_SHA256, "cd" * 32, "nano", "fp32").save(golden)
-    library = tmp_path / "libgspn2_tensorrt.so"
-    library.write_bytes(b"\x7fELF initLibGspn2Plugins")
     write_bundle(plan, tmp_path / "out", golden=golden, plugin=library)
     return tmp_path / "out"
+
+
+@pytest.fixture
+def bundle(plan, tmp_path):
+    library = tmp_path / "libgspn2_tensorrt.so"
+    library.write_bytes(b"\x7fELF initLibGspn2Plugins")
+    return write(plan, tmp_path, library)
+
+
+def test_a_bundles_plugin_runs_on_the_bundles_kernels(build, plan, tmp_path, monkeypatch):
+    folder = write(plan, tmp_path, plugin("8."))
+    assert opened(build, folder, tensorrt_8())[0] == ("Engine" if has_gpu() else "NoGpu")
+    monkeypatch.setenv("LD_DEBUG", "files")
+    loaded = build.program("open_engine", folder, tensorrt_8()).stderr
+    kernels = {
+        line.split("file=")[1].split(" ")[0] for line in loaded.splitlines() if KERNELS in line
+    }
+    assert kernels == {str(folder / "libgspn2_kernels.so")}
 
 
 def test_pythons_bundles_are_read(build, bundle, tmp_path):
