@@ -5,8 +5,8 @@
 
 Each export runs in a process of its own: its wall time, processor time and peak resident memory
 are the operating system's figures for that process (``os.wait4``), interpreter start and imports
-included. Latencies are medians after warm-up, PyTorch and onnxruntime in turns, with the same
-number of threads. The table in docs/measurements.md is written from docs/export.json.
+included. Latencies are medians after warm-up, PyTorch and onnxruntime one after the other, with the
+same number of threads. The table in docs/measurements.md is written from docs/export.json.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def bench_export(model: str) -> dict[str, Any]:
 
 
 def bench_latency(model: str, edge: int, threads: int) -> dict[str, Any]:
-    """Latency of one image in PyTorch and in onnxruntime, in turns."""
+    """Latency of one image in PyTorch and in onnxruntime, one after the other."""
     import numpy as np
     import torch
 
@@ -131,16 +131,13 @@ def bench_latency(model: str, edge: int, threads: int) -> dict[str, Any]:
         export = [sys.executable, "-m", "gspn2_deploy", "--quiet", "export", "--model", model]
         size = ["--image-size", str(edge), "--output", str(path)]
         subprocess.run([*export, *size], check=True, stdout=subprocess.DEVNULL)
-        with OnnxRuntimeRunner(path, threads=threads) as ort:
-            live = TorchRunner(create_model(model), ort.input_specs, ort.output_names)
-            shape = (1, 3, edge, edge)
-            inputs = {
-                ort.input_specs[0].name: np.random.default_rng(0)
-                .standard_normal(shape)
-                .astype(np.float32)
-            }
-            with live:
-                times = in_turns({runner.name: runner for runner in (live, ort)}, inputs)
+        ort = OnnxRuntimeRunner(path, threads=threads)
+        with ort:
+            specs, names = ort.input_specs, ort.output_names
+        shape = (1, 3, edge, edge)
+        image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        live = TorchRunner(create_model(model), specs, names)
+        times = {runner.name: alone(runner, {specs[0].name: image}) for runner in (live, ort)}
     row: dict[str, Any] = {"model": model, "shape": shape, "threads": threads}
     for name, seconds in times.items():
         row[name] = {
@@ -153,18 +150,16 @@ def bench_latency(model: str, edge: int, threads: int) -> dict[str, Any]:
     return row
 
 
-def in_turns(runners: dict[str, Any], inputs: dict[str, Any]) -> dict[str, list[float]]:
-    """Seconds per run by runner; each runner is warm, and none has a quieter moment to itself."""
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for runner in runners.values():
+def alone(runner: Any, inputs: dict[str, Any]) -> list[float]:
+    """Seconds per warm run. One runner at a time: a thread pool spins on after its run."""
+    times: list[float] = []
+    with runner:
         for _ in range(WARM_RUNS):
             runner.infer(inputs)
-    began = time.perf_counter()
-    while len(times[next(iter(times))]) < TIMED_RUNS or time.perf_counter() - began < LEAST_SECONDS:
-        for name, runner in runners.items():
+        while len(times) < TIMED_RUNS or sum(times) < LEAST_SECONDS:
             start = time.perf_counter()
             runner.infer(inputs)
-            times[name].append(time.perf_counter() - start)
+            times.append(time.perf_counter() - start)
     return times
 
 
