@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Build an engine from ONNX_FILE.
 
-    Needs no GPU: TensorRT for RTX compiles for named architectures. Writes the plan and a
+    TensorRT for RTX needs no GPU: it compiles for named architectures. Writes the plan and a
     manifest that says what it was built from and for, both or neither.
     """
     from gspn2_deploy.build import build_engine, parse_profile
