@@ -49,11 +49,11 @@ class Tolerance:
 # that precision against its float32, whichever is larger.
 #
 #         error by rms     1 - cosine
-# fp32    {ATOL32}           {COS32}
+# fp32    3.3e-6           3.2e-13
 # fp16    6.5e-3           3.2e-6
 # bf16    5.2e-2           1.4e-4
 #
-# The rows allow about 20 times that for fp32, where another device sums in another order, and 2 to
+# The rows allow about 15 times that error for fp32, where another device sums in another order, and 2 to
 # 3 times (6 to 14 times for 1 - cosine, which grows with the square) for fp16 and bf16: two
 # executors that round at different places lie up to twice PyTorch's own spread apart. A mixed
 # file's error is that of its float16 blocks; one whose blocks are bfloat16 goes by the row of bf16
