@@ -53,8 +53,8 @@ class Tolerance:
 # fp16    6.5e-3           3.2e-6
 # bf16    5.2e-2           1.4e-4
 #
-# The rows allow about 15 times that error for fp32, where another device sums in another order, and 2 to
-# 3 times (6 to 14 times for 1 - cosine, which grows with the square) for fp16 and bf16: two
+# The rows allow about 15 times that error for fp32, where another device sums in another order, and
+# 2 to 3 times (6 to 14 times for 1 - cosine, which grows with the square) for fp16 and bf16: two
 # executors that round at different places lie up to twice PyTorch's own spread apart. A mixed
 # file's error is that of its float16 blocks; one whose blocks are bfloat16 goes by the row of bf16
 # (`tolerance_row`).
