@@ -16,7 +16,6 @@ from gspn2_deploy.spec import ONNX_DOMAIN_VERSION
 if TYPE_CHECKING:
     from torch import nn
 
-PREFIX = "gspn2."
 MODEL = "gspn2.model"  # its name
 CONFIG = "gspn2.config"  # JSON, empty where the model has none
 PACKAGE_VERSION = "gspn2.package_version"

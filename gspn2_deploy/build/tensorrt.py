@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 
 from gspn2_deploy.build.backend import Backend, BuildRequest, BuiltEngine
 from gspn2_deploy.build.gpu import current_gpu
-from gspn2_deploy.build.isolation import run_isolated
 from gspn2_deploy.build.tensorrt_rtx import normalise_compute_capability
-from gspn2_deploy.build.wire import engine_from_wire, request_to_wire
+from gspn2_deploy.build.wire import build_in_child
 from gspn2_deploy.errors import MissingDependencyError, UsageError
 from gspn2_deploy.progress import Step
 
@@ -61,12 +60,7 @@ class TensorRTBackend(Backend):
     def build(self, request: BuildRequest, progress: Step) -> BuiltEngine:
         """Build the plan in a child process."""
         self.version()
-
-        def show(fraction: float | None, detail: str | None) -> None:
-            progress.update(fraction=fraction, detail=detail)
-
-        entry = f"{__name__}:build_here"
-        return engine_from_wire(run_isolated(entry, request_to_wire(request), show, logger))
+        return build_in_child(f"{__name__}:build_here", request, progress, logger)
 
 
 def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:

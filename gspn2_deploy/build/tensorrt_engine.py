@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +22,13 @@ from gspn2_deploy.build.translate import (
     translate,
     translate_parser,
 )
-from gspn2_deploy.build.trt_build import Session, check_plan, driver_version
+from gspn2_deploy.build.trt_build import (
+    Session,
+    check_plan,
+    configure,
+    driver_version,
+    write_plan,
+)
 
 _STRONGLY_TYPED_MAJOR = 10
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")
@@ -50,22 +55,19 @@ class PluginSession(Session):
     """
 
     def __init__(self, trt: ModuleType, channel: Any) -> None:
-        self.trt = trt
-        self.channel = channel
-        self.errors: list[str] = []
-        self.activation_bytes: int | None = None
+        self.major = int(trt.__version__.split(".")[0])  # decides on the network's flag
         self.monitor: Any = None  # TensorRT does not keep it alive
-        self.major = int(trt.__version__.split(".")[0])
-        self.logger = self._make_logger()
-        self.builder = trt.Builder(self.logger)
-        flags = trt.NetworkDefinitionCreationFlag
-        flag = flags.STRONGLY_TYPED if self.strongly_typed else flags.EXPLICIT_BATCH
-        self.network = self.builder.create_network(1 << int(flag))
+        super().__init__(trt, channel)
 
     @property
     def strongly_typed(self) -> bool:
         """Whether the network keeps the file's types by itself."""
         return self.major >= _STRONGLY_TYPED_MAJOR
+
+    def _network_flag(self) -> Any:
+        if self.strongly_typed:
+            return super()._network_flag()
+        return self.trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH
 
 
 def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> BuiltEngine:
@@ -102,10 +104,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     if plan is None:
         raise translate(_with_plugin_error(session, plugin), "build the engine")
     cache.keep(config)
-    with request.plan_path.open("wb") as stream:
-        stream.write(plan)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_plan(plan, request)
     session.take_errors()
     unproven = (
         *check_plan(session, plan, request),
@@ -182,14 +181,7 @@ def _with_plugin_error(session: PluginSession, plugin: ctypes.CDLL) -> list[str]
 
 def _configure(session: PluginSession, config: Any, request: BuildRequest) -> None:
     trt = session.trt
-    if request.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    for profile in request.profiles:
-        wanted = session.builder.create_optimization_profile()
-        for name, shapes in profile.items():
-            wanted.set_shape(name, shapes.min, shapes.opt, shapes.max)
-        if config.add_optimization_profile(wanted) < 0:
-            raise translate(session.take_errors(), "use a profile")
+    configure(session, config, request)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the check reads layers' types
     if hasattr(trt, "IProgressMonitor"):
         session.monitor = session.make_monitor()

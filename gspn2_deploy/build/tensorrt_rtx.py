@@ -21,8 +21,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from gspn2_deploy.build.backend import Backend, BuildRequest, BuiltEngine
-from gspn2_deploy.build.isolation import run_isolated
-from gspn2_deploy.build.wire import engine_from_wire, request_to_wire
+from gspn2_deploy.build.wire import build_in_child
 from gspn2_deploy.errors import MissingDependencyError, UsageError
 from gspn2_deploy.progress import Step
 
@@ -100,12 +99,7 @@ class TensorRTRTXBackend(Backend):
     def build(self, request: BuildRequest, progress: Step) -> BuiltEngine:
         """Build the plan in a child process."""
         self.version()
-
-        def show(fraction: float | None, detail: str | None) -> None:
-            progress.update(fraction=fraction, detail=detail)
-
-        entry = f"{__name__}:build_here"
-        return engine_from_wire(run_isolated(entry, request_to_wire(request), show, logger))
+        return build_in_child(f"{__name__}:build_here", request, progress, logger)
 
 
 def normalise_compute_capability(name: str) -> str:

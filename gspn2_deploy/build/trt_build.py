@@ -43,13 +43,15 @@ class Session:
         self.activation_bytes: int | None = None
         self.logger = self._make_logger()
         self.builder = trt.Builder(self.logger)
-        flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-        self.network = self.builder.create_network(1 << int(flag))
+        self.network = self.builder.create_network(1 << int(self._network_flag()))
 
     def take_errors(self) -> list[str]:
         """Return what was logged as an error since the last call."""
         taken, self.errors[:] = list(self.errors), []
         return taken
+
+    def _network_flag(self) -> Any:
+        return self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
 
     def _make_logger(self) -> Any:
         severity = self.trt.ILogger.Severity
@@ -127,18 +129,13 @@ def build(
     parse(session, request.onnx_path, model)
     summary = trt_network.summarise(trt, session.network)
     trt_network.check(summary, request)
-    if request.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    _add_profiles(session, config, request)
+    configure(session, config, request)
     monitor = session.make_monitor()
     config.progress_monitor = monitor
     plan = session.builder.build_serialized_network(session.network, config)
     if plan is None:
         raise translate(session.take_errors(), "build the engine")
-    with request.plan_path.open("wb") as stream:
-        stream.write(plan)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_plan(plan, request)
     session.take_errors()
     return BuiltEngine(
         library_version=trt.__version__,
@@ -184,13 +181,29 @@ def parse(session: Session, path: Path, model: bytes | None = None) -> None:
     raise translate_parser(messages, raw)
 
 
-def _add_profiles(session: Session, config: Any, request: BuildRequest) -> None:
+def configure(session: Session, config: Any, request: BuildRequest) -> None:
+    """Set the workspace limit and the profiles that a request asks for.
+
+    Raises:
+        BuildError: The library refuses a profile.
+    """
+    if request.workspace_bytes is not None:
+        pool = session.trt.MemoryPoolType.WORKSPACE
+        config.set_memory_pool_limit(pool, request.workspace_bytes)
     for profile in request.profiles:
         wanted = session.builder.create_optimization_profile()
         for name, shapes in profile.items():
             wanted.set_shape(name, shapes.min, shapes.opt, shapes.max)
         if config.add_optimization_profile(wanted) < 0:
             raise translate(session.take_errors(), "use a profile")
+
+
+def write_plan(plan: Any, request: BuildRequest) -> None:
+    """Write a plan to where the request wants it, and on to the disk."""
+    with request.plan_path.open("wb") as stream:
+        stream.write(plan)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def check_plan(session: Session, plan: Any, request: BuildRequest) -> tuple[str, ...]:

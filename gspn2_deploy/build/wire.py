@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
+from gspn2_deploy.build.isolation import run_isolated
 from gspn2_deploy.manifest import ShapeRange, TensorInfo
+from gspn2_deploy.progress import Step
+
+
+def build_in_child(
+    entry: str, request: BuildRequest, progress: Step, logger: logging.Logger
+) -> BuiltEngine:
+    """Build in a process of its own.
+
+    Args:
+        entry: ``module:function`` of the backend: takes a request on the wire and a
+            :class:`gspn2_deploy.build.worker.Channel`, returns a built engine on the wire.
+        request: What to build.
+        progress: Told how far the build is.
+        logger: Gets the child's log records.
+    """
+
+    def show(fraction: float | None, detail: str | None) -> None:
+        progress.update(fraction=fraction, detail=detail)
+
+    return engine_from_wire(run_isolated(entry, request_to_wire(request), show, logger))
 
 
 def request_to_wire(request: BuildRequest) -> dict[str, Any]:

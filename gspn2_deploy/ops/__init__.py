@@ -14,12 +14,20 @@ from torch import Tensor
 
 from gspn2_deploy.ops import gradients, reference
 from gspn2_deploy.ops.checks import check_line_scan, check_prop2d
-from gspn2_deploy.spec import DEFAULT_CHUNK, DEFAULT_NORMALIZE, Direction, Normalize
+from gspn2_deploy.spec import (
+    DEFAULT_CHUNK,
+    DEFAULT_NORMALIZE,
+    TORCH_NAMESPACE,
+    Direction,
+    Normalize,
+)
 
 __all__ = ["line_scan", "prop2d"]
 
 
-@torch.library.custom_op("gspn2::line_scan", mutates_args=(), device_types=("cpu", "cuda"))
+@torch.library.custom_op(
+    f"{TORCH_NAMESPACE}::line_scan", mutates_args=(), device_types=("cpu", "cuda")
+)
 def line_scan(
     x: Tensor,
     lam: Tensor,
@@ -54,7 +62,9 @@ def line_scan(
     return reference.line_scan(x, lam, w, Direction(direction), Normalize(normalize), chunk)
 
 
-@torch.library.custom_op("gspn2::prop2d", mutates_args=(), device_types=("cpu", "cuda"))
+@torch.library.custom_op(
+    f"{TORCH_NAMESPACE}::prop2d", mutates_args=(), device_types=("cpu", "cuda")
+)
 def prop2d(
     x: Tensor,
     lam: Tensor,
