@@ -387,7 +387,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
     columnScanKernel(const __grid_constant__ ColumnParams p) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   using G = ColumnGeometry<T, kReverse>;
-  extern __shared__ __align__(1024) char memory[];
+  char* const memory = dynamicShared<char>();
   char* const outTile = memory;  // first, for its swizzle's sake
   auto& shared = *reinterpret_cast<ColumnShared*>(memory + kColumnOutTile);
   const ColumnBlock block(p);

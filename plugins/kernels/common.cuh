@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "gspn2/kernels.h"
+#include "shared_memory.cuh"
 
 namespace gspn2 {
 

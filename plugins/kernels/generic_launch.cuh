@@ -10,6 +10,7 @@
 #include "generic_long.cuh"
 #include "generic_scan.cuh"
 #include "generic_transposed.cuh"
+#include "launch.cuh"
 
 namespace gspn2 {
 
@@ -92,39 +93,36 @@ cudaError_t launchShortLines(const ScanParams<T>& params, cudaStream_t stream) {
     int lanes = 1;
     while (lanes < params.line) lanes *= 2;
     const int64_t grid = std::min(ceilDiv(items, kPackedBlock / lanes), kMaxGrid);
-    scanKernel<T, kHorizontal, kProp, true>
-        <<<static_cast<unsigned>(grid), kPackedBlock, 0, stream>>>(params, lanes);
-    return cudaGetLastError();
+    return launchKernel(scanKernel<T, kHorizontal, kProp, true>, static_cast<unsigned>(grid),
+                        kPackedBlock, 0, stream, params, lanes);
   }
-  const int64_t block = ceilDiv(params.line, kWarpSize) * kWarpSize;
+  const auto block = static_cast<unsigned>(ceilDiv(params.line, kWarpSize) * kWarpSize);
   const auto grid = static_cast<unsigned>(std::min(items, kMaxGrid));
   if constexpr (kHorizontal) {
     const size_t shared = sizeof(float) * transposedSharedFloats(params.line, block);
-    scanTransposedKernel<T, kProp><<<grid, static_cast<unsigned>(block), shared, stream>>>(params);
+    return launchKernel(scanTransposedKernel<T, kProp>, grid, block, shared, stream, params);
   } else {
     const size_t shared = 2 * sizeof(float) * static_cast<size_t>(params.line + 2);
-    scanKernel<T, false, kProp, false>
-        <<<grid, static_cast<unsigned>(block), shared, stream>>>(params, 0);
+    return launchKernel(scanKernel<T, false, kProp, false>, grid, block, shared, stream, params, 0);
   }
-  return cudaGetLastError();
 }
 
 template <typename T, bool kProp>
 cudaError_t launchLongLines(const ScanParams<T>& params, cudaStream_t stream) {
   const int64_t items = params.slices * params.groups;
   if (params.line > kMaxSharedLine) {
-    scanLongKernel<T, kProp, false>
-        <<<static_cast<unsigned>(std::min(items, kLongBlocks)), kMaxBlock, 0, stream>>>(params);
-    return cudaGetLastError();
+    return launchKernel(scanLongKernel<T, kProp, false>,
+                        static_cast<unsigned>(std::min(items, kLongBlocks)), kMaxBlock, 0, stream,
+                        params);
   }
   const size_t shared = 2 * sizeof(float) * static_cast<size_t>(params.line);
   const cudaError_t status =
       cudaFuncSetAttribute(scanLongKernel<T, kProp, true>,
                            cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (status != cudaSuccess) return status;
-  scanLongKernel<T, kProp, true>
-      <<<static_cast<unsigned>(std::min(items, kMaxGrid)), kMaxBlock, shared, stream>>>(params);
-  return cudaGetLastError();
+  return launchKernel(scanLongKernel<T, kProp, true>,
+                      static_cast<unsigned>(std::min(items, kMaxGrid)), kMaxBlock, shared, stream,
+                      params);
 }
 
 template <typename T, bool kProp>

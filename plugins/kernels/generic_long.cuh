@@ -25,8 +25,7 @@ __device__ __forceinline__ void mergeElement(const ScanParams<T>& p, const Item&
 template <typename T, bool kProp, bool kShared>
 __global__ void __launch_bounds__(kMaxBlock)
     scanLongKernel(const __grid_constant__ ScanParams<T> p) {
-  extern __shared__ float shared[];
-  float* const lines = kShared ? shared : p.lines + 2 * p.line * blockIdx.x;
+  float* const lines = kShared ? dynamicShared<float>() : p.lines + 2 * p.line * blockIdx.x;
   const float merge = kProp && p.m != nullptr ? toFloat(*p.m) : 1.0F;
   const int64_t neighbour = p.affinities * p.plane;
 

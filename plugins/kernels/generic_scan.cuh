@@ -182,7 +182,8 @@ __device__ __forceinline__ void zeroLineEnds(float* lines, int pitch) {
 template <typename T, bool kHorizontal, bool kProp, bool kPacked>
 __global__ void __launch_bounds__(kPacked ? kPackedBlock : kMaxBlock)
     scanKernel(const __grid_constant__ ScanParams<T> p, int lanes) {
-  extern __shared__ float shared[];  // two lines of state, each between two zeros; unused if packed
+  // Two lines of state, each between two zeros; unused if packed.
+  float* const shared = dynamicShared<float>();
   const int pitch = static_cast<int>(p.line) + 2;
   const int position = kPacked ? static_cast<int>(threadIdx.x) % lanes : threadIdx.x;
   const int itemsPerBlock = kPacked ? static_cast<int>(blockDim.x) / lanes : 1;

@@ -142,7 +142,7 @@ inline size_t transposedSharedFloats(int64_t line, int64_t block) {
 template <typename T, bool kProp>
 __global__ void __launch_bounds__(kMaxBlock)
     scanTransposedKernel(const __grid_constant__ ScanParams<T> p) {
-  extern __shared__ float shared[];
+  float* const shared = dynamicShared<float>();
   const int pitch = static_cast<int>(p.line) + 2;
   const int position = static_cast<int>(threadIdx.x);
   const int lane = position % kWarpSize;

@@ -1,5 +1,6 @@
-// What the tiled kernels use of compute capability 9.0: mbarriers, the bulk tensor copy engine
-// and distributed shared memory, as thin wrappers over PTX.
+// What the fast kernels use of compute capability 9.0: mbarriers, the bulk tensor copy engine
+// and distributed shared memory, as thin wrappers over PTX. All of the kernels' PTX is here:
+// tests/emulation puts functions of the same names in its place.
 //
 // Source: PTX ISA, sections on mbarrier, cp.async.bulk.tensor, st.async and mapa.
 #ifndef GSPN2_KERNELS_HOPPER_CUH_
@@ -45,6 +46,50 @@ __device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value)
 __device__ __forceinline__ float maskFloat(float value, uint32_t mask) {
   return __uint_as_float(__float_as_uint(value) & mask);
 }
+
+// ---- arithmetic --------------------------------------------------------------------------------
+
+__device__ __forceinline__ float exp2Approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// 1 / x to within one unit in the last place, with a bias.
+__device__ __forceinline__ float reciprocalHardware(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// min(x, limit) that keeps a NaN.
+__device__ __forceinline__ float minKeepNan(float x, float limit) {
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
+  return y;
+}
+
+// ---- flags in global memory --------------------------------------------------------------------
+
+// Sets a flag after everything that this thread has written, or has seen written, before.
+__device__ __forceinline__ void storeRelease(unsigned* flag, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)),
+               "r"(value)
+               : "memory");
+}
+
+// Reads a flag before everything that this thread reads after; see storeRelease.
+__device__ __forceinline__ unsigned loadAcquire(const unsigned* flag) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+               : "=r"(value)
+               : "l"(__cvta_generic_to_global(flag))
+               : "memory");
+  return value;
+}
+
+// Between two looks at a flag.
+__device__ __forceinline__ void spinPause() { __nanosleep(32); }
 
 // ---- mbarriers ---------------------------------------------------------------------------------
 

@@ -38,6 +38,11 @@ struct OnchipParams {
 // at a segment's first step. The walker leaves the state in x.
 using OnchipSlot = float4;
 
+struct OnchipBarriers {
+  uint64_t ready[kOnchipMaxBatches], done[kOnchipMaxBatches];  // a batch: weighed, walked
+  uint64_t collected;                                          // every direction's parts
+};
+
 // Positions p, p + kVector, ... of a line lie side by side, so that neighbouring workers write to
 // neighbouring slots; the planes' distance keeps the walker's reads on different banks.
 __host__ __device__ inline int onchipPlane(int line, int vector) {
@@ -354,9 +359,8 @@ template <typename T, int kRows, int kVector, gspn2_normalize_t kNormalize>
 __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
     onchipKernel(const __grid_constant__ OnchipParams p) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(16) char shared[];
-  __shared__ uint64_t readyBarriers[kOnchipMaxBatches], doneBarriers[kOnchipMaxBatches];
-  __shared__ uint64_t collectedBarrier;
+  char* const shared = dynamicShared<char>();
+  auto& barriers = staticShared<OnchipBarriers>();
   auto* const slots = reinterpret_cast<OnchipSlot*>(shared);
   auto* const parts = reinterpret_cast<float*>(slots + onchipSlots(p.height, p.width, kVector));
   const int direction = static_cast<int>(clusterRank());
@@ -365,9 +369,9 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const int elements = p.height * p.width;
   const int quarter = onchipQuarter(elements);
   const int count = max(0, min(quarter, elements - direction * quarter));
-  const uint32_t ready = sharedAddress(readyBarriers);
-  const uint32_t done = sharedAddress(doneBarriers);
-  const uint32_t collected = sharedAddress(&collectedBarrier);
+  const uint32_t ready = sharedAddress(barriers.ready);
+  const uint32_t done = sharedAddress(barriers.done);
+  const uint32_t collected = sharedAddress(&barriers.collected);
   for (int i = threadIdx.x; i * scan.batchSteps < scan.steps; i += blockDim.x) {
     barrierInit(ready + 8 * i, p.workers / kWarpSize);
     barrierInit(done + 8 * i, 1);

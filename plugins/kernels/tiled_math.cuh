@@ -3,31 +3,18 @@
 #define GSPN2_KERNELS_TILED_MATH_CUH_
 
 #include "common.cuh"
+#include "hopper.cuh"
 
 namespace gspn2 {
 
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kExponentialMax = 4398046511104.0F;  // 2^42: see normaliseSigmoid
 
-__device__ __forceinline__ float exp2Approximate(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // With a Newton step: the hardware's approximation is biased, and a bias in the sum of the weights
 // compounds with every step of a scan (measured: 5e-5 of the state after 4096 steps).
 __device__ __forceinline__ float reciprocalApproximate(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  const float y = reciprocalHardware(x);
   return fmaf(y, fmaf(-x, y, 1.0F), y);
-}
-
-// min(x, limit) that keeps a NaN.
-__device__ __forceinline__ float minKeepNan(float x, float limit) {
-  float y;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
-  return y;
 }
 
 // s(w_j) / max(sum s(w_j), 1e-7) with four special-function instructions instead of seven: with

@@ -373,7 +373,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   constexpr int kRows = C::kRows;
   constexpr int kGroup = C::kGroup;
   constexpr int kEdgePitch = kMaxTileWarps + 2;
-  extern __shared__ __align__(1024) char shared[];
+  char* const shared = dynamicShared<char>();
   const TiledLayout layout = tiledLayout(p, sizeof(T), C::kHorizontal);
   const uint32_t base = sharedAddress(shared);
   const uint32_t barriers = base + layout.barrierOffset;
