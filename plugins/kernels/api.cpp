@@ -25,6 +25,9 @@ gspn2_status_t checkOut(const void* bytes) {
 
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
+  if (pathChoice() == PathChoice::kAll && stripLineScanSupports(call, device)) {
+    return launchStripLineScan(call, device);
+  }
   if (pathChoice() != PathChoice::kGeneric && tiledLineScanSupports(call, device)) {
     return launchTiledLineScan(call, device);
   }
@@ -32,7 +35,7 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (pathChoice() == PathChoice::kAll && onchipProp2dSupports(call, device)) {
+  if (pathChoice() >= PathChoice::kColumns && onchipProp2dSupports(call, device)) {
     return launchOnchipProp2d(call, device);
   }
   return launchGenericProp2d(call);

@@ -63,14 +63,14 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
 void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
   plan.rows = 1;
   if (problem.h < kMinColumnLine) return;
-  if (pathChoice() == PathChoice::kAll && problem.h <= kColumnPart * kMaxClusterParts) {
+  if (pathChoice() >= PathChoice::kColumns && problem.h <= kColumnPart * kMaxClusterParts) {
     plan.columns = true;
     split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : ceilDiv(problem.h, kColumnPart));
     return;
   }
   split(plan, problem.h,
         choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
-  const bool narrow = plan.parts > 1 || pathChoice() == PathChoice::kAll;
+  const bool narrow = plan.parts > 1 || pathChoice() >= PathChoice::kColumns;
   plan.tileBytes = narrow && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
   plan.tileSteps = plan.tileBytes / elementBytes(problem.dtype);
 }
@@ -88,7 +88,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
   const int64_t line = plan.horizontal ? problem.h : problem.w;
-  const bool proven = pathChoice() == PathChoice::kAll || line <= kMaxProvenLine;
+  const bool proven = pathChoice() >= PathChoice::kColumns || line <= kMaxProvenLine;
   if (device.computeCapability < 90 || !aligned || !indexable || !proven) return plan;
   if (plan.horizontal) {
     planHorizontal(plan, problem, device);
@@ -103,7 +103,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
   const int room = device.sharedBytesPerBlock - out - kSharedSlack;
-  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() == PathChoice::kAll);
+  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() >= PathChoice::kColumns);
   plan.stages = std::min(room / stage, deep ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
