@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from enum import Enum
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,16 @@ Arrays = dict[str, Array]
 _Self = TypeVar("_Self", bound="Runner")
 
 
+class Kind(str, Enum):
+    """What executes a model, which decides on what its failures point at."""
+
+    PYTORCH = "pytorch"
+    GOLDEN = "golden"
+    ONNXRUNTIME = "onnxruntime"
+    ENGINE = "engine"
+    OTHER = "other"
+
+
 class Runner(ABC):
     """Executes one model. Use it as a context manager; it holds nothing before it is entered.
 
@@ -29,6 +40,8 @@ class Runner(ABC):
     Args:
         name: How reports call this runner, unique among those that are compared.
     """
+
+    kind: ClassVar[Kind] = Kind.OTHER
 
     def __init__(self, name: str) -> None:
         self.name = name

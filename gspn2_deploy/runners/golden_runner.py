@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gspn2_deploy.errors import GoldenFileError
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.runners.base import Array, Arrays, Runner
+from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class GoldenRunner(Runner):
     Raises:
         GoldenFileError: There is no recording, or they do not fit together.
     """
+
+    kind: ClassVar[Kind] = Kind.GOLDEN
 
     def __init__(
         self, recordings: Sequence[Recording], *, source: str = "", name: str = "golden"

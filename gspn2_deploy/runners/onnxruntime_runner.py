@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gspn2_deploy.errors import MissingDependencyError, OnnxFileError, PlatformError
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.runners.base import Arrays, Runner
+from gspn2_deploy.runners.base import Arrays, Kind, Runner
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -58,6 +58,8 @@ class OnnxRuntimeRunner(Runner):
         threads: Threads within a node, 0 for one per core.
         name: The runner's name in reports.
     """
+
+    kind: ClassVar[Kind] = Kind.ONNXRUNTIME
 
     def __init__(
         self,

@@ -1,50 +1,75 @@
-"""A TensorRT plan as a runner, on pycuda: needs no PyTorch, and shares its context where it is."""
+"""A TensorRT plan as a runner, on pycuda: needs no PyTorch, and shares its context where it is.
+
+The primary context of the device is used, which PyTorch uses too. It is current only while this
+runner works: whatever the calling thread had current before stays so. pycuda ties a context to its
+thread; a runner is used in the thread that entered it.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, ClassVar, TypeVar
 
 from gspn2_deploy.build.tensorrt_plugin import find_plugin, load_plugin
 from gspn2_deploy.build.trt_network import engine_interface
-from gspn2_deploy.errors import MissingDependencyError, PlatformError, ShapeError
-from gspn2_deploy.manifest import Manifest, ShapeRange, TensorInfo, manifest_path
-from gspn2_deploy.runners.base import Array, Arrays, Runner
+from gspn2_deploy.errors import MissingDependencyError
+from gspn2_deploy.manifest import Manifest, Profile, TensorInfo, manifest_path
+from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
+from gspn2_deploy.runners.cuda_driver import CudaDriver
+from gspn2_deploy.runners.engine_layers import (
+    EngineLayer,
+    make_profiler,
+    read_layers,
+    with_times,
+)
+from gspn2_deploy.runners.engine_session import EngineSession
+from gspn2_deploy.runners.plan_errors import (
+    NoGpuError,
+    PlanRefusedError,
+    RunFailedError,
+    check_plan,
+)
 
 _EXTRA = "tensorrt"
+
+_Value = TypeVar("_Value")
 
 
 class TensorRTRunner(Runner):
     """Runs a plan with dynamic shapes, one inference at a time.
 
     The manifest beside the plan is checked before the plan is deserialised: a plan is a program.
-    The device's primary context is used, which PyTorch uses too.
 
     Args:
         plan_path: The plan; its manifest lies beside it.
         device: The GPU's index.
+        graph: Whether to replay the engine as a CUDA graph, captured anew for each shape.
         name: The runner's name in reports.
     """
 
-    def __init__(self, plan_path: Path, *, device: int = 0, name: str = "tensorrt") -> None:
+    kind: ClassVar[Kind] = Kind.ENGINE
+
+    def __init__(
+        self, plan_path: Path, *, device: int = 0, graph: bool = False, name: str = "tensorrt"
+    ) -> None:
         super().__init__(name)
         self._path = plan_path
         self._device = device
+        self._graph = graph
         self._trt: Any = None
         self._cuda: Any = None
+        self._driver: CudaDriver | None = None
         self._cuda_context: Any = None
         self._runtime: Any = None
         self._engine: Any = None
-        self._context: Any = None
-        self._stream: Any = None
-        self._profile = -1
-        self._buffers: dict[str, _Buffer] = {}
+        self._session: EngineSession | None = None
+        self._gpu: dict[str, str] = {}
         self._manifest: Manifest | None = None
+        self._plugin: Path | None = None
         self._inputs: tuple[TensorInfo, ...] = ()
         self._outputs: tuple[TensorInfo, ...] = ()
 
@@ -58,215 +83,230 @@ class TensorRTRunner(Runner):
         """The plan's outputs."""
         return tuple(tensor.name for tensor in self._outputs)
 
+    @property
+    def manifest(self) -> Manifest:
+        """The plan's manifest. Known once entered."""
+        return _entered(self._manifest)
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The shapes that each profile covers. Known once entered."""
+        return _entered(self._session).profiles
+
+    @property
+    def session(self) -> EngineSession:
+        """What runs. It works only inside :meth:`current`."""
+        return _entered(self._session)
+
+    @property
+    def cuda(self) -> Any:
+        """``pycuda.driver``, for events and memory beside the engine."""
+        return self._cuda
+
     def activate(self) -> None:
         """Check the manifest, then load the plugin and the plan.
 
         Raises:
-            ManifestError: The plan is not the one that its manifest describes, or was built for
-                another TensorRT or GPU.
+            ManifestError: The plan is not the one that its manifest describes
+                (:class:`~gspn2_deploy.runners.plan_errors.AlteredPlanError`), or was built for
+                another TensorRT (``PlanVersionError``) or GPU (``PlanGpuError``).
             MissingDependencyError: TensorRT or pycuda is not installed.
+            NoGpuError: There is no such GPU.
             KernelLibraryError: The plugin library is missing or does not fit.
-            PlatformError: There is no such GPU, or TensorRT does not load the plan.
+            PlanRefusedError: TensorRT does not load the plan.
         """
         self._trt = _import("tensorrt")
         self._cuda = _import("pycuda.driver")
         try:
-            self._check_manifest(self._open_device())
-            self._load()
+            self._driver = CudaDriver()
+            self._open_device()
+            self._manifest = Manifest.load(manifest_path(self._path))
+            check_plan(
+                self._manifest,
+                self._path,
+                version=self._trt.__version__,
+                compute_capability=self._gpu["compute_capability"],
+            )
+            with self.current():
+                self._load()
         except BaseException:
             self.deactivate()
             raise
 
     def deactivate(self) -> None:
         """Free the buffers, the engine and the hold on the device's context."""
-        if self._stream is not None:
-            self._stream.synchronize()
-        for buffer in self._buffers.values():
-            buffer.free()
-        self._buffers.clear()
-        # Contexts before engines before runtimes, and all of them before the device's context.
-        self._context = self._engine = self._runtime = self._stream = None
-        if self._cuda_context is not None:
+        if self._cuda_context is None:
+            return
+        try:
+            with self.current():
+                # Contexts before engines before runtimes, and all before the device's context.
+                if self._session is not None:
+                    self._session.close()
+        finally:
+            with self.current():
+                self._session = self._engine = self._runtime = None
+            self._release_device()
+
+    @contextmanager
+    def current(self) -> Iterator[EngineSession | None]:
+        """Make the device's context current for a block."""
+        self._cuda_context.push()
+        try:
+            yield self._session
+        finally:
             self._cuda_context.pop()
-            self._cuda_context.detach()
-            self._cuda_context = None
 
     def can_run(self, inputs: Mapping[str, Array]) -> bool:
         """Whether a profile covers the shapes."""
-        return self._fitting_profile(inputs) is not None
+        return self.session.covers({name: array.shape for name, array in inputs.items()})
 
     def infer_impl(self, inputs: Arrays) -> Arrays:
         """Copy in, run, copy out, on this runner's own stream."""
-        self._choose_profile(inputs)
-        for name, array in inputs.items():
-            buffer = self._buffer(name, array.nbytes)
-            buffer.upload(array, self._stream)
-            if not self._context.set_input_shape(name, array.shape):
-                raise ShapeError(f"{self.name}: TensorRT refuses a shape", got=array.shape)
-            self._context.set_tensor_address(name, buffer.address)
-        shapes = {name: self._output_shape(name) for name in self.output_names}
-        dtypes = {tensor.name: _numpy_dtype(tensor.dtype) for tensor in self._outputs}
-        for name, shape in shapes.items():
-            count = int(np.prod(shape, dtype=np.int64))
-            buffer = self._buffer(name, count * dtypes[name].itemsize)
-            self._context.set_tensor_address(name, buffer.address)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise PlatformError(
-                f"{self.name}: TensorRT failed to run {self._path}",
-                hint="its log above says why; often a shape outside the profile or GPU memory",
-            )
-        for name in shapes:
-            self._buffers[name].download(self._stream)
-        self._stream.synchronize()
-        return {
-            name: self._buffers[name].content().view(dtypes[name]).reshape(shape).copy()
-            for name, shape in shapes.items()
-        }
+        session = self.session
+        with self.current():
+            session.stage(inputs)
+            session.copy_in()
+            session.replay() if self._graph else session.launch()
+            session.copy_out()
+            session.synchronize()
+            return session.collect()
+
+    def enqueue(self, buffers: Mapping[str, Any], stream: int) -> None:
+        """Run on GPU memory of the caller's, on the caller's stream; returns at once.
+
+        Args:
+            buffers: An array on the GPU for every input and output, by name: anything with
+                ``__cuda_array_interface__``, such as PyTorch's tensors.
+            stream: The stream's handle, as ``torch.cuda.current_stream().cuda_stream``.
+
+        Raises:
+            DeviceBufferError: A buffer is missing, on the host, freed, or not aligned.
+            ShapeError: A buffer's dtype is not the tensor's, or no profile covers the shapes.
+            RunFailedError: TensorRT refused.
+        """
+        with self.current():
+            self.session.enqueue(buffers, stream)
+
+    def profile(self, inputs: Mapping[str, Array], *, runs: int = 10) -> tuple[EngineLayer, ...]:
+        """Run with TensorRT's profiler, which slows the engine down and says what ran.
+
+        Args:
+            inputs: As for :meth:`infer`.
+            runs: How often, at least once, after one run that is not counted.
+
+        Returns:
+            Every layer with the median of its times.
+
+        Raises:
+            RunFailedError: TensorRT gave no times.
+        """
+        checked = check_inputs(self.name, self.input_specs, inputs)
+        profiler = make_profiler(self._trt)
+        taken: list[list[tuple[str, float]]] = []
+        with self.current():
+            # A context of its own, and never a second one beside it: TensorRT 8 does not allow
+            # that to every engine.
+            self.session.close()
+            self._session = None
+            session = self._session = self._open_session(profiler)
+            try:
+                session.stage(checked)
+                session.copy_in()
+                for _ in range(runs + 1):
+                    profiler.times.clear()
+                    session.launch()
+                    session.synchronize()
+                    if not session.context.report_to_profiler():
+                        raise RunFailedError(f"{self.name}: TensorRT reports no layer times")
+                    taken.append(list(profiler.times))
+                layers = self._inspect(session)
+            finally:
+                session.close()
+                self._session = None
+                self._session = self._open_session()
+        return with_times(layers, taken[1:])
 
     def describe(self) -> dict[str, Any]:
-        """TensorRT's version, the GPU and the precision that the manifest names."""
+        """Versions, the GPU, the plugin, and the precision that the manifest names."""
+        manifest = self._manifest
         return {
             "name": self.name,
             "tensorrt": self._trt.__version__ if self._trt else None,
-            "precision": self._manifest.precision if self._manifest else None,
-            "compute_capabilities": (
-                list(self._manifest.compute_capabilities) if self._manifest else []
-            ),
+            "gpu": dict(self._gpu),
+            "plan": str(self._path),
+            "plan_sha256": manifest.plan_sha256 if manifest else None,
+            "plugin": str(self._plugin) if self._plugin else None,
+            "precision": manifest.precision if manifest else None,
+            "cuda_graph": self._graph,
         }
 
-    def _open_device(self) -> str:
+    def _open_device(self) -> None:
         try:
             self._cuda.init()
             device = self._cuda.Device(self._device)
             self._cuda_context = device.retain_primary_context()
-            self._cuda_context.push()
         except self._cuda.Error as error:
-            raise PlatformError(f"GPU {self._device} cannot be used", got=error) from error
+            raise NoGpuError(
+                f"GPU {self._device} cannot be used",
+                got=error,
+                hint="nvidia-smi lists the GPUs; a container needs --gpus",
+            ) from error
         major, minor = device.compute_capability()
-        return f"{major}.{minor}"
+        self._gpu = {
+            "name": device.name(),
+            "compute_capability": f"{major}.{minor}",
+            "pci_bus_id": device.pci_bus_id(),
+        }
 
-    def _check_manifest(self, compute_capability: str) -> None:
-        self._manifest = Manifest.load(manifest_path(self._path))
-        self._manifest.verify(
-            self._path,
-            library_version=self._trt.__version__,
-            compute_capability=compute_capability,
-        )
+    def _release_device(self) -> None:
+        driver, context = _entered(self._driver), self._cuda_context
+        self._cuda_context = None
+        before = driver.current_context()
+        context.detach()
+        if driver.current_context() != before:
+            # To release a context that is not current pycuda (2026.1) makes it so, and leaves it.
+            driver.pop_context()
 
     def _load(self) -> None:
-        trt = self._trt
-        assert self._manifest is not None
-        load_plugin(trt, find_plugin(trt.__version__))
+        trt, manifest = self._trt, self.manifest
+        if any(manifest.propagations.values()):
+            self._plugin = find_plugin(trt.__version__)
+            load_plugin(trt, self._plugin)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if self._engine is None:
-            raise PlatformError(
+            raise PlanRefusedError(
                 f"TensorRT does not load {self._path}",
-                hint="its log above says why; build the plan again on this machine",
+                hint="its log above says why; build the plan again on this machine. Too little "
+                "GPU memory looks the same",
             )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise PlatformError(
-                f"no execution context for {self._path}", hint="most likely GPU memory ran out"
-            )
-        self._stream = self._cuda.Stream()
-        self._profile = -1
         inputs, self._outputs = engine_interface(trt, self._engine)
-        named = {tensor.name: tensor for tensor in self._manifest.inputs}
+        named = {tensor.name: tensor for tensor in manifest.inputs}
         self._inputs = tuple(named.get(tensor.name, tensor) for tensor in inputs)
+        self._session = self._open_session()
 
-    def _fitting_profile(self, inputs: Mapping[str, Array]) -> int | None:
-        for index in range(self._engine.num_optimization_profiles):
-            ranges = self._ranges(index)
-            if all(_covers(ranges[name], array.shape) for name, array in inputs.items()):
-                return index
-        return None
+    def _open_session(self, profiler: Any = None) -> EngineSession:
+        return EngineSession(
+            self._cuda,
+            _entered(self._driver),
+            self._engine,
+            self._inputs,
+            self._outputs,
+            name=self.name,
+            profiler=profiler,
+        )
 
-    def _choose_profile(self, inputs: Arrays) -> None:
-        index = self._fitting_profile(inputs)
-        if index is None:
-            profiles = [
-                ", ".join(f"{name}={shapes}" for name, shapes in self._ranges(number).items())
-                for number in range(self._engine.num_optimization_profiles)
-            ]
-            raise ShapeError(
-                f"{self.name}: no profile of the plan covers the input shapes",
-                got=", ".join(f"{name} {array.shape}" for name, array in inputs.items()),
-                expected="; or ".join(profiles),
-                hint="build the plan with a --profile that covers them",
-            )
-        if index != self._profile:
-            if not self._context.set_optimization_profile_async(index, self._stream.handle):
-                raise PlatformError(f"{self.name}: TensorRT refuses profile {index}")
-            self._profile = index
-
-    def _ranges(self, index: int) -> dict[str, ShapeRange]:
-        return {
-            tensor.name: ShapeRange(
-                *map(tuple, self._engine.get_tensor_profile_shape(tensor.name, index))
-            )
-            for tensor in self._inputs
-        }
-
-    def _output_shape(self, name: str) -> tuple[int, ...]:
-        shape = tuple(int(extent) for extent in self._context.get_tensor_shape(name))
-        if any(extent < 0 for extent in shape):
-            raise ShapeError(f"{self.name}: the shape of {name} depends on data", got=shape)
-        return shape
-
-    def _buffer(self, name: str, size: int) -> _Buffer:
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.capacity < size:
-            if buffer is not None:
-                buffer.free()
-            buffer = self._buffers[name] = _Buffer(self._cuda, size)
-        buffer.size = size
-        return buffer
+    def _inspect(self, session: EngineSession) -> tuple[EngineLayer, ...]:
+        inspector = self._engine.create_engine_inspector()
+        # Without shapes it does not tell the types of layers whose shapes are dynamic.
+        inspector.execution_context = session.context
+        return read_layers(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
 
-class _Buffer:
-    """Device memory with pinned host memory of the same size beside it."""
-
-    def __init__(self, cuda: Any, capacity: int) -> None:
-        self.capacity = max(capacity, 1)
-        self.size = capacity
-        self._cuda = cuda
-        self._host = cuda.pagelocked_empty(self.capacity, np.uint8)
-        self._device = cuda.mem_alloc(self.capacity)
-
-    @property
-    def address(self) -> int:
-        return int(self._device)
-
-    def upload(self, array: Array, stream: Any) -> None:
-        self._host[: self.size] = array.reshape(-1).view(np.uint8)
-        self._cuda.memcpy_htod_async(self._device, self._host[: self.size], stream)
-
-    def download(self, stream: Any) -> None:
-        self._cuda.memcpy_dtoh_async(self._host[: self.size], self._device, stream)
-
-    def content(self) -> Array:
-        bytes_: Array = self._host[: self.size]
-        return bytes_
-
-    def free(self) -> None:
-        self._device.free()
-
-
-def _covers(shapes: ShapeRange, shape: tuple[int, ...]) -> bool:
-    return len(shape) == len(shapes.min) and all(
-        low <= extent <= high
-        for low, extent, high in zip(shapes.min, shape, shapes.max, strict=True)
-    )
-
-
-def _numpy_dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return dtype
-    return np.dtype(name)
+def _entered(value: _Value | None) -> _Value:
+    if value is None:
+        raise RuntimeError("the runner must be entered first: use `with`")
+    return value
 
 
 def _import(name: str) -> ModuleType:

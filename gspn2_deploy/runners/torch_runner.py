@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gspn2_deploy.errors import Gspn2Error, InputError, PlatformError, ShapeError
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.runners.base import Array, Arrays, Runner
+from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,8 @@ class TorchRunner(Runner):
         device: Where to run.
         name: The runner's name in reports.
     """
+
+    kind: ClassVar[Kind] = Kind.PYTORCH
 
     def __init__(
         self,

@@ -1,0 +1,73 @@
+"""What can be wrong with running a plan, one type each.
+
+The base types decide on the exit code: what was given is wrong (2), or this machine is (3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gspn2_deploy.errors import InputError, PlatformError
+from gspn2_deploy.manifest import Manifest, ManifestError
+
+
+class AlteredPlanError(ManifestError):
+    """The plan is missing, truncated or altered: it is not the one that its manifest names."""
+
+
+class PlanVersionError(ManifestError):
+    """TensorRT is of another version than the one that built the plan."""
+
+
+class PlanGpuError(ManifestError):
+    """The GPU is not one that the plan was built for."""
+
+
+class NoGpuError(PlatformError):
+    """There is no GPU, or none of that number."""
+
+
+class PlanRefusedError(PlatformError):
+    """TensorRT refused a plan that its manifest says is whole and fits."""
+
+
+class RunFailedError(PlatformError):
+    """CUDA or TensorRT failed while running, or GPU memory ran out."""
+
+
+class DeviceBufferError(InputError):
+    """A caller's buffer is missing, too small, not aligned, freed, or not on the GPU."""
+
+
+def check_plan(manifest: Manifest, plan: Path, *, version: str, compute_capability: str) -> None:
+    """Hold a plan, TensorRT and the GPU against a manifest.
+
+    Args:
+        manifest: The plan's manifest.
+        plan: The plan.
+        version: TensorRT's version.
+        compute_capability: The GPU's, as in ``9.0``.
+
+    Raises:
+        ManifestError: Of the type of the first that does not fit: the plan, the version, the GPU.
+            It names every mismatch.
+    """
+    try:
+        manifest.verify(plan, library_version=version, compute_capability=compute_capability)
+    except ManifestError as error:
+        kind = _kind(manifest, plan, version)
+        raise kind(error.problem, error.mismatches, error.hint) from error
+
+
+def _kind(manifest: Manifest, plan: Path, version: str) -> type[ManifestError]:
+    if not _fits(manifest, plan):
+        return AlteredPlanError
+    return PlanGpuError if _fits(manifest, plan, version) else PlanVersionError
+
+
+def _fits(manifest: Manifest, plan: Path, version: str | None = None) -> bool:
+    try:
+        manifest.verify(plan, library_version=version)
+    except ManifestError:
+        return False
+    return True
