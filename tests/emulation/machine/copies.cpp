@@ -1,0 +1,272 @@
+#include "copies.h"
+
+#include <cstring>
+#include <utility>
+
+#include "machine.h"
+#include "mbarrier.h"
+
+namespace emulation {
+namespace {
+
+constexpr int kChunkBytes = 16;
+constexpr uint32_t kTileAlignment = 128;
+constexpr int kPoison = 0xff;  // a NaN in every dtype
+
+// What a batch or a group of this number is, after some have been dropped from the front.
+template <typename Item>
+Item* numbered(std::vector<Item>& items, uint32_t first, uint32_t number) {
+  const uint32_t at = number - first;
+  return at < items.size() ? &items[at] : nullptr;
+}
+
+StoreGroup& groupOf(StoreQueue& stores, uint32_t number) {
+  StoreGroup* const group = numbered(stores.groups, stores.first, number);
+  return group != nullptr ? *group : stores.open;
+}
+
+// Arrives for the batches at the front whose copies have all landed.
+void settleBatches(CopyQueue& copies) {
+  while (!copies.batches.empty()) {
+    const CopyBatch front = copies.batches.front();
+    if (front.outstanding > 0 || front.barrier == 0) return;
+    copies.batches.erase(copies.batches.begin());
+    ++copies.first;
+    arrive(front.barrier, 0);
+  }
+}
+
+CopyBatch& openBatch(CopyQueue& copies) {
+  if (copies.batches.empty() || copies.batches.back().barrier != 0) {
+    copies.batches.push_back({0, 0});
+  }
+  return copies.batches.back();
+}
+
+}  // namespace
+
+bool StoreQueue::settled(int pending, bool onlyReads) const {
+  for (size_t i = 0; i + static_cast<size_t>(pending) < groups.size(); ++i) {
+    if (groups[i].reads > 0 || (!onlyReads && groups[i].writes > 0)) return false;
+  }
+  return true;
+}
+
+CopyEngine::CopyEngine(Machine& machine, Random& random) : mMachine(machine), mRandom(random) {
+  constexpr uint32_t kEvery[] = {2, 16, 256};
+  constexpr uint32_t kEager[] = {0, 2, 8};
+  constexpr uint32_t kLate[] = {0, 1, 2};
+  mEvery = kEvery[random.below(3)];
+  mEager = kEager[random.below(3)];
+  mLate = kLate[random.below(3)];
+}
+
+void CopyEngine::begin(Transfer transfer) {
+  transfer.late = mRandom.once(mLate);
+  ++transfer.fiber->block->cluster->transfers;
+  mPending.push_back(std::move(transfer));
+  if (mRandom.once(mEager)) {
+    Transfer now = std::move(mPending.back());
+    mPending.pop_back();
+    complete(now);
+  }
+}
+
+void CopyEngine::completeOne(bool evenLate) {
+  const uint32_t at = mRandom.below(static_cast<uint32_t>(mPending.size()));
+  if (mPending[at].late && !evenLate) return;
+  Transfer now = std::move(mPending[at]);
+  if (at + 1 != mPending.size()) mPending[at] = std::move(mPending.back());
+  mPending.pop_back();
+  complete(now);
+}
+
+void CopyEngine::complete(Transfer& transfer) {
+  Fiber* const fiber = transfer.fiber;
+  const Fiber* const outer = std::exchange(mActive, fiber);
+  switch (transfer.kind) {
+    case Transfer::Kind::kChunk:
+      completeChunk(transfer);
+      break;
+    case Transfer::Kind::kLoad:
+      if (transfer.tile != nullptr) {
+        transfer.tile->load(static_cast<char*>(transfer.memory));
+      } else {
+        std::memcpy(transfer.memory, transfer.source, static_cast<size_t>(transfer.bytes));
+      }
+      completeBytes(transfer.barrier, transfer.bytes);
+      break;
+    case Transfer::Kind::kRead:
+    case Transfer::Kind::kWrite:
+      completeStore(transfer);
+      break;
+    case Transfer::Kind::kRemote:
+      if (mMachine.blockOf(transfer.target)->live == 0) {
+        fail("a remote store arrives in a block that has ended");
+      }
+      std::memcpy(transfer.memory, transfer.value, static_cast<size_t>(transfer.bytes));
+      completeBytes(transfer.barrier, transfer.bytes);
+      break;
+  }
+  mActive = outer;
+  mMachine.endTransfer(fiber->block->cluster);
+}
+
+void CopyEngine::completeChunk(Transfer& transfer) {
+  if (transfer.source == nullptr) {
+    std::memset(transfer.memory, 0, kChunkBytes);
+  } else {
+    std::memcpy(transfer.memory, transfer.source, kChunkBytes);
+  }
+  CopyQueue& copies = transfer.fiber->copies;
+  --numbered(copies.batches, copies.first, transfer.number)->outstanding;
+  settleBatches(copies);
+}
+
+void CopyEngine::completeStore(Transfer& transfer) {
+  Fiber* const fiber = transfer.fiber;
+  StoreQueue& stores = fiber->stores;
+  StoreGroup& group = groupOf(stores, transfer.number);
+  if (transfer.kind == Transfer::Kind::kRead) {
+    transfer.tile->read(static_cast<const char*>(transfer.memory));
+    --group.reads;
+    transfer.kind = Transfer::Kind::kWrite;
+    begin(std::move(transfer));
+  } else {
+    transfer.tile->write();
+    --group.writes;
+  }
+  while (!stores.groups.empty() && stores.groups.front().writes == 0) {
+    stores.groups.erase(stores.groups.begin());
+    ++stores.first;
+  }
+  if (fiber->state == State::kStoring && stores.settled(stores.allowed, stores.readOnly)) {
+    mMachine.makeReady(fiber);
+  }
+}
+
+// ---- what the kernels call ---------------------------------------------------------------------
+
+namespace {
+
+Transfer newTransfer(Transfer::Kind kind, int bytes, uint32_t target, uint32_t barrier) {
+  Transfer transfer{};
+  transfer.kind = kind;
+  transfer.bytes = bytes;
+  transfer.target = target;
+  transfer.barrier = barrier;
+  transfer.fiber = gMachine->current();
+  return transfer;
+}
+
+void checkTile(uint32_t address, const DecodedMap& map) {
+  // A swizzle's pattern starts at a multiple of its period, which the kernels count on.
+  const uint32_t period = map.swizzleBytes == 0 ? kTileAlignment : 8U * map.swizzleBytes;
+  const uint32_t alignment = period > kTileAlignment ? period : kTileAlignment;
+  if (address % alignment != 0) {
+    fail("a tile at the shared address %#x; expected a multiple of %u", address, alignment);
+  }
+}
+
+std::unique_ptr<TileCopy> newTile(const DecodedMap& map, int column, int row, int plane,
+                                  uint32_t shared) {
+  return std::make_unique<TileCopy>(TileCopy{map, {column, row, plane}, shared, {}});
+}
+
+}  // namespace
+
+void copyChunk(uint32_t target, const void* source, int bytes) {
+  if (bytes != 0 && bytes != kChunkBytes) fail("copyChunk: %d bytes; expected 0 or 16", bytes);
+  if (reinterpret_cast<uintptr_t>(source) % kChunkBytes != 0) {
+    fail("copyChunk: the source %p is not a multiple of 16", source);
+  }
+  Transfer transfer = newTransfer(Transfer::Kind::kChunk, kChunkBytes, target, 0);
+  transfer.memory = ownShared(target, kChunkBytes);
+  transfer.source = bytes == 0 ? nullptr : source;
+  std::memset(transfer.memory, kPoison, kChunkBytes);
+  CopyQueue& copies = transfer.fiber->copies;
+  ++openBatch(copies).outstanding;
+  transfer.number = copies.first + static_cast<uint32_t>(copies.batches.size()) - 1;
+  gMachine->engine().begin(std::move(transfer));
+  mayYield();
+}
+
+void arriveAfterCopies(uint32_t barrier) {
+  checkBarrier(barrier);
+  CopyQueue& copies = gMachine->current()->copies;
+  openBatch(copies).barrier = barrier;
+  settleBatches(copies);
+  mayYield();
+}
+
+void loadTile(uint32_t target, const CUtensorMap& map, int column, int row, int plane,
+              uint32_t barrier) {
+  const DecodedMap decoded = decodeMap(map);
+  checkTile(target, decoded);
+  checkBarrier(barrier);
+  Transfer transfer = newTransfer(Transfer::Kind::kLoad, decoded.boxBytes(), target, barrier);
+  transfer.memory = ownShared(target, static_cast<size_t>(decoded.boxBytes()));
+  transfer.tile = newTile(decoded, column, row, plane, target);
+  std::memset(transfer.memory, kPoison, static_cast<size_t>(decoded.boxBytes()));
+  gMachine->engine().begin(std::move(transfer));
+  mayYield();
+}
+
+void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier) {
+  if (bytes <= 0 || bytes % kChunkBytes != 0 || target % kChunkBytes != 0 ||
+      reinterpret_cast<uintptr_t>(source) % kChunkBytes != 0) {
+    fail("copyBulk: %d bytes from %p to %#x; expected multiples of 16", bytes, source, target);
+  }
+  checkBarrier(barrier);
+  Transfer transfer = newTransfer(Transfer::Kind::kLoad, bytes, target, barrier);
+  transfer.memory = ownShared(target, static_cast<size_t>(bytes));
+  transfer.source = source;
+  std::memset(transfer.memory, kPoison, static_cast<size_t>(bytes));
+  gMachine->engine().begin(std::move(transfer));
+  mayYield();
+}
+
+void storeTile(const CUtensorMap& map, int column, int row, int plane, uint32_t source) {
+  const DecodedMap decoded = decodeMap(map);
+  checkTile(source, decoded);
+  Transfer transfer = newTransfer(Transfer::Kind::kRead, decoded.boxBytes(), source, 0);
+  transfer.memory = ownShared(source, static_cast<size_t>(decoded.boxBytes()));
+  transfer.tile = newTile(decoded, column, row, plane, source);
+  StoreQueue& stores = transfer.fiber->stores;
+  transfer.number = stores.first + static_cast<uint32_t>(stores.groups.size());
+  ++stores.open.reads;
+  ++stores.open.writes;
+  gMachine->engine().begin(std::move(transfer));
+  mayYield();
+}
+
+void commitStores() {
+  StoreQueue& stores = gMachine->current()->stores;
+  stores.groups.push_back(stores.open);
+  stores.open = {0, 0};
+}
+
+void waitStores(int pending, bool readOnly) {
+  mayYield();
+  Fiber* const self = gMachine->current();
+  StoreQueue& stores = self->stores;
+  if (stores.settled(pending, readOnly)) return;
+  stores.allowed = pending;
+  stores.readOnly = readOnly;
+  gMachine->suspend(State::kStoring);
+}
+
+void storeRemote(uint32_t address, const void* value, int bytes, uint32_t barrier) {
+  Transfer transfer = newTransfer(Transfer::Kind::kRemote, bytes, address, barrier);
+  if (address >> kSlotShift != barrier >> kSlotShift) {
+    fail("a remote store to one block is counted on a barrier of another");
+  }
+  transfer.memory = clusterShared(address, static_cast<size_t>(bytes));
+  checkBarrier(barrier);
+  std::memcpy(transfer.value, value, static_cast<size_t>(bytes));
+  std::memset(transfer.memory, kPoison, static_cast<size_t>(bytes));
+  gMachine->engine().begin(std::move(transfer));
+  mayYield();
+}
+
+}  // namespace emulation

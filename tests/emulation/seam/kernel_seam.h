@@ -1,0 +1,152 @@
+// Compiled ahead of every kernel source: stands in for plugins/kernels/hopper.cuh and
+// shared_memory.cuh, whose include guards it takes. The functions and their contracts are theirs.
+#ifndef GSPN2_KERNELS_HOPPER_CUH_
+#define GSPN2_KERNELS_HOPPER_CUH_
+#define GSPN2_KERNELS_SHARED_MEMORY_CUH_
+
+#include <cuda_runtime.h>
+
+namespace gspn2 {
+
+// ---- shared_memory.cuh -------------------------------------------------------------------------
+
+template <typename T>
+T* dynamicShared() {
+  return static_cast<T*>(emulation::dynamicShared());
+}
+
+template <typename T>
+T& staticShared() {
+  static const char key = 0;
+  return *static_cast<T*>(emulation::staticShared(&key, sizeof(T), alignof(T)));
+}
+
+// ---- hopper.cuh --------------------------------------------------------------------------------
+
+constexpr uint64_t kEvictFirst = 0x12f0000000000000ULL;
+constexpr uint64_t kEvictNormal = 0x1000000000000000ULL;
+constexpr uint64_t kEvictLast = 0x14f0000000000000ULL;
+
+inline uint32_t sharedAddress(const void* pointer) { return emulation::sharedAddress(pointer); }
+
+template <typename T>
+T loadOwnShared(uint32_t address) {
+  return *static_cast<const T*>(emulation::ownShared(address, sizeof(T)));
+}
+template <typename T>
+void storeOwnShared(uint32_t address, T value) {
+  *static_cast<T*>(emulation::ownShared(address, sizeof(T))) = value;
+}
+
+inline float4 loadSharedNow(uint32_t address) { return loadOwnShared<float4>(address); }
+inline uint4 loadSharedWordsNow(uint32_t address) { return loadOwnShared<uint4>(address); }
+inline void storeShared(uint32_t address, float value) { storeOwnShared(address, value); }
+inline void storeSharedVector(uint32_t address, uint4 value) { storeOwnShared(address, value); }
+
+inline float maskFloat(float value, uint32_t mask) {
+  return __uint_as_float(__float_as_uint(value) & mask);
+}
+
+// Subnormal operands and results of the hardware's approximations count as 0.
+inline float flushed(float x) { return fabsf(x) < 0x1p-126F ? copysignf(0.0F, x) : x; }
+inline float exp2Approximate(float x) { return flushed(exp2f(flushed(x))); }
+inline float reciprocalHardware(float x) {
+  const float exact = flushed(1.0F / flushed(x));
+  // Off by one unit in the last place now and then, always to the same side.
+  const unsigned bits = __float_as_uint(exact);
+  const bool off = (bits & 3U) == 0 && exact != 0.0F && isfinite(exact);
+  return off ? __uint_as_float(bits + 1) : exact;
+}
+inline float minKeepNan(float x, float limit) {
+  if (isnan(x)) return x;
+  return limit < x ? limit : x;
+}
+
+// The order in which threads' sums meet is the scheduler's, as on a device.
+inline void addToGlobal(float* target, float value) {
+  emulation::checkAligned(target, sizeof(value));
+  emulation::mayYield();
+  *target += value;
+}
+inline void addToGlobal(float* target, float2 value) {
+  emulation::checkAligned(target, sizeof(value));
+  addToGlobal(target, value.x);
+  addToGlobal(target + 1, value.y);
+}
+inline void addToGlobal(float* target, float4 value) {
+  emulation::checkAligned(target, sizeof(value));
+  addToGlobal(target, make_float2(value.x, value.y));
+  addToGlobal(target + 2, make_float2(value.z, value.w));
+}
+
+inline void storeRelease(unsigned* flag, unsigned value) {
+  emulation::mayYield();
+  *flag = value;
+  emulation::wakeSpinning();
+}
+inline unsigned loadAcquire(const unsigned* flag) {
+  emulation::mayYield();
+  return *flag;
+}
+inline void spinPause() { emulation::spin(); }
+
+inline void barrierInit(uint32_t barrier, uint32_t arrivals) {
+  emulation::initBarrier(barrier, arrivals);
+}
+inline void barrierInitFence() {}
+inline void barrierArrive(uint32_t barrier) { emulation::arriveBarrier(barrier, 0); }
+inline void barrierArriveExpect(uint32_t barrier, uint32_t bytes) {
+  emulation::arriveBarrier(barrier, bytes);
+}
+inline void barrierWait(uint32_t barrier, uint32_t parity) {
+  emulation::waitBarrier(barrier, parity);
+}
+inline void barrierWaitCluster(uint32_t barrier, uint32_t parity) {
+  emulation::waitBarrier(barrier, parity);
+}
+inline void namedBarrier(int id, int threads) { emulation::syncNamed(id, threads); }
+
+inline void copyChunk(uint32_t target, const void* source, int bytes) {
+  emulation::copyChunk(target, source, bytes);
+}
+inline void barrierArriveCopies(uint32_t barrier) { emulation::arriveAfterCopies(barrier); }
+
+inline void prefetchTensorMap(const CUtensorMap*) {}
+inline void loadTile(uint32_t target, const CUtensorMap* map, int column, int row, int plane,
+                     uint32_t barrier, uint64_t) {
+  emulation::loadTile(target, *map, column, row, plane, barrier);
+}
+inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier, uint64_t) {
+  emulation::copyBulk(target, source, bytes, barrier);
+}
+inline void storeTile(const CUtensorMap* map, int column, int row, int plane, uint32_t source,
+                      uint64_t) {
+  emulation::storeTile(*map, column, row, plane, source);
+}
+inline void commitStores() { emulation::commitStores(); }
+template <int kPending>
+void waitStoresRead() {
+  emulation::waitStores(kPending, true);
+}
+inline void waitStores() { emulation::waitStores(0, false); }
+inline void fenceSharedForCopies() { emulation::mayYield(); }
+
+inline uint32_t clusterRank() { return emulation::clusterRank(); }
+inline void clusterArrive() { emulation::arriveCluster(); }
+inline void clusterWait() { emulation::waitCluster(); }
+inline void clusterSync() {
+  emulation::arriveCluster();
+  emulation::waitCluster();
+}
+inline uint32_t clusterAddress(uint32_t address, uint32_t rank) {
+  return emulation::clusterAddress(address, rank);
+}
+inline void storeRemote(uint32_t address, float value, uint32_t barrier) {
+  emulation::storeRemote(address, &value, sizeof(value), barrier);
+}
+inline void storeRemote(uint32_t address, float4 value, uint32_t barrier) {
+  emulation::storeRemote(address, &value, sizeof(value), barrier);
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_HOPPER_CUH_
