@@ -10,7 +10,7 @@ from scan_reference import DIRECTIONS, line_scan, prop2d
 
 
 def assert_same(actual: torch.Tensor, expected: np.ndarray) -> None:
-    """Sums cancel: an element near 0 keeps the rounding of the terms that it is the difference of."""
+    """Sums cancel: an element near 0 keeps the rounding of the terms that it came from."""
     np.testing.assert_allclose(
         actual.numpy(), expected, rtol=1e-12, atol=1e-13 * np.abs(expected).max()
     )
