@@ -5,28 +5,21 @@ from __future__ import annotations
 import pytest
 import scan_reference
 import torch
-from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, prop2d, prop2d_inputs
-from torch import Tensor
+from kernel_calls import (
+    DIRECTION_NAMES,
+    DTYPES,
+    assert_same_nonfinite,
+    line_scan,
+    line_scan_inputs,
+    powerless,
+    prop2d,
+    prop2d_inputs,
+)
 
 pytestmark = pytest.mark.gpu
 
 EXTENTS = ((1, 6), (6, 1), (7, 7), (33, 40), (64, 64), (128, 256), (24, 1030), (1030, 24))
 POISONS = (torch.nan, torch.inf, -torch.inf)
-
-
-def powerless(extent: tuple[int, int], direction: str, chunk: int) -> Tensor:
-    """Where affinities have no influence: (3, 1, H, W), booleans."""
-    height, width = extent
-    mask = torch.zeros(3, 1, height, width, dtype=torch.bool, device="cuda")
-    horizontal = direction in ("left_to_right", "right_to_left")
-    line = -2 if horizontal else -1
-    mask[0].select(line, 0).fill_(True)
-    mask[2].select(line, -1).fill_(True)
-    steps = width if horizontal else height
-    for step in range(0, steps, chunk or steps):
-        at = steps - 1 - step if direction in ("right_to_left", "bottom_to_top") else step
-        mask.select(-1 if horizontal else -2, at).fill_(True)
-    return mask
 
 
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
@@ -60,13 +53,6 @@ def test_affinities_without_influence_in_prop2d(extent: tuple[int, int], normali
             for poison in POISONS:
                 out = prop2d(x, lam, w.masked_fill(mask, poison), *rest, normalize, chunk)
                 assert torch.equal(out, expected), f"{dtype} chunk={chunk} {poison}"
-
-
-def assert_same_nonfinite(out: Tensor, expected: Tensor, what: str) -> None:
-    assert expected.isnan().any() or expected.isinf().any(), f"{what}: nothing was planted"
-    assert torch.equal(out.isnan(), expected.isnan()), f"{what}: NaN in other places"
-    assert torch.equal(out.isposinf(), expected.isposinf()), f"{what}: +Inf in other places"
-    assert torch.equal(out.isneginf(), expected.isneginf()), f"{what}: -Inf in other places"
 
 
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)

@@ -1,7 +1,8 @@
 """Calls of the C ABI that watch over memory, and the random inputs they are fed.
 
 Every output is filled with NaN before the call and stands between two guard bands that must come
-back untouched; a workspace likewise.
+back untouched; a workspace likewise. The calls follow their tensors: CUDA ones go to the package's
+kernel library; CPU ones need a library that takes host pointers, that of ``tests/emulation``.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ _SENTINEL = 97.0  # exact in every dtype
 class GuardedBuffer:
     """A tensor full of NaN between two guard bands, `offset` elements off its alignment."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, offset: int = 0) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        offset: int = 0,
+        device: torch.device | str = "cuda",
+    ) -> None:
         count = torch.Size(shape).numel()
-        self._whole = torch.full((count + 2 * _GUARD,), _SENTINEL, dtype=dtype, device="cuda")
+        whole = torch.full((count + 3 * _GUARD,), _SENTINEL, dtype=dtype, device=device)
+        skipped = -whole.data_ptr() % (_GUARD * dtype.itemsize) // dtype.itemsize
+        self._whole = whole[skipped : skipped + count + 2 * _GUARD]
         self._start, self._stop = _GUARD + offset, _GUARD + offset + count
         self.tensor = self._whole[self._start : self._stop].view(shape)
         self.tensor.fill_(torch.nan)
@@ -40,9 +49,16 @@ class GuardedBuffer:
 
 
 def misaligned(value: Tensor, offset: int = 1) -> Tensor:
-    """A copy of `value` whose first element is `offset` elements off a 512-byte boundary."""
+    """A copy of `value` whose first element is `offset` elements off a 16-byte boundary, or more.
+
+    An allocation starts at a multiple of 512 bytes on CUDA and of 64 on the CPU.
+    """
     storage = torch.empty(value.numel() + offset, dtype=value.dtype, device=value.device)
     return storage[offset:].view(value.shape).copy_(value)
+
+
+def stream_of(x: Tensor) -> int | None:
+    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else None
 
 
 def problem_of(x: Tensor, g: int, normalize: str, chunk: int) -> cuda.Problem:
@@ -57,22 +73,23 @@ def line_scan(
     normalize: str = "sigmoid",
     chunk: int = 0,
     offset: int = 0,
+    library: ctypes.CDLL | None = None,
 ) -> Tensor:
     """h (N, C, H, W) by gspn2_line_scan, into a guarded output `offset` elements off alignment."""
-    library = cuda.load_library()
+    library = library or cuda.load_library()
     problem = problem_of(x, w.shape[2], normalize, chunk)
     code = DIRECTIONS.index(Direction(direction))
     size = ctypes.c_size_t()
     assert library.gspn2_line_scan_workspace(problem, code, size) == 0, last_error(library)
-    out = GuardedBuffer(tuple(x.shape), x.dtype, offset)
-    workspace = GuardedBuffer((-(-size.value // 4),), torch.float32)
+    out = GuardedBuffer(tuple(x.shape), x.dtype, offset, x.device)
+    workspace = GuardedBuffer((-(-size.value // 4),), torch.float32, device=x.device)
     status = library.gspn2_line_scan(
         problem,
         code,
         *(value.data_ptr() for value in (x, lam, w, out.tensor)),
         workspace.tensor.data_ptr() if size.value else None,
         size.value,
-        torch.cuda.current_stream().cuda_stream,
+        stream_of(x),
     )
     assert status == 0, last_error(library)
     out.check("h")
@@ -90,22 +107,23 @@ def prop2d(
     normalize: str = "sigmoid",
     chunk: int = 0,
     offset: int = 0,
+    library: ctypes.CDLL | None = None,
 ) -> Tensor:
     """y (N, C, H, W) by gspn2_prop2d, into a guarded output `offset` elements off alignment."""
-    library = cuda.load_library()
+    library = library or cuda.load_library()
     problem = problem_of(x, w.shape[3], normalize, chunk)
     size = ctypes.c_size_t()
     status = library.gspn2_prop2d_workspace(problem, int(d is not None), size)
     assert status == 0, last_error(library)
-    out = GuardedBuffer(tuple(x.shape), x.dtype, offset)
-    workspace = GuardedBuffer((-(-size.value // 4),), torch.float32)
+    out = GuardedBuffer(tuple(x.shape), x.dtype, offset, x.device)
+    workspace = GuardedBuffer((-(-size.value // 4),), torch.float32, device=x.device)
     status = library.gspn2_prop2d(
         problem,
         *(None if value is None else value.data_ptr() for value in (x, lam, w, u, d, m)),
         out.tensor.data_ptr(),
         workspace.tensor.data_ptr() if size.value else None,
         size.value,
-        torch.cuda.current_stream().cuda_stream,
+        stream_of(x),
     )
     assert status == 0, last_error(library)
     out.check("y")
@@ -113,27 +131,59 @@ def prop2d(
     return out.tensor
 
 
+def powerless(extent: tuple[int, int], direction: str, chunk: int, device: str = "cuda") -> Tensor:
+    """Where affinities have no influence: (3, 1, H, W), booleans."""
+    height, width = extent
+    mask = torch.zeros(3, 1, height, width, dtype=torch.bool, device=device)
+    horizontal = direction in ("left_to_right", "right_to_left")
+    line = -2 if horizontal else -1
+    mask[0].select(line, 0).fill_(True)
+    mask[2].select(line, -1).fill_(True)
+    steps = width if horizontal else height
+    for step in range(0, steps, chunk or steps):
+        at = steps - 1 - step if direction in ("right_to_left", "bottom_to_top") else step
+        mask.select(-1 if horizontal else -2, at).fill_(True)
+    return mask
+
+
+def assert_same_nonfinite(out: Tensor, expected: Tensor, what: str) -> None:
+    assert expected.isnan().any() or expected.isinf().any(), f"{what}: nothing was planted"
+    assert torch.equal(out.isnan(), expected.isnan()), f"{what}: NaN in other places"
+    assert torch.equal(out.isposinf(), expected.isposinf()), f"{what}: +Inf in other places"
+    assert torch.equal(out.isneginf(), expected.isneginf()), f"{what}: -Inf in other places"
+
+
 def last_error(library: ctypes.CDLL) -> str:
     return str(library.gspn2_last_error().decode())
 
 
-def affinity(shape: tuple[int, ...], axis: int, dtype: torch.dtype, normalize: str) -> Tensor:
+def affinity(
+    shape: tuple[int, ...],
+    axis: int,
+    dtype: torch.dtype,
+    normalize: str,
+    device: str = "cuda",
+) -> Tensor:
     """Random affinities; for "none" they keep the scan's magnitude: sum |w| = 1 over `axis`."""
-    raw = torch.randn(shape, device="cuda")
+    raw = torch.randn(shape, device=device)
     if normalize == Normalize.NONE.value:
         raw /= raw.abs().sum(axis, keepdim=True)
     return raw.to(dtype)
 
 
 def line_scan_inputs(
-    size: tuple[int, int, int, int], per_channel: bool, dtype: torch.dtype, normalize: str
+    size: tuple[int, int, int, int],
+    per_channel: bool,
+    dtype: torch.dtype,
+    normalize: str,
+    device: str = "cuda",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x, lam (N, C, H, W) and w (N, 3, G, H, W)."""
     n, c, height, width = size
-    x = torch.randn(size, device="cuda").to(dtype)
-    lam = torch.rand(size, device="cuda").to(dtype)
+    x = torch.randn(size, device=device).to(dtype)
+    lam = torch.rand(size, device=device).to(dtype)
     shape = (n, 3, c if per_channel else 1, height, width)
-    return x, lam, affinity(shape, 1, dtype, normalize)
+    return x, lam, affinity(shape, 1, dtype, normalize, device)
 
 
 def prop2d_inputs(
@@ -142,13 +192,14 @@ def prop2d_inputs(
     dtype: torch.dtype,
     normalize: str,
     options: bool,
+    device: str = "cuda",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """x (N, C, H, W), lam, u, d (N, 4, C, H, W), w (N, 4, 3, G, H, W), m (4,)."""
     n, c, height, width = size
-    x = torch.randn(size, device="cuda").to(dtype)
-    lam = torch.rand((n, 4, c, height, width), device="cuda").to(dtype)
-    u = torch.randn((n, 4, c, height, width), device="cuda").to(dtype)
-    w = affinity((n, 4, 3, c if per_channel else 1, height, width), 2, dtype, normalize)
+    x = torch.randn(size, device=device).to(dtype)
+    lam = torch.rand((n, 4, c, height, width), device=device).to(dtype)
+    u = torch.randn((n, 4, c, height, width), device=device).to(dtype)
+    w = affinity((n, 4, 3, c if per_channel else 1, height, width), 2, dtype, normalize, device)
     if not options:
         return x, lam, w, u, None, None
-    return x, lam, w, u, torch.randn_like(u), torch.randn(4, device="cuda").to(dtype)
+    return x, lam, w, u, torch.randn_like(u), torch.randn(4, device=device).to(dtype)
