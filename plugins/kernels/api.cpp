@@ -38,6 +38,9 @@ cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
   if (pathChoice() >= PathChoice::kColumns && onchipProp2dSupports(call, device)) {
     return launchOnchipProp2d(call, device);
   }
+  if (pathChoice() == PathChoice::kAll && stripProp2dSupports(call, device)) {
+    return launchStripProp2d(call, device);
+  }
   return launchGenericProp2d(call);
 }
 

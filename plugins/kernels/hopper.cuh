@@ -78,6 +78,24 @@ __device__ __forceinline__ float minKeepNan(float x, float limit) {
   return y;
 }
 
+// ---- sums in global memory ----------------------------------------------------------------------
+
+__device__ __forceinline__ void addToGlobal(float* target, float value) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(target)), "f"(value)
+               : "memory");
+}
+__device__ __forceinline__ void addToGlobal(float* target, float2 value) {
+  asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(target)),
+               "f"(value.x), "f"(value.y)
+               : "memory");
+}
+__device__ __forceinline__ void addToGlobal(float* target, float4 value) {
+  asm volatile(
+      "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(target)),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+      : "memory");
+}
+
 // ---- flags in global memory --------------------------------------------------------------------
 
 // Sets a flag after everything that this thread has written, or has seen written, before.
@@ -178,6 +196,16 @@ __device__ __forceinline__ void loadTile(uint32_t target, const CUtensorMap* map
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
       ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(target),
       "l"(map), "r"(column), "r"(row), "r"(plane), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+// Copies a multiple of 16 bytes between addresses that are multiples of 16.
+__device__ __forceinline__ void copyBulk(uint32_t target, const void* source, int bytes,
+                                         uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(target),
+      "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
 }
 

@@ -21,11 +21,13 @@ namespace gspn2 {
 bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device);
 
-// Strips of a line to a warp, parts of a line to the blocks of a cluster: horizontal scans, compute
-// capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes, H up to 2,752.
-// No workspace.
+// Strips of a line to a warp, parts of a line to the blocks of a cluster: compute capability 9.0 or
+// later, W * sizeof(T) and every pointer a multiple of 16 bytes, lines up to 8 parts of some
+// hundred positions. GspnProp2D without d, in the generic path's workspace.
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
+bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
+cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 
 // A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
 // 9.0 or later, H and W up to 128, any alignment. No workspace.

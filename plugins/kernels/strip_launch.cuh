@@ -1,82 +1,75 @@
-// Host side of the strip scan: from a call and a plan to the kernel's instance, for one dtype.
+// Host side of the strip scans: from a scan and its plan to the kernel's instance, for one dtype.
 #ifndef GSPN2_KERNELS_STRIP_LAUNCH_CUH_
 #define GSPN2_KERNELS_STRIP_LAUNCH_CUH_
 
+#include <type_traits>
+
+#include "common.cuh"
 #include "strip_plan.h"
-#include "strip_scan.cuh"
 
 namespace gspn2 {
 
-template <typename T, int kRows, bool kReverse, gspn2_normalize_t kNormalize>
-cudaError_t launchStripScan(const LineScanCall& call, const StripPlan& plan) {
-  const gspn2_problem_t& problem = call.problem;
+inline StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
+  const gspn2_problem_t& problem = scan.problem;
+  const int directions = scan.output == StripOutput::kStates ? 1 : 4;
   StripParams params{};
-  params.x = call.x;
-  params.lam = call.lam;
-  params.w = call.w;
-  params.h = call.h;
+  params.x = scan.x;
+  params.lam = scan.lam;
+  params.w = scan.w;
+  params.u = scan.u;
+  params.m = scan.m;
+  params.out = scan.out;
+  params.sums = scan.sums;
+  params.add = scan.add;
+  params.reverse = scan.reverse();
   params.plane = problem.h * problem.w;
-  params.line = static_cast<int>(problem.h);
-  params.steps = static_cast<int>(problem.w);
-  params.chunk = problem.chunk == 0 || problem.chunk > problem.w ? params.steps
-                                                                 : static_cast<int>(problem.chunk);
+  params.line = static_cast<int>(scan.horizontal() ? problem.h : problem.w);
+  params.steps = static_cast<int>(scan.horizontal() ? problem.w : problem.h);
+  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
+                     ? params.steps
+                     : static_cast<int>(problem.chunk);
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
+  params.gateBatch = static_cast<int>(directions * problem.c);
+  params.affinityBatch = static_cast<int>(directions * 3 * problem.g);
   params.own = plan.own;
   params.parts = plan.parts;
   params.warps = plan.warps;
   params.producers = plan.producers;
   params.stages = plan.stages;
-  const int shared = stripLayout(kRows, plan.warps, plan.stages).total;
-  const auto kernel = stripScanKernel<T, kReverse, kNormalize, kRows>;
+  return params;
+}
+
+inline cudaError_t launchStrips(void (*kernel)(StripParams), const StripScan& scan,
+                                const StripPlan& plan, int sharedBytes) {
   const cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {static_cast<unsigned>(plan.parts), 1, 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(problem.n * problem.c * plan.parts));
+  config.gridDim = dim3(static_cast<unsigned>(scan.problem.n * scan.problem.c * plan.parts));
   config.blockDim = dim3(static_cast<unsigned>((plan.warps + plan.producers) * kWarpSize));
-  config.dynamicSmemBytes = static_cast<size_t>(shared);
-  config.stream = call.stream;
+  config.dynamicSmemBytes = static_cast<size_t>(sharedBytes);
+  config.stream = scan.stream;
   config.attrs = &attribute;
   config.numAttrs = plan.parts > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  return cudaLaunchKernelEx(&config, kernel, stripParams(scan, plan));
 }
 
-template <typename T, int kRows, bool kReverse>
-cudaError_t dispatchStripMode(const LineScanCall& call, const StripPlan& plan) {
-  switch (call.problem.normalize) {
+// Calls `launch` with the normalisation as a constant.
+template <typename Launch>
+cudaError_t withNormalisation(gspn2_normalize_t normalize, const Launch& launch) {
+  switch (normalize) {
     case GSPN2_NORMALIZE_NONE:
-      return launchStripScan<T, kRows, kReverse, GSPN2_NORMALIZE_NONE>(call, plan);
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_NONE>{});
     case GSPN2_NORMALIZE_SIGMOID:
-      return launchStripScan<T, kRows, kReverse, GSPN2_NORMALIZE_SIGMOID>(call, plan);
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SIGMOID>{});
     case GSPN2_NORMALIZE_SOFTMAX:
-      return launchStripScan<T, kRows, kReverse, GSPN2_NORMALIZE_SOFTMAX>(call, plan);
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SOFTMAX>{});
   }
   return cudaErrorNotSupported;
-}
-
-template <typename T, int kRows>
-cudaError_t dispatchStripDirection(const LineScanCall& call, const StripPlan& plan) {
-  if (call.direction == GSPN2_LEFT_TO_RIGHT) return dispatchStripMode<T, kRows, false>(call, plan);
-  if (call.direction == GSPN2_RIGHT_TO_LEFT) return dispatchStripMode<T, kRows, true>(call, plan);
-  return cudaErrorNotSupported;
-}
-
-template <typename T>
-cudaError_t dispatchStripScan(const LineScanCall& call, const StripPlan& plan) {
-  switch (plan.rows) {
-    case 1:
-      return dispatchStripDirection<T, 1>(call, plan);
-    case 2:
-      return dispatchStripDirection<T, 2>(call, plan);
-    case 3:
-      return dispatchStripDirection<T, 3>(call, plan);
-    default:
-      return cudaErrorNotSupported;
-  }
 }
 
 }  // namespace gspn2

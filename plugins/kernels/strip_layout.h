@@ -1,48 +1,104 @@
-// How the strip scan lays a block out: what host and device agree on.
+// How the strip scans lay a block out: what host and device agree on.
 #ifndef GSPN2_KERNELS_STRIP_LAYOUT_H_
 #define GSPN2_KERNELS_STRIP_LAYOUT_H_
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 namespace gspn2 {
 
-constexpr int kWarpRows = 32;         // lanes of a warp, a row each or several
-constexpr int kStripTensors = 5;      // x, lam, w-, w0, w+
-constexpr int kStripEdge = 4;         // rows shared with a warp, steps between exchanges
-constexpr int kStripHalo = 8;         // rows shared with a block, steps between meetings
-constexpr int kStripRun = 8;          // steps of an iteration: two exchanges, one meeting
-constexpr int kStripPieceBytes = 32;  // of a row in one stage
-constexpr int kStripRowBytes = kStripTensors * kStripPieceBytes;  // of a stage's row
-constexpr int kStripChunkBytes = 16;                              // the widest access
-constexpr int kStripOutBytes = 128;                               // of a row in the results' tile
-constexpr int kStripMaxRows = 3;                                  // of a lane
-constexpr int kStripMaxWarps = 4;                                 // that walk
-constexpr int kStripMaxProducers = 2;
+constexpr int kWarpLanes = 32;
+constexpr int kStripEdge = 4;     // positions shared with a warp, steps between exchanges
+constexpr int kStripHalo = 8;     // positions shared with a block, steps between meetings
+constexpr int kStripRun = 8;      // steps of an iteration: two exchanges, one meeting
+constexpr int kStripPiece = 32;   // bytes of a row in a stage of a horizontal scan
+constexpr int kStripAccess = 16;  // bytes of the widest access
+constexpr int kStripTile = 128;   // bytes of a row in the tile of results of a horizontal scan
 
-// Rows of a warp that are its own to compute, unless it holds the whole line.
-__host__ __device__ constexpr int stripStride(int rows) {
-  return kWarpRows * rows - 2 * kStripEdge;
-}
-
-// Shared memory, in bytes. Rows r, r + rows, r + 2 rows, ... lie together as a group, since the
-// lanes read their r-th rows at once.
-struct StripLayout {
-  int groupRows;
-  int stageBytes, tileBytes, tileOffset, edgeOffset, haloOffset, barrierOffset, total;
+// What a scan writes.
+enum class StripOutput {
+  kStates,  // the states
+  kSums,    // m u h, stored in or added to float32 sums
+  kFinal    // the sums plus m u h, rounded
 };
 
-__host__ __device__ constexpr StripLayout stripLayout(int rows, int warps, int stages) {
-  StripLayout layout{};
-  const int extent = (warps - 1) * stripStride(rows) + kWarpRows * rows;
-  layout.groupRows = (extent + rows - 1) / rows;
-  layout.stageBytes = layout.groupRows * rows * kStripRowBytes;
-  layout.tileBytes = kWarpRows * rows * kStripOutBytes;
+// The staged tensors: x, lam, w-, w0, w+ and, where states are gated, u.
+__host__ __device__ constexpr int stripTensors(StripOutput output) {
+  return output == StripOutput::kStates ? 5 : 6;
+}
+
+// Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
+struct StripParams {
+  const void *x, *lam, *w;
+  const void *u, *m;  // gated; m may be null
+  void* out;          // states, or rounded sums
+  float* sums;        // gated
+  bool add;           // to the sums, rather than store them
+  bool reverse;       // vertical scans; horizontal ones are compiled for their direction
+  int64_t plane;      // H * W
+  int line, steps;    // positions of a line, steps of the scan
+  int chunk;          // steps of a segment, never 0
+  int channels, affinities;
+  int gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
+  int own, parts;                // positions of a block of its own, blocks of a cluster
+  int warps;                     // that walk
+  int producers;                 // warps that load
+  int stages;
+};
+
+// Positions of a warp that are its own to compute, unless it holds the whole line.
+__host__ __device__ constexpr int stripStride(int rows) {
+  return kWarpLanes * rows - 2 * kStripEdge;
+}
+// Positions of a block, shared ones included; `rows` of them to a lane.
+__host__ __device__ constexpr int stripExtent(int rows, int warps) {
+  return (warps - 1) * stripStride(rows) + kWarpLanes * rows;
+}
+
+// Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
+// warps and blocks exchange, barriers.
+struct StripLayout {
+  int pitch;      // from one row of a stage to the next
+  int groupRows;  // horizontal scans: rows r, r + rows, ... lie together, as lanes read them at
+                  // once
+  int sumOffset;  // vertical scans: the staged sums of a stage
+  int stageBytes, tileBytes;
+  int tileOffset, edgeOffset, haloOffset, barrierOffset, total;
+};
+
+__host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int warps, int stages) {
   layout.tileOffset = stages * layout.stageBytes;
   layout.edgeOffset = layout.tileOffset + warps * layout.tileBytes;
   layout.haloOffset = layout.edgeOffset + 2 * warps * 2 * kStripEdge * 4;
   layout.barrierOffset = layout.haloOffset + 2 * 2 * kStripHalo * 4;
   layout.total = layout.barrierOffset + (2 * stages + 4) * 8;
   return layout;
+}
+
+// A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
+// An odd number of pieces to a row keeps eight rows of a group on different banks.
+__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
+                                                       int stages) {
+  StripLayout layout{};
+  layout.pitch = (stripTensors(output) | 1) * kStripPiece;
+  layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
+  layout.stageBytes = layout.groupRows * rows * layout.pitch;
+  layout.tileBytes = kWarpLanes * rows * kStripTile;
+  return finishLayout(layout, warps, stages);
+}
+
+// A stage of a vertical scan: kStripEdge steps of the block's positions, tensor after tensor.
+__host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
+                                                    int stages, int elementBytes) {
+  StripLayout layout{};
+  layout.pitch = stripExtent(rows, warps) * elementBytes;
+  layout.sumOffset = stripTensors(output) * kStripEdge * layout.pitch;
+  layout.stageBytes = layout.sumOffset;
+  if (output == StripOutput::kFinal) {
+    layout.stageBytes += kStripEdge * stripExtent(rows, warps) * 4;
+  }
+  return finishLayout(layout, warps, stages);
 }
 
 }  // namespace gspn2

@@ -1,114 +1,85 @@
-// The heuristics of the strip scan. docs/kernels.md has the reasons.
+// The heuristics of the strip scans. docs/kernels.md has the reasons.
 #include "strip_plan.h"
 
 #include <algorithm>
 #include <cstdint>
 
-#include "paths.h"
-#include "strip_layout.h"
-
 namespace gspn2 {
 namespace {
 
-constexpr int kAccessBytes = 16;
-constexpr int64_t kMaxIndex = INT32_MAX;
-constexpr int kMaxParts = 8;   // the portable cluster size
-constexpr int kMaxStages = 4;  // 128 bytes of each row
+constexpr int64_t kMaxExtent = INT32_MAX / 2;
+constexpr int kMaxParts = 8;  // the portable cluster size
+constexpr int kMinPart = 64;  // positions that are worth a block of their own
+constexpr int kPartUnit = 8;  // a part is a multiple of this
+constexpr int kMaxStages = 4;
 constexpr int kMinStages = 2;
-constexpr int kMinPart = 64;     // rows that are worth a block of their own
-constexpr int kRowsOfPart = 8;   // a part is a multiple of this
-constexpr int kTwoRowWarps = 4;  // one to a scheduler; above, three rows to a lane
-constexpr int kThreeRowWarps = 4;
+
+// Positions of a lane and the most warps of a block, in the order of preference.
+struct Shape {
+  int rows, warps;
+};
+// A warp to a scheduler: the stages of long lines leave no room for a second block.
+constexpr Shape kColumnShapes[] = {{1, 1}, {2, 4}, {3, 4}};
+constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int ceilDiv(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
 
-bool isAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % kAccessBytes == 0;
+int sharedBytes(const StripScan& scan, const StripPlan& plan) {
+  return scan.horizontal() ? columnLayout(scan.output, plan.rows, plan.warps, plan.stages).total
+                           : rowLayout(scan.output, plan.rows, plan.warps, plan.stages,
+                                       elementBytes(scan.problem.dtype))
+                                 .total;
 }
 
-// Rows of a part and of its neighbours that a block's warps share out.
-int sharedOut(int own, int parts) {
-  return own + (parts > 1 ? 2 * kStripHalo - 2 * kStripEdge : 0);
+// Warps that a part takes at `rows` positions to a lane.
+int warpsOf(const StripPlan& plan, int rows) {
+  if (plan.parts == 1 && plan.own <= kWarpLanes * rows) return 1;
+  if (plan.parts > 1 && plan.own + 2 * kStripHalo <= kWarpLanes * rows) return 1;
+  // Warps share out the block's own positions and, where parts meet, the halos but for an edge
+  // each.
+  const int shared = plan.own + (plan.parts > 1 ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge);
+  return ceilDiv(shared, stripStride(rows));
 }
 
-// Rows of a lane and warps of a block for a part, or no warps where the part is too long.
-bool fit(StripPlan& plan) {
-  const int extent = plan.own + (plan.parts > 1 ? 2 * kStripHalo : 0);
-  plan.warps = 1;
-  for (plan.rows = 1; plan.rows <= kStripMaxRows; ++plan.rows) {
-    if (extent <= kWarpRows * plan.rows) return true;
+// Cuts the line into `parts`, or fewer where rounding leaves the last ones empty; false where a
+// part is too long for a block.
+bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
+         StripPlan* plan) {
+  plan->own = ceilDiv(ceilDiv(line, parts), kPartUnit) * kPartUnit;
+  plan->parts = ceilDiv(line, plan->own);
+  for (const Shape& shape : scan.horizontal() ? kColumnShapes : kRowShapes) {
+    plan->rows = shape.rows;
+    plan->warps = warpsOf(*plan, shape.rows);
+    if (plan->warps > shape.warps) continue;
+    plan->producers = scan.horizontal() && plan->warps > 2 ? 2 : 1;
+    for (plan->stages = kMaxStages; plan->stages >= kMinStages; --plan->stages) {
+      if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
+    }
   }
-  const int rows = sharedOut(plan.own, plan.parts);
-  plan.rows = 2;
-  plan.warps = ceilDiv(rows, stripStride(2));
-  if (plan.warps <= kTwoRowWarps) return true;
-  plan.rows = 3;
-  plan.warps = ceilDiv(rows, stripStride(3));
-  return plan.warps <= kThreeRowWarps;
-}
-
-// Cuts the line into `parts`, or fewer where rounding leaves the last ones empty.
-bool cut(StripPlan& plan, int64_t line, int parts) {
-  plan.own = ceilDiv(ceilDiv(line, parts), kRowsOfPart) * kRowsOfPart;
-  plan.parts = ceilDiv(line, plan.own);
-  return fit(plan);
-}
-
-// As few parts as the line fits into, or more where there are too few slices to keep the device
-// busy.
-bool choose(StripPlan& plan, int64_t line, int64_t slices, const DeviceInfo& device) {
-  int least = 1;
-  while (least <= kMaxParts && !cut(plan, line, least)) ++least;
-  if (least > kMaxParts) return false;
-  const int64_t useful = std::min(device.multiprocessors / slices, line / kMinPart);
-  const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, kMaxParts));
-  return cut(plan, line, parts);
-}
-
-bool planStripScan(const LineScanCall& call, const DeviceInfo& device, StripPlan& plan) {
-  const gspn2_problem_t& problem = call.problem;
-  const int bytes = elementBytes(problem.dtype);
-  const int64_t slices = problem.n * problem.c;
-  if (call.direction != GSPN2_LEFT_TO_RIGHT && call.direction != GSPN2_RIGHT_TO_LEFT) return false;
-  if (device.computeCapability < 90 || problem.w * bytes % kAccessBytes != 0) return false;
-  for (const void* pointer : {call.x, call.lam, call.w, static_cast<const void*>(call.h)}) {
-    if (!isAligned(pointer)) return false;
-  }
-  if (problem.h > kMaxIndex / 2 || problem.w > kMaxIndex / 2 ||
-      problem.n * 3 * std::max(problem.g, problem.c) > kMaxIndex / kMaxParts) {
-    return false;
-  }
-  if (!choose(plan, problem.h, slices, device)) return false;
-  plan.producers = plan.warps > 2 ? 2 : 1;
-  const int pieces = ceilDiv(problem.w * bytes, kStripPieceBytes);
-  plan.stages = std::clamp(pieces, kMinStages, kMaxStages);
-  while (plan.stages >= kMinStages &&
-         stripLayout(plan.rows, plan.warps, plan.stages).total > device.sharedBytesPerBlock) {
-    --plan.stages;
-  }
-  return plan.stages >= kMinStages;
+  return false;
 }
 
 }  // namespace
 
-bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
-  StripPlan plan{};
-  return planStripScan(call, device, plan);
-}
-
-cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device) {
-  StripPlan plan{};
-  if (!planStripScan(call, device, plan)) return cudaErrorNotSupported;
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launchStripScanFloat32(call, plan);
-    case GSPN2_FLOAT16:
-      return launchStripScanFloat16(call, plan);
-    case GSPN2_BFLOAT16:
-      return launchStripScanBfloat16(call, plan);
+bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan) {
+  const gspn2_problem_t& problem = scan.problem;
+  const int64_t slices = problem.n * problem.c;
+  const int64_t line = scan.horizontal() ? problem.h : problem.w;
+  if (device.computeCapability < 90) return false;
+  if (problem.w * elementBytes(problem.dtype) % kStripAccess != 0) return false;
+  if (problem.h > kMaxExtent || problem.w > kMaxExtent || slices > kMaxExtent / kMaxParts ||
+      problem.n * 12 * problem.c > kMaxExtent) {
+    return false;
   }
-  return cudaErrorNotSupported;
+  int least = 1;
+  while (least <= kMaxParts && !cut(scan, device, line, least, plan)) ++least;
+  if (least > kMaxParts) return false;
+  // As few parts as the line fits into, or more where there are too few slices to keep the device
+  // busy.
+  const int64_t useful = std::min(device.multiprocessors / slices, line / kMinPart);
+  const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, kMaxParts));
+  return cut(scan, device, line, parts, plan);
 }
 
 }  // namespace gspn2

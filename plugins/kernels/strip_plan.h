@@ -1,27 +1,53 @@
-// How the strip scan cuts a horizontal line scan up: see strip_plan.cpp for the reasons.
+// How the strip scans cut a direction up: see strip_plan.cpp for the reasons.
 #ifndef GSPN2_KERNELS_STRIP_PLAN_H_
 #define GSPN2_KERNELS_STRIP_PLAN_H_
 
 #include <cuda_runtime_api.h>
 
 #include "device.h"
-#include "generic.h"
+#include "gspn2/kernels.h"
+#include "strip_layout.h"
 
 namespace gspn2 {
 
-struct StripPlan {
-  int rows;       // of a lane
-  int parts;      // blocks of a cluster, each with a part of the line
-  int own;        // rows of a part
-  int warps;      // of a block that walk
-  int producers;  // warps of a block that load
-  int stages;     // pieces of the rows in shared memory
+// One direction of either op.
+struct StripScan {
+  gspn2_problem_t problem;
+  gspn2_direction_t direction;
+  StripOutput output;
+  const void *x, *lam, *w, *u, *m;  // the direction's own; u and m as in StripParams
+  void* out;
+  float* sums;
+  bool add;
+  cudaStream_t stream;
+
+  bool horizontal() const {
+    return direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;
+  }
+  bool reverse() const {
+    return direction == GSPN2_RIGHT_TO_LEFT || direction == GSPN2_BOTTOM_TO_TOP;
+  }
 };
 
-// One translation unit per dtype.
-cudaError_t launchStripScanFloat32(const LineScanCall& call, const StripPlan& plan);
-cudaError_t launchStripScanFloat16(const LineScanCall& call, const StripPlan& plan);
-cudaError_t launchStripScanBfloat16(const LineScanCall& call, const StripPlan& plan);
+struct StripPlan {
+  int rows;       // positions of a lane
+  int parts;      // blocks of a cluster, each with a part of the line
+  int own;        // positions of a part, a multiple of 8
+  int warps;      // of a block that walk
+  int producers;  // warps of a block that load
+  int stages;     // in shared memory
+};
+
+// Plans a scan; false where the strip scans do not take it. Looks at no pointer.
+bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
+
+// One translation unit per dtype and orientation.
+cudaError_t launchStripColumnsFloat32(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripColumnsFloat16(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripColumnsBfloat16(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsFloat32(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsFloat16(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsBfloat16(const StripScan& scan, const StripPlan& plan);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_STRIP_PLAN_H_

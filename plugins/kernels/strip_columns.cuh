@@ -1,0 +1,394 @@
+// The strip scan of horizontal directions: compute capability 9.0 and later.
+//
+// Lines are columns of a row-major map, so that a step is one element of every row. DRAM wants 128
+// bytes of a row at a time, and the L2 cache can hold the rest of them only for some 350 rows to a
+// multiprocessor. A cluster of blocks therefore splits a line, and few rows to a block leave few
+// cycles to a step: in half precision, about 0.7 for each row. No barrier fits into that, hence
+// strips (strip_exchange.cuh). While a shuffle or an exchange is under way, a warp turns the next
+// steps' affinities into weights.
+//
+// Producer warps copy pieces of the rows into a ring of stages, 16 bytes a copy; the L2 cache
+// fetches 128. A lane reads 16 bytes, a chunk, of each of its rows at once. The results leave a
+// warp through a tile in shared memory, in whole 128-byte runs of its own rows.
+#ifndef GSPN2_KERNELS_STRIP_COLUMNS_CUH_
+#define GSPN2_KERNELS_STRIP_COLUMNS_CUH_
+
+#include <type_traits>
+
+#include "strip_exchange.cuh"
+
+namespace gspn2 {
+
+template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
+          StripOutput kOutput_>
+struct ColumnConfig {
+  using T = T_;
+  static constexpr int kRows = kRows_;  // of a lane
+  static constexpr bool kReverse = kReverse_;
+  static constexpr gspn2_normalize_t kNormalize = kNormalize_;
+  static constexpr StripOutput kOutput = kOutput_;
+  static constexpr bool kGated = kOutput != StripOutput::kStates;
+  static_assert(kOutput != StripOutput::kFinal, "a vertical scan is the last");
+  using Out = std::conditional_t<kGated, float, T>;
+  static constexpr int kTensors = stripTensors(kOutput);
+  static constexpr int kMaxThreads = (4 + 2) * kWarpLanes;  // walkers and producers
+
+  static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
+  static constexpr int kRunChunks = kStripRun / kChunkSteps;
+  static constexpr int kPieceChunks = kStripPiece / kStripAccess;
+  static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
+  static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
+  static constexpr int kTileRuns = kStripTile / (kStripRun * static_cast<int>(sizeof(Out)));
+};
+
+// The order in which a scan visits its map: runs of kStripRun steps, made of chunks of the rows,
+// which lie in pieces. A reverse scan begins with what its last run has outside the map.
+template <typename C>
+struct ColumnOrder {
+  int runs, chunks, pieces;
+  __device__ __forceinline__ explicit ColumnOrder(int steps) {
+    runs = (steps + kStripRun - 1) / kStripRun;
+    chunks = runs * C::kRunChunks;
+    pieces = (chunks + C::kPieceChunks - 1) / C::kPieceChunks;
+  }
+  __device__ __forceinline__ int piece(int i) const { return C::kReverse ? pieces - 1 - i : i; }
+  __device__ __forceinline__ int chunk(int i) const { return C::kReverse ? chunks - 1 - i : i; }
+  __device__ __forceinline__ int run(int i) const { return C::kReverse ? runs - 1 - i : i; }
+  // Whether the i-th chunk is the first, or the last, of its piece to be visited.
+  __device__ __forceinline__ bool opensPiece(int i) const {
+    return i == 0 || chunk(i) % C::kPieceChunks == (C::kReverse ? C::kPieceChunks - 1 : 0);
+  }
+  __device__ __forceinline__ bool closesPiece(int i) const {
+    return i == chunks - 1 || chunk(i) % C::kPieceChunks == (C::kReverse ? 0 : C::kPieceChunks - 1);
+  }
+  // Whether the i-th run is the last of its tile to be visited.
+  __device__ __forceinline__ bool closesTile(int i) const {
+    return i == runs - 1 || run(i) % C::kTileRuns == (C::kReverse ? 0 : C::kTileRuns - 1);
+  }
+};
+
+// Where a row's chunk 0 lies in a stage; chunk c of tensor j lies at (that ^ 16 c) + 32 j. The
+// swizzle spreads eight rows of a group over all banks.
+__device__ __forceinline__ uint32_t columnRowOffset(int group, int index,
+                                                    const StripLayout& layout) {
+  static_assert(kStripPiece == 2 * kStripAccess, "the swizzle is that of two chunks");
+  const int row = group * layout.groupRows + index;
+  return static_cast<uint32_t>(row * layout.pitch + ((row >> 2) & 1) * kStripAccess);
+}
+
+template <typename C>
+__device__ __forceinline__ void produceStripColumns(const StripParams& p, const StripBlock& block,
+                                                    const StripLayout& layout, uint32_t stages,
+                                                    const StripBarriers& barriers, int thread) {
+  using T = typename C::T;
+  const ColumnOrder<C> order(p.steps);
+  const int firstRow = thread / C::kPieceChunks;
+  const int chunk = thread % C::kPieceChunks;
+  const int rowStep = p.producers * kWarpLanes / C::kPieceChunks;
+  const T* sources[C::kTensors];
+  sources[0] = static_cast<const T*>(p.x) + block.slice * p.plane;
+  sources[1] = static_cast<const T*>(p.lam) + block.gate * p.plane;
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    sources[2 + j] = static_cast<const T*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
+  }
+  if constexpr (C::kGated) sources[5] = static_cast<const T*>(p.u) + block.gate * p.plane;
+  StripCursor cursor;
+  for (int i = 0; i < order.pieces; ++i) {
+    if (i >= p.stages) barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
+    const uint32_t stage = stages + cursor.stage * layout.stageBytes;
+    const int column = (order.piece(i) * C::kPieceChunks + chunk) * C::kChunkSteps;
+    const bool columnInside = column < p.steps;
+#pragma unroll
+    for (int r = 0; r < C::kRows; ++r) {
+      for (int row = firstRow; row < layout.groupRows; row += rowStep) {
+        const int position = block.start + row * C::kRows + r;
+        const bool inside = columnInside && position >= 0 && position < p.line;
+        const int64_t offset = inside ? static_cast<int64_t>(position) * p.steps + column : 0;
+        const uint32_t target = stage + (columnRowOffset(r, row, layout) ^ (chunk * kStripAccess));
+#pragma unroll
+        for (int j = 0; j < C::kTensors; ++j) {
+          copyChunk(target + j * kStripPiece, sources[j] + offset, inside ? kStripAccess : 0);
+        }
+      }
+    }
+    barrierArriveCopies(barriers.full + 8 * cursor.stage);
+    cursor.advance(p.stages);
+  }
+}
+
+// -Inf in every element of a 32-bit word.
+template <typename T>
+__host__ __device__ constexpr uint32_t minusInfinityWord();
+template <>
+__host__ __device__ constexpr uint32_t minusInfinityWord<float>() {
+  return 0xff800000U;
+}
+template <>
+__host__ __device__ constexpr uint32_t minusInfinityWord<__half>() {
+  return 0xfc00fc00U;
+}
+template <>
+__host__ __device__ constexpr uint32_t minusInfinityWord<__nv_bfloat16>() {
+  return 0xff80ff80U;
+}
+
+// The words as they are where `keep` is all ones, `other` where it is 0.
+__device__ __forceinline__ void selectWords(uint4& words, uint32_t keep, uint32_t other) {
+  words.x = (words.x & keep) | (other & ~keep);
+  words.y = (words.y & keep) | (other & ~keep);
+  words.z = (words.z & keep) | (other & ~keep);
+  words.w = (words.w & keep) | (other & ~keep);
+}
+
+// A warp that walks.
+template <typename C>
+struct ColumnWalker {
+  using T = typename C::T;
+  using Out = typename C::Out;
+  static constexpr int kRows = C::kRows;
+  static constexpr int kChunkSteps = C::kChunkSteps;
+
+  const StripParams& p;
+  const StripBlock& block;
+  const StripBarriers& barriers;
+  const ColumnOrder<C> order;
+  StripStates<kRows> states;
+  const int lane;
+  const uint32_t stages, tile;  // shared memory
+  const int stageBytes;
+  const float merge;
+  uint32_t rowOffsets[kRows];
+  uint32_t hasMinus[kRows], hasPlus[kRows];  // all ones where the neighbour is
+  StripCursor cursor;
+  alignas(16) T raw[C::kTensors][kRows][kChunkSteps];
+  alignas(16) T gates[kRows][kChunkSteps];  // u of the chunk before `raw`
+
+  __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
+                                          const StripBarriers& barriers_, const StripLayout& layout,
+                                          char* shared)
+      : p(params),
+        block(block_),
+        barriers(barriers_),
+        order(params.steps),
+        states(params, block_, barriers_, layout, shared,
+               C::kReverse ? params.steps - kStripRun * ((params.steps + kStripRun - 1) / kStripRun)
+                           : 0),
+        lane(states.lane),
+        stages(sharedAddress(shared)),
+        tile(sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes)),
+        stageBytes(layout.stageBytes),
+        merge(C::kGated ? mergeWeight<T>(params) : 1.0F) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int row = states.first + r;
+      rowOffsets[r] = columnRowOffset(row % kRows, row / kRows, layout);
+      hasMinus[r] = states.position(r) == 0 ? 0U : ~0U;
+      hasPlus[r] = states.position(r) == p.line - 1 ? 0U : ~0U;
+    }
+  }
+
+  // Reads the i-th chunk of every tensor at the lane's rows.
+  __device__ __forceinline__ void load(int i) {
+    if constexpr (C::kGated) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        *reinterpret_cast<uint4*>(gates[r]) = *reinterpret_cast<const uint4*>(raw[5][r]);
+      }
+    }
+    if (i >= order.chunks) return;
+    if (order.opensPiece(i)) barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+    const uint32_t stage = stages + cursor.stage * stageBytes;
+    const uint32_t chunk = (order.chunk(i) % C::kPieceChunks) * kStripAccess;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const uint32_t source = stage + (rowOffsets[r] ^ chunk);
+#pragma unroll
+      for (int j = 0; j < C::kTensors; ++j) {
+        *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * kStripPiece);
+      }
+    }
+    if (order.closesPiece(i)) {
+      __syncwarp();
+      if (lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
+      cursor.advance(p.stages);
+    }
+  }
+
+  // A step's place in a chunk.
+  __device__ __forceinline__ static constexpr int at(int step) {
+    return C::kReverse ? kChunkSteps - 1 - step : step;
+  }
+
+  // The affinity of a missing neighbour becomes that of the weight 0. Once for each chunk.
+  __device__ __forceinline__ void dropMissing() {
+    constexpr uint32_t kMissing =
+        C::kNormalize == GSPN2_NORMALIZE_NONE ? 0U : minusInfinityWord<T>();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      selectWords(*reinterpret_cast<uint4*>(raw[2][r]), hasMinus[r], kMissing);
+      selectWords(*reinterpret_cast<uint4*>(raw[4][r]), hasPlus[r], kMissing);
+    }
+  }
+
+  // The s-th weights from step `step` of the chunk that has been read.
+  __device__ __forceinline__ void prepare(StripWeights<kRows>& weights, int s, int step) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      weights.input[s][r] = toFloat(raw[0][r][at(step)]) * toFloat(raw[1][r][at(step)]);
+      weights.minus[s][r] = toFloat(raw[2][r][at(step)]);
+      weights.centre[s][r] = toFloat(raw[3][r][at(step)]);
+      weights.plus[s][r] = toFloat(raw[4][r][at(step)]);
+      normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
+    }
+  }
+
+  // Walks kStripEdge steps and prepares all but the last of the weights for as many steps from
+  // `step` of the chunk that has been read.
+  __device__ __forceinline__ void walk(const StripWeights<kRows>& weights,
+                                       StripWeights<kRows>& next, int step,
+                                       float (&walked)[kStripEdge][kRows]) {
+    if (step == 0) dropMissing();
+#pragma unroll
+    for (int s = 0; s < kStripEdge; ++s) {
+      states.step(weights, s, [&] {
+        if (s + 1 < kStripEdge) prepare(next, s, step + s);
+      });
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
+    }
+  }
+
+  // A half of a run's results in the map's order. `step`: of the chunk that `u` is of.
+  __device__ __forceinline__ void collect(Out (&results)[kRows][kStripRun],
+                                          const float (&walked)[kStripEdge][kRows], int half,
+                                          const T (&u)[kRows][kChunkSteps], int step) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int s = 0; s < kStripEdge; ++s) {
+        const int index = half * kStripEdge + s;
+        Out& result = results[r][C::kReverse ? kStripRun - 1 - index : index];
+        if constexpr (C::kGated) {
+          result = merge * (toFloat(u[r][at(step + s)]) * walked[s][r]);
+        } else {
+          result = fromFloat<T>(walked[s][r]);
+        }
+      }
+    }
+  }
+
+  // A run's results into the tile: 16-byte chunks whose number the row turns.
+  __device__ __forceinline__ void keep(int run, const Out (&results)[kRows][kStripRun]) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int row = lane * kRows + r;
+#pragma unroll
+      for (int c = 0; c < C::kRunOutChunks; ++c) {
+        const int chunk = run % C::kTileRuns * C::kRunOutChunks + c;
+        storeSharedVector(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess,
+                          *reinterpret_cast<const uint4*>(&results[r][c * C::kOutChunkSteps]));
+      }
+    }
+  }
+
+  // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
+  __device__ __forceinline__ void flush(int run) const {
+    constexpr int kRowChunks = kStripTile / kStripAccess;
+    constexpr int kRowStep = kWarpLanes / kRowChunks;
+    __syncwarp();
+    const int chunk = lane % kRowChunks;
+    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + chunk * C::kOutChunkSteps;
+    const bool visited = C::kReverse || column < (run + 1) * kStripRun;
+    const int skipped = p.warps > 1 ? kStripEdge : 0;
+    const int firstOwn = states.warp * StripStates<kRows>::kStride - block.lead;
+    Out* target;
+    if constexpr (C::kGated) {
+      target = p.sums;
+    } else {
+      target = static_cast<Out*>(p.out);
+    }
+    target += block.slice * p.plane + column;
+#pragma unroll 4
+    for (int row = lane / kRowChunks; row < kWarpLanes * kRows; row += kRowStep) {
+      const uint4 words =
+          loadSharedWordsNow(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess);
+      const int own = firstOwn + row;
+      const int position = block.rank * p.own + own;
+      const bool mine = row >= skipped && row < kWarpLanes * kRows - skipped && own >= 0 &&
+                        own < p.own && position < p.line;
+      if (!mine || !visited || column >= p.steps) continue;
+      Out* const at = target + static_cast<int64_t>(position) * p.steps;
+      if constexpr (C::kGated) {
+        if (p.add) {
+          addToGlobal(at, make_float4(__uint_as_float(words.x), __uint_as_float(words.y),
+                                      __uint_as_float(words.z), __uint_as_float(words.w)));
+          continue;
+        }
+      }
+      *reinterpret_cast<uint4*>(at) = words;
+    }
+    __syncwarp();
+  }
+
+  __device__ __forceinline__ void scan() {
+    constexpr int kLast = kStripEdge - 1;
+    constexpr bool kTwoChunks = C::kRunChunks == 2;
+    constexpr int kSecond = kTwoChunks ? 0 : kStripEdge;  // of the chunk's steps
+    StripWeights<kRows> weights[2];
+    load(0);
+    dropMissing();
+#pragma unroll
+    for (int s = 0; s < kStripEdge; ++s) prepare(weights[0], s, s);
+    if constexpr (kTwoChunks) load(1);
+    for (int i = 0; i < order.runs; ++i) {
+      const bool last = i + 1 == order.runs;
+      Out results[kRows][kStripRun];
+      float walked[kStripEdge][kRows];
+
+      walk(weights[0], weights[1], kSecond, walked);
+      states.publish(0);
+      prepare(weights[1], kLast, kSecond + kLast);
+      collect(results, walked, 0, kTwoChunks ? gates : raw[C::kTensors - 1], 0);
+      load((i + 1) * C::kRunChunks);
+      states.refresh(0, i & 1);
+
+      walk(weights[1], weights[0], 0, walked);
+      if (!last) {
+        states.publish(1);
+        states.send(i & 1);
+      }
+      prepare(weights[0], kLast, kLast);
+      collect(results, walked, 1, gates, kSecond);
+      if constexpr (kTwoChunks) load((i + 1) * 2 + 1);
+      keep(order.run(i), results);
+      if (order.closesTile(i)) flush(order.run(i));
+      if (last) break;
+      states.refresh(1, i & 1);
+      states.meet(i & 1, (i >> 1) & 1);
+    }
+  }
+};
+
+template <typename C>
+__global__ void __launch_bounds__(C::kMaxThreads, 1)
+    stripColumnsKernel(const __grid_constant__ StripParams p) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  char* const shared = dynamicShared<char>();
+  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages);
+  const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
+  const StripBlock block(p);
+  if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);
+  __syncthreads();
+  if (p.parts > 1) clusterSync();  // peers write into this block only after its barriers exist
+  const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
+  if (producer >= 0) {
+    produceStripColumns<C>(p, block, layout, sharedAddress(shared), barriers, producer);
+  } else {
+    ColumnWalker<C>(p, block, barriers, layout, shared).scan();
+  }
+#endif
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_COLUMNS_CUH_

@@ -1,0 +1,10 @@
+// The horizontal strip scan's instances for float16.
+#include "strip_columns_launch.cuh"
+
+namespace gspn2 {
+
+cudaError_t launchStripColumnsFloat16(const StripScan& scan, const StripPlan& plan) {
+  return dispatchStripColumns<__half>(scan, plan);
+}
+
+}  // namespace gspn2

@@ -1,0 +1,50 @@
+// The instances of the horizontal strip scan, for one dtype.
+#ifndef GSPN2_KERNELS_STRIP_COLUMNS_LAUNCH_CUH_
+#define GSPN2_KERNELS_STRIP_COLUMNS_LAUNCH_CUH_
+
+#include "strip_columns.cuh"
+#include "strip_launch.cuh"
+
+namespace gspn2 {
+
+template <typename T, int kRows, bool kReverse, StripOutput kOutput>
+cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
+  const int sharedBytes = columnLayout(kOutput, kRows, plan.warps, plan.stages).total;
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    return launchStrips(
+        stripColumnsKernel<ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>>,
+        scan, plan, sharedBytes);
+  });
+}
+
+template <typename T, int kRows>
+cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
+  switch (scan.output) {
+    case StripOutput::kStates:
+      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kStates>(scan, plan)
+                            : launchStripColumns<T, kRows, false, StripOutput::kStates>(scan, plan);
+    case StripOutput::kSums:
+      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kSums>(scan, plan)
+                            : launchStripColumns<T, kRows, false, StripOutput::kSums>(scan, plan);
+    case StripOutput::kFinal:
+      break;  // a vertical scan is the last
+  }
+  return cudaErrorNotSupported;
+}
+
+template <typename T>
+cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
+  switch (plan.rows) {
+    case 1:
+      return dispatchStripColumns<T, 1>(scan, plan);
+    case 2:
+      return dispatchStripColumns<T, 2>(scan, plan);
+    case 3:
+      return dispatchStripColumns<T, 3>(scan, plan);
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_COLUMNS_LAUNCH_CUH_

@@ -1,0 +1,104 @@
+// Both ops by strip scans: GspnLineScan in one launch, GspnProp2D in one for each direction.
+#include <cstdint>
+
+#include "paths.h"
+#include "strip_plan.h"
+
+namespace gspn2 {
+namespace {
+
+constexpr int kDirections = 4;
+
+bool isAligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % kStripAccess == 0;
+}
+
+cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
+  StripPlan plan{};
+  if (!planStripScan(scan, device, &plan)) return cudaErrorNotSupported;
+  switch (scan.problem.dtype) {
+    case GSPN2_FLOAT32:
+      return scan.horizontal() ? launchStripColumnsFloat32(scan, plan)
+                               : launchStripRowsFloat32(scan, plan);
+    case GSPN2_FLOAT16:
+      return scan.horizontal() ? launchStripColumnsFloat16(scan, plan)
+                               : launchStripRowsFloat16(scan, plan);
+    case GSPN2_BFLOAT16:
+      return scan.horizontal() ? launchStripColumnsBfloat16(scan, plan)
+                               : launchStripRowsBfloat16(scan, plan);
+  }
+  return cudaErrorNotSupported;
+}
+
+StripScan lineScan(const LineScanCall& call) {
+  StripScan scan{};
+  scan.problem = call.problem;
+  scan.direction = call.direction;
+  scan.output = StripOutput::kStates;
+  scan.x = call.x;
+  scan.lam = call.lam;
+  scan.w = call.w;
+  scan.out = call.h;
+  scan.stream = call.stream;
+  return scan;
+}
+
+// The k-th direction. float32 sums up in y itself, the 16-bit dtypes in the workspace, from where
+// the last direction rounds into y.
+StripScan direction(const Prop2dCall& call, int k) {
+  const gspn2_problem_t& problem = call.problem;
+  const bool inPlace = problem.dtype == GSPN2_FLOAT32;
+  const int64_t bytes = inPlace ? 4 : 2;
+  const int64_t plane = problem.h * problem.w * bytes;
+  const auto at = [](const void* base, int64_t offset) -> const void* {
+    return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
+  };
+  StripScan scan{};
+  scan.problem = problem;
+  scan.direction = static_cast<gspn2_direction_t>(k);
+  scan.output = k + 1 == kDirections && !inPlace ? StripOutput::kFinal : StripOutput::kSums;
+  scan.x = call.x;
+  scan.lam = at(call.lam, k * problem.c * plane);
+  scan.w = at(call.w, k * 3 * problem.g * plane);
+  scan.u = at(call.u, k * problem.c * plane);
+  scan.m = at(call.m, k * bytes);
+  scan.out = call.y;
+  scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
+  scan.add = k > 0;
+  scan.stream = call.stream;
+  return scan;
+}
+
+}  // namespace
+
+bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
+  StripPlan plan{};
+  return isAligned(call.x) && isAligned(call.lam) && isAligned(call.w) && isAligned(call.h) &&
+         planStripScan(lineScan(call), device, &plan);
+}
+
+cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device) {
+  return launch(lineScan(call), device);
+}
+
+bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
+  if (call.d != nullptr || !isAligned(call.x) || !isAligned(call.lam) || !isAligned(call.w) ||
+      !isAligned(call.u) || !isAligned(call.y) || !isAligned(call.workspace)) {
+    return false;
+  }
+  for (int k = 0; k < kDirections; ++k) {
+    StripPlan plan{};
+    if (!planStripScan(direction(call, k), device, &plan)) return false;
+  }
+  return true;
+}
+
+cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+  for (int k = 0; k < kDirections; ++k) {
+    const cudaError_t status = launch(direction(call, k), device);
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace gspn2

@@ -1,0 +1,263 @@
+// The strip scan of vertical directions: compute capability 9.0 and later.
+//
+// Lines are rows of a row-major map. One producer warp has the copy engine bring kStripEdge rows of
+// every tensor at the block's positions into a ring of stages, a contiguous copy each. A lane reads
+// its kRows adjacent positions of a step at once and writes its results straight to the map.
+// Several blocks share a multiprocessor where lines are short, so that each warp's exchange and its
+// chain of steps hide behind the others' arithmetic; see strip_exchange.cuh.
+#ifndef GSPN2_KERNELS_STRIP_ROWS_CUH_
+#define GSPN2_KERNELS_STRIP_ROWS_CUH_
+
+#include "strip_exchange.cuh"
+
+namespace gspn2 {
+
+template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
+struct RowConfig {
+  using T = T_;
+  static constexpr int kRows = kRows_;  // positions of a lane
+  static constexpr gspn2_normalize_t kNormalize = kNormalize_;
+  static constexpr StripOutput kOutput = kOutput_;
+  static constexpr bool kGated = kOutput != StripOutput::kStates;
+  static constexpr int kTensors = stripTensors(kOutput);
+  static constexpr int kMaxThreads = (10 + 1) * kWarpLanes;  // walkers and the producer
+};
+
+template <typename C>
+__device__ __forceinline__ void produceStripRows(const StripParams& p, const StripBlock& block,
+                                                 const StripLayout& layout, uint32_t stages,
+                                                 const StripBarriers& barriers, int lane) {
+  using T = typename C::T;
+  constexpr bool kSums = C::kOutput == StripOutput::kFinal;
+  // Lane j copies step j % kStripEdge of tensor j / kStripEdge; the sums come after the tensors.
+  constexpr int kCopies = (C::kTensors + kSums) * kStripEdge;
+  static_assert(kCopies <= kWarpLanes, "a copy to each lane");
+  const int tensor = lane / kStripEdge;
+  const int step = lane % kStripEdge;
+  const int from = max(block.start, 0);
+  const int extent = stripExtent(C::kRows, p.warps);
+  const int count = min(block.start + extent, p.line) - from;
+  const bool isSums = kSums && tensor == C::kTensors;
+  const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(T));
+  const bool isAffinity = tensor >= 2 && tensor < 5;
+  const void* const base = isSums        ? p.sums
+                           : isAffinity  ? p.w
+                           : tensor == 0 ? p.x
+                           : tensor == 1 ? p.lam
+                                         : p.u;
+  const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
+                        : tensor == 0 || isSums ? block.slice
+                                                : block.gate;
+  const char* const source =
+      static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
+  const uint32_t target = stages +
+                          (isSums ? layout.sumOffset + step * extent * 4
+                                  : (tensor * kStripEdge + step) * layout.pitch) +
+                          (from - block.start) * elementBytes;
+  const int stepBytes =
+      count * (C::kTensors * static_cast<int>(sizeof(T)) + (kSums ? 4 : 0));  // of all tensors
+  const uint64_t policy = isAffinity && p.affinities == 1 ? kEvictNormal : kEvictFirst;
+  StripCursor cursor;
+  for (int begin = 0; begin < p.steps; begin += kStripEdge) {
+    const uint32_t full = barriers.full + 8 * cursor.stage;
+    if (begin >= p.stages * kStripEdge) {
+      barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
+    }
+    if (lane == 0) {
+      barrierArriveExpect(full,
+                          static_cast<uint32_t>(min(kStripEdge, p.steps - begin) * stepBytes));
+    }
+    __syncwarp();
+    if (lane < kCopies && begin + step < p.steps) {
+      const int row = p.reverse ? p.steps - 1 - begin - step : begin + step;
+      copyBulk(target + cursor.stage * layout.stageBytes,
+               source + static_cast<int64_t>(row) * p.line * elementBytes, count * elementBytes,
+               full, policy);
+    }
+    cursor.advance(p.stages);
+  }
+}
+
+// A warp that walks.
+template <typename C>
+struct RowWalker {
+  using T = typename C::T;
+  static constexpr int kRows = C::kRows;
+
+  const StripParams& p;
+  const StripBlock& block;
+  const StripBarriers& barriers;
+  const StripLayout& layout;
+  StripStates<kRows> states;
+  const char* const stages;  // shared memory, from this lane's first position
+  const float merge;
+  const bool writes;
+  const int pitch;     // elements of the map between steps
+  int64_t offset;      // of the next result in the map
+  StripCursor cursor;  // of the stage that has been prepared
+
+  __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
+                                       const StripBarriers& barriers_, const StripLayout& layout_,
+                                       char* shared)
+      : p(params),
+        block(block_),
+        barriers(barriers_),
+        layout(layout_),
+        states(params, block_, barriers_, layout_, shared, 0),
+        stages(shared + states.first * static_cast<int>(sizeof(T))),
+        merge(C::kGated ? mergeWeight<T>(params) : 1.0F),
+        writes((states.roles[0] & kWrites) != 0),
+        pitch(params.reverse ? -params.line : params.line),
+        offset(block_.slice * params.plane +
+               (params.reverse ? int64_t{params.steps - 1} * params.line : 0) +
+               states.position(0)) {}
+
+  __device__ __forceinline__ const char* stage() const {
+    return stages + cursor.stage * layout.stageBytes;
+  }
+  __device__ __forceinline__ void read(int tensor, int s, float (&values)[kRows]) const {
+    const auto elements = *reinterpret_cast<const StripVector<T, kRows>*>(
+        stage() + (tensor * kStripEdge + s) * layout.pitch);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) values[r] = toFloat(elements.values[r]);
+  }
+
+  // The weights of the stage at the cursor. What lies behind the map's last step is read in vain.
+  __device__ __forceinline__ void prepare(StripWeights<kRows>& weights) const {
+    constexpr float kMissing = C::kNormalize == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
+    barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+#pragma unroll
+    for (int s = 0; s < kStripEdge; ++s) {
+      float x[kRows], lam[kRows];
+      read(0, s, x);
+      read(1, s, lam);
+      read(2, s, weights.minus[s]);
+      read(3, s, weights.centre[s]);
+      read(4, s, weights.plus[s]);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        weights.input[s][r] = x[r] * lam[r];
+        // Only a lane's outermost positions can be the line's: lines are multiples of kRows.
+        if (r == 0 && states.position(r) == 0) weights.minus[s][r] = kMissing;
+        if (r == kRows - 1 && states.position(r) == p.line - 1) weights.plus[s][r] = kMissing;
+        normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void release() {
+    __syncwarp();
+    if (states.lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
+    cursor.advance(p.stages);
+  }
+
+  // Writes the results of the steps from `begin` on. Whether a lane writes does not differ among
+  // its positions: parts and lines are multiples of kRows.
+  __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripEdge][kRows]) {
+#pragma unroll
+    for (int s = 0; s < kStripEdge; ++s) {
+      if (writes && begin + s < p.steps) emitStep(s, walked[s]);
+      offset += pitch;
+    }
+  }
+
+  __device__ __forceinline__ void emitStep(int s, const float (&walked)[kRows]) const {
+    float results[kRows];
+    if constexpr (C::kGated) {
+      float u[kRows];
+      read(5, s, u);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) results[r] = merge * (u[r] * walked[r]);
+    } else {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) results[r] = walked[r];
+    }
+    if constexpr (C::kOutput == StripOutput::kSums) {
+      StripVector<float, kRows> sums;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];
+      if (p.add) {
+        addVector(p.sums + offset, sums);
+      } else {
+        *reinterpret_cast<StripVector<float, kRows>*>(p.sums + offset) = sums;
+      }
+    } else {
+      if constexpr (C::kOutput == StripOutput::kFinal) {
+        const auto sums = *reinterpret_cast<const StripVector<float, kRows>*>(
+            stage() + layout.sumOffset + s * stripExtent(kRows, p.warps) * 4 +
+            states.first * (4 - static_cast<int>(sizeof(T))));
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) results[r] += sums.values[r];
+      }
+      StripVector<T, kRows> rounded;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) rounded.values[r] = fromFloat<T>(results[r]);
+      *reinterpret_cast<StripVector<T, kRows>*>(static_cast<T*>(p.out) + offset) = rounded;
+    }
+  }
+
+  __device__ __forceinline__ static void addVector(float* target,
+                                                   const StripVector<float, kRows>& values) {
+    if constexpr (kRows == 4) {
+      addToGlobal(target, make_float4(values.values[0], values.values[1], values.values[2],
+                                      values.values[3]));
+    } else if constexpr (kRows == 2) {
+      addToGlobal(target, make_float2(values.values[0], values.values[1]));
+    } else {
+      static_assert(kRows == 1, "unsupported vector");
+      addToGlobal(target, values.values[0]);
+    }
+  }
+
+  __device__ __forceinline__ void scan() {
+    StripWeights<kRows> weights;
+    prepare(weights);
+    if constexpr (!C::kGated) release();
+    for (int begin = 0, i = 0; begin < p.steps; begin += kStripEdge, ++i) {
+      const bool last = begin + kStripEdge >= p.steps;
+      const int turn = i & 1;
+      float walked[kStripEdge][kRows];
+#pragma unroll
+      for (int s = 0; s < kStripEdge; ++s) {
+        states.step(weights, s, [] {});
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
+      }
+      if (!last) {
+        states.publish(turn);
+        if (turn == 1) states.send((i >> 1) & 1);
+      }
+      emit(begin, walked);
+      if constexpr (C::kGated) release();  // u and the sums have been read
+      if (last) break;
+      prepare(weights);
+      if constexpr (!C::kGated) release();
+      states.refresh(turn, (i >> 1) & 1);
+      if (turn == 1) states.meet((i >> 1) & 1, (i >> 2) & 1);
+    }
+  }
+};
+
+template <typename C>
+__global__ void __launch_bounds__(C::kMaxThreads, 1)
+    stripRowsKernel(const __grid_constant__ StripParams p) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  char* const shared = dynamicShared<char>();
+  const StripLayout layout =
+      rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
+  const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
+  const StripBlock block(p);
+  if (threadIdx.x == 0) barriers.init(p, 1);
+  __syncthreads();
+  if (p.parts > 1) clusterSync();  // peers write into this block only after its barriers exist
+  const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
+  if (producer >= 0) {
+    produceStripRows<C>(p, block, layout, sharedAddress(shared), barriers, producer);
+  } else {
+    RowWalker<C>(p, block, barriers, layout, shared).scan();
+  }
+#endif
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_ROWS_CUH_

@@ -1,0 +1,10 @@
+// The vertical strip scan's instances for float16.
+#include "strip_rows_launch.cuh"
+
+namespace gspn2 {
+
+cudaError_t launchStripRowsFloat16(const StripScan& scan, const StripPlan& plan) {
+  return dispatchStripRows<__half>(scan, plan);
+}
+
+}  // namespace gspn2

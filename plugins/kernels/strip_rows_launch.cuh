@@ -1,0 +1,48 @@
+// The instances of the vertical strip scan, for one dtype.
+#ifndef GSPN2_KERNELS_STRIP_ROWS_LAUNCH_CUH_
+#define GSPN2_KERNELS_STRIP_ROWS_LAUNCH_CUH_
+
+#include "strip_launch.cuh"
+#include "strip_rows.cuh"
+
+namespace gspn2 {
+
+template <typename T, int kRows, StripOutput kOutput>
+cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
+  const int sharedBytes =
+      rowLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    return launchStrips(stripRowsKernel<RowConfig<T, kRows, decltype(normalize)::value, kOutput>>,
+                        scan, plan, sharedBytes);
+  });
+}
+
+template <typename T, int kRows>
+cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
+  switch (scan.output) {
+    case StripOutput::kStates:
+      return launchStripRows<T, kRows, StripOutput::kStates>(scan, plan);
+    case StripOutput::kSums:
+      return launchStripRows<T, kRows, StripOutput::kSums>(scan, plan);
+    case StripOutput::kFinal:
+      return launchStripRows<T, kRows, StripOutput::kFinal>(scan, plan);
+  }
+  return cudaErrorNotSupported;
+}
+
+template <typename T>
+cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
+  switch (plan.rows) {
+    case 1:
+      return dispatchStripRows<T, 1>(scan, plan);
+    case 2:
+      return dispatchStripRows<T, 2>(scan, plan);
+    case 4:
+      return dispatchStripRows<T, 4>(scan, plan);
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_ROWS_LAUNCH_CUH_
