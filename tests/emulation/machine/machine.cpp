@@ -351,12 +351,12 @@ void* dynamicShared() { return gMachine->current()->block->segment->dynamic(); }
 
 void* staticShared(const void* key, size_t bytes, size_t alignment) {
   Block& block = *gMachine->current()->block;
-  for (const StaticObject& object : block.statics) {
+  for (const StaticObject& object : block.staticObjects) {
     if (object.key == key) return object.object;
   }
   void* const object = block.segment->takeStatic(bytes, alignment);
   if (object == nullptr) fail("more than %zu bytes of static shared memory", kStaticBytes);
-  block.statics.push_back({key, object});
+  block.staticObjects.push_back({key, object});
   return object;
 }
 

@@ -95,7 +95,7 @@ struct Block {
   int liveWarps;
   std::vector<Warp> warps;
   NamedBarrier barriers[kNamedBarriers];
-  std::vector<StaticObject> statics;
+  std::vector<StaticObject> staticObjects;
   std::unordered_map<uint32_t, std::vector<Fiber*>> waiting;  // at mbarriers, by address
 };
 

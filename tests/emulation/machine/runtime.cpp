@@ -53,14 +53,16 @@ uint64_t seed() {
   return value != nullptr ? std::strtoull(value, nullptr, 0) : 0;
 }
 
-// Major * 10 + minor.
+// Major * 10 + minor; read once, as the kernels' host code does.
 int computeCapability() {
-  const char* const value = std::getenv("GSPN2_EMULATION_CC");
-  if (value == nullptr) return 90;
-  int major = 0;
-  int minor = 0;
-  std::sscanf(value, "%d.%d", &major, &minor);
-  return major * 10 + minor;
+  static const int capability = [] {
+    const char* const value = std::getenv("GSPN2_EMULATION_CC");
+    int major = 9;
+    int minor = 0;
+    if (value != nullptr) std::sscanf(value, "%d.%d", &major, &minor);
+    return major * 10 + minor;
+  }();
+  return capability;
 }
 
 std::string nameKernel(const void* kernel, const char* signature) {

@@ -1,0 +1,85 @@
+"""Which kernels the calls reach, and that no order of threads and copies changes a bit."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from pathlib import Path
+
+import emulated
+import pytest
+import scan_reference
+import torch
+from conftest import FULL, Opener
+from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, prop2d, prop2d_inputs
+from tolerances import FORWARD, assert_close
+
+SEEDS = range(40) if FULL else range(6)
+# Extents that between them reach every kernel: packed, block and long lines; whole lines and ones
+# that clusters split; on chip and not.
+EXTENTS = (
+    (7, 7), (33, 40), (64, 64), (72, 136), (136, 72), (300, 16), (16, 264), (1032, 8), (8, 1032),
+)  # fmt: skip
+CHOICES = ("generic", "proven", "all", "old")
+
+
+def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> Counter[str]:
+    """The templates that every call on a map of this extent launches."""
+    emulated.take_kernels(library)
+    scan = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
+    for direction in DIRECTION_NAMES:
+        line_scan(*scan, direction, library=library)
+    prop2d(*prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", True, "cpu"), library=library)
+    return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
+
+
+def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
+    reached: Counter[str] = Counter()
+    for choice in CHOICES:
+        for i, extent in enumerate(EXTENTS):
+            reached += launched(opener(choice), extent, DTYPES[i % 3])
+    compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
+    assert compiled, "no kernel among the library's symbols"
+    assert set(reached) == compiled
+
+
+@pytest.mark.parametrize("choice", ["generic", "old"])
+def test_generic_kernels_alone(opener: Opener, choice: str) -> None:
+    for extent in EXTENTS:
+        templates = launched(opener(choice), extent, torch.float16)
+        assert set(templates) <= {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("direction", DIRECTION_NAMES)
+@pytest.mark.parametrize("extent", [(64, 64), (136, 72), (72, 136), (300, 16), (16, 264)], ids=str)
+def test_any_schedule_of_a_line_scan(
+    opener: Opener, extent: tuple[int, int], direction: str, dtype: torch.dtype
+) -> None:
+    library = opener("all")
+    inputs = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
+    expected = scan_reference.line_scan(*inputs, direction, "sigmoid", 11)
+    first: torch.Tensor | None = None
+    for seed in SEEDS:
+        with emulated.seeded(seed):
+            out = line_scan(*inputs, direction, "sigmoid", 11, library=library)
+        assert_close(out, expected, FORWARD[dtype], f"seed {seed}")
+        first = out if first is None else first
+        assert torch.equal(out, first), f"seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40)], ids=str)
+def test_any_schedule_of_prop2d(
+    opener: Opener, extent: tuple[int, int], dtype: torch.dtype
+) -> None:
+    library = opener("all")
+    inputs = prop2d_inputs((1, 3, *extent), False, dtype, "sigmoid", True, "cpu")
+    expected = scan_reference.prop2d(*inputs, "sigmoid", 11)
+    first: torch.Tensor | None = None
+    for seed in SEEDS:
+        with emulated.seeded(seed):
+            out = prop2d(*inputs, "sigmoid", 11, library=library)
+        assert_close(out, expected, FORWARD[dtype], f"seed {seed}")
+        first = out if first is None else first
+        assert torch.equal(out, first), f"seed {seed} gives other bits"

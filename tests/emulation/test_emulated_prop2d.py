@@ -1,0 +1,87 @@
+"""gspn2_prop2d on the emulated device against float64, on every path."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+
+import pytest
+import scan_reference
+import torch
+from conftest import FULL
+from emulated import Fenced
+from kernel_calls import DTYPES, misaligned, prop2d, prop2d_inputs
+from tolerances import FORWARD, assert_close
+
+SIZES = (
+    (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
+    (64, 64), (72, 40), (128, 24), (24, 128), (136, 16), (16, 136),
+)  # fmt: skip
+LARGE_SIZES = ((96, 128), (128, 128), (1025, 7), (12, 1025), (256, 40), (40, 256))
+CHUNKS = (0, 1, 2, 5, 16, 100)
+EXTENTS = ((21, 37), (24, 16), (64, 48), (8, 40))
+
+
+def check(
+    library: ctypes.CDLL,
+    size: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    normalize: str = "sigmoid",
+    chunk: int = 0,
+    per_channel: bool = False,
+    options: bool = True,
+    at_end: bool = True,
+) -> None:
+    inputs = prop2d_inputs(size, per_channel, dtype, normalize, options, "cpu")
+    expected = scan_reference.prop2d(*inputs, normalize, chunk)
+    what = f"{size} {dtype} {normalize} chunk={chunk} {per_channel=} {options=} {at_end=}"
+    with Fenced(library) as fenced:
+        copies = fenced.copies(*inputs, at_end=at_end)
+        out = prop2d(*copies, normalize, chunk, library=library)
+        assert_close(out, expected, FORWARD[dtype], what)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
+def test_every_attribute(library: ctypes.CDLL, dtype: torch.dtype, normalize: str) -> None:
+    every = list(itertools.product(CHUNKS, (False, True), (False, True), EXTENTS))
+    for i, (chunk, per_channel, options, extent) in enumerate(every if FULL else every[::5]):
+        check(
+            library, (1 + i % 2, 2, *extent), dtype, normalize, chunk, per_channel, options, i % 3
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", SIZES, ids=str)
+def test_every_size(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> None:
+    check(library, (1, 2, *extent), dtype)
+    check(library, (2, 1, *extent), dtype, per_channel=True, options=False, at_end=False)
+
+
+@pytest.mark.parametrize("extent", LARGE_SIZES, ids=str)
+def test_large_maps(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
+    for dtype in DTYPES if FULL else (DTYPES[sum(extent) % 3],):
+        check(library, (1, 2, *extent), dtype)
+
+
+@pytest.mark.parametrize("only", ["d", "m"])
+def test_one_optional_input(library: ctypes.CDLL, only: str) -> None:
+    x, lam, w, u, d, m = prop2d_inputs((2, 3, 20, 24), False, torch.float32, "sigmoid", True, "cpu")
+    given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
+    out = prop2d(*given, library=library)
+    assert_close(out, scan_reference.prop2d(*given), FORWARD[torch.float32], only)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unaligned_pointers(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    inputs = prop2d_inputs((2, 3, 24, 40), True, dtype, "sigmoid", True, "cpu")
+    expected = scan_reference.prop2d(*inputs)
+    for culprit in range(7):
+        args = [misaligned(v) if i == culprit else v for i, v in enumerate(inputs)]
+        out = prop2d(*args, offset=1 if culprit == 6 else 0, library=library)
+        assert_close(out, expected, FORWARD[dtype], f"unaligned argument {culprit}")
+
+
+def test_many_slices(library: ctypes.CDLL) -> None:
+    check(library, (4, 30, 8, 8), torch.float16)
+    check(library, (1, 16, 16, 24), torch.float32, per_channel=True)
