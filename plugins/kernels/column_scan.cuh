@@ -178,7 +178,7 @@ __device__ __forceinline__ void weighColumns(const ColumnParams& p, const Column
 #pragma unroll
     for (int g = 0; g < kChunks; ++g) {
       const int chunk = (kReverse ? kChunks - 1 - g : g) ^ ((row >> 2) & 1);
-      T raw[kColumnTensors][G::kGroup];
+      alignas(16) T raw[kColumnTensors][G::kGroup];
 #pragma unroll
       for (int j = 0; j < kColumnTensors; ++j) {
         *reinterpret_cast<uint4*>(raw[j]) = *reinterpret_cast<const uint4*>(
@@ -309,7 +309,7 @@ __device__ __forceinline__ void walkColumns(const ColumnParams& p, const ColumnB
   for (int r = 0; r < kColumnRows; ++r) next[r] = loadSharedNow(ring + 16 * r);
   for (int i = 0; i < groups; ++i) {
     uint32_t source = ring + slot.index * G::kGroup * kStepBytes;
-    T results[kColumnRows][G::kGroup];
+    alignas(16) T results[kColumnRows][G::kGroup];
 #pragma unroll
     for (int s = 0; s < G::kGroup; ++s) {
       ColumnSlot now[kColumnRows];

@@ -215,7 +215,7 @@ struct TileReader {
   bool reverse, releases;
   StageCursor cursor;
   int group, groups;
-  T held[kTileTensors][kRows][kHeld];  // horizontal: this group's steps
+  alignas(kChunkBytes) T held[kTileTensors][kRows][kHeld];  // horizontal: this group's steps
 
   __device__ __forceinline__ const char* tile() const { return stages + cursor.stage * stageBytes; }
 
@@ -264,7 +264,7 @@ struct TileReader {
             std::conditional_t<sizeof(T) * kRows == 16, uint4,
                                std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
         static_assert(sizeof(T) * kRows == sizeof(Access), "unsupported access");
-        T raw[kRows];
+        alignas(Access) T raw[kRows];
         *reinterpret_cast<Access*>(raw) =
             *reinterpret_cast<const Access*>(source + j * tensorBytes);
 #pragma unroll
@@ -359,7 +359,7 @@ __device__ __forceinline__ void storeRow(const float (&h)[C::kRows], typename C:
   using T = typename C::T;
   using Access = std::conditional_t<sizeof(T) * C::kRows == 16, uint4,
                                     std::conditional_t<sizeof(T) * C::kRows == 8, uint2, unsigned>>;
-  T values[C::kRows];
+  alignas(Access) T values[C::kRows];
 #pragma unroll
   for (int r = 0; r < C::kRows; ++r) values[r] = fromFloat<T>(h[r]);
   __stcs(reinterpret_cast<Access*>(target), *reinterpret_cast<const Access*>(values));
@@ -458,7 +458,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   for (int i = 0; i < p.tiles; ++i) {
     for (int group = 0; group < groups; ++group) {
       const bool last = i * groups + group + 2 >= p.tiles * groups;
-      T results[kRows][kGroup];
+      alignas(kChunkBytes) T results[kRows][kGroup];
       reader.open();
 #pragma unroll
       for (int s = 0; s < kGroup; ++s) {
