@@ -108,9 +108,11 @@ void onFault(int signal, siginfo_t* info, void*) {
     ::signal(signal, SIG_DFL);  // not the kernel's: it happens again
     return;
   }
-  char where[64];
-  std::snprintf(where, sizeof(where), "access to memory at %p that is nobody's: ", info->si_addr);
-  gMachine->abort(where + nameOf(gMachine->current()));
+  char what[64] = "a misaligned access: ";
+  if (signal != SIGILL) {
+    std::snprintf(what, sizeof(what), "access to memory at %p that is nobody's: ", info->si_addr);
+  }
+  gMachine->abort(what + nameOf(gMachine->current()));
 }
 
 // Faults of kernels end the launch while this stands.
@@ -127,12 +129,14 @@ class FaultGuard {
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigaction(SIGSEGV, &action, &mFormerFault);
     sigaction(SIGBUS, &action, &mFormerBus);
+    sigaction(SIGILL, &action, &mFormerIllegal);
 #endif
   }
   ~FaultGuard() {
 #ifndef __SANITIZE_ADDRESS__
     sigaction(SIGSEGV, &mFormerFault, nullptr);
     sigaction(SIGBUS, &mFormerBus, nullptr);
+    sigaction(SIGILL, &mFormerIllegal, nullptr);
     sigaltstack(&mFormerStack, nullptr);
 #endif
   }
@@ -144,6 +148,7 @@ class FaultGuard {
   stack_t mFormerStack{};
   struct sigaction mFormerFault{};
   struct sigaction mFormerBus{};
+  struct sigaction mFormerIllegal{};
 };
 
 cudaError_t checkLaunch(const cudaLaunchConfig_t& config, const Function& function,
