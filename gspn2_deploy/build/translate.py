@@ -1,6 +1,7 @@
 """TensorRT's raw errors, translated into a cause and how to mend it.
 
-The patterns are texts that TensorRT for RTX 1.7 prints; those of TensorRT are worded alike.
+The patterns are texts of TensorRT 8.6 and of TensorRT for RTX 1.7, whose sources are those of
+TensorRT 11. Where the two word an error differently, the pattern takes both.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gspn2_deploy.errors import BuildError
-from gspn2_deploy.spec import OP_TYPES
+from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
+
+_PLUGIN = "gspn2 plugin, "  # how every message of the plugin library begins
 
 
 class EngineLibraryError(BuildError):
@@ -57,11 +60,87 @@ class ParserMessage:
 @dataclass(frozen=True)
 class _Rule:
     pattern: str
-    problem: str  # {0}: the pattern's first group
+    problem: str  # {0}, {1}: the groups of the pattern that matched
     hint: str
 
 
 _RULES = (
+    # The plugin's own words say more than what TensorRT makes of its refusal.
+    _Rule(
+        r"gspn2 plugin, \w+: (.*the engine(?:'s plugin state| holds).*)",
+        "the plugin library cannot read what the plan holds: {0}",
+        "build the plan again, or load the plugin library that it was built with",
+    ),
+    _Rule(
+        r"gspn2 plugin, (?:createPlugin|getOutput(?:Dimensions|Shapes)|supportsFormat\w*): (.+)",
+        "the plugin refuses a propagation: {0}",
+        "export again with gspn2-deploy: a node's shapes, types or attributes are not the op's",
+    ),
+    _Rule(
+        r"gspn2 plugin, \w+: (.+)",
+        "the plugin failed: {0}",
+        "run again with --debug and report what it says",
+    ),
+    _Rule(
+        r"could not find plugin:? (\S+)|Cannot find plugin: (\S+?)[,.]?(?: |$)",
+        "no plugin of the name {0} is registered",
+        "load the plugin library before the plan: load_plugin in Python, trtexec "
+        "--dynamicPlugins, or name it in GSPN2_TENSORRT_PLUGIN",
+    ),
+    _Rule(
+        r"IPluginCreator(?:Interface)? not found in Plugin Registry",
+        "the plan holds a plugin that is not registered",
+        "load the plugin library before the plan: load_plugin in Python, trtexec "
+        "--dynamicPlugins, or name it in GSPN2_TENSORRT_PLUGIN",
+    ),
+    _Rule(
+        r"Failed to deserialize plugin library",
+        "the plugin library in the plan does not load",
+        "load it on the system and processor that it was built for, or build without "
+        "--embed-plugin",
+    ),
+    _Rule(
+        r"expecting library version (\S+) got (\S+?),? please rebuild",
+        "the plan was built by TensorRT {1}, and this is {0}",
+        "build it again here, or with --version-compatible by an older TensorRT of this major "
+        "version",
+    ),
+    _Rule(
+        r"plan major version does not match|Version tag does not match",
+        "the plan was built by another version of TensorRT",
+        "build it again with the version that loads it",
+    ),
+    _Rule(
+        r"expecting compute (\S+) got compute (\S+?),? please rebuild",
+        "the plan was built for compute capability {1}, and this GPU has {0}",
+        "build it on a GPU like the one that runs it, or with --hardware-compatibility ampere-plus",
+    ),
+    _Rule(
+        r"Expected compute capability >= ?(\S+) but got compute capability = ?(\S+)",
+        "the plan runs on compute capability {0} and later, and this GPU has {1}",
+        "build the plan on this GPU",
+    ),
+    _Rule(
+        r"Hardware-compatible engines are only supported on",
+        "a hardware-compatible plan is built on compute capability 8.0 or later",
+        "build on a later GPU, or without --hardware-compatibility",
+    ),
+    _Rule(
+        r"getEngineHostCodeAllowed\(\) is false",
+        "the plan carries libraries that the host is to run, and they are not allowed",
+        "set the runtime's engine_host_code_allowed for a plan from a source that you trust",
+    ),
+    _Rule(
+        r"libnvinfer_lean|lean runtime",
+        "a version-compatible plan carries TensorRT's lean runtime, which is not installed",
+        "install libnvinfer_lean beside libnvinfer, or add --exclude-lean-runtime",
+    ),
+    _Rule(
+        r"(?:layer (\S+) )?obeys the requested constraints",
+        "no kernel of TensorRT computes the layer {0} in the file's precision",
+        "allow another one by --precision-constraints prefer, more kernels by --tactic-source "
+        "cudnn, or keep the layer in fp32 at export",
+    ),
     _Rule(
         r"within workspace limit|[Ii]nsufficient workspace",
         "no implementation of a layer fits into the workspace limit",
@@ -73,7 +152,8 @@ _RULES = (
         "raise --workspace, lower the profile's largest shape, or free GPU memory",
     ),
     _Rule(
-        r"[Oo]ut of memory|OutOfMemory|MEM_ALLOC_FAILED|bad_alloc|cudaErrorMemoryAllocation",
+        r"[Oo]ut of memory|OutOfMemory|MEM_ALLOC_FAILED|bad_alloc|cudaErrorMemoryAllocation"
+        r"|could not be allocated|Device memory is insufficient|memory allocation failed",
         "the build ran out of memory",
         "free memory, or lower the profile's largest shape",
     ),
@@ -119,9 +199,15 @@ _RULES = (
         "build the plan again with the version that loads it",
     ),
     _Rule(
-        r"CUDA driver version is insufficient|cudaErrorNoDevice|no CUDA-capable device",
+        r"CUDA driver version is insufficient|cudaErrorNoDevice|no CUDA-capable device"
+        r"|CUDA initialization failure with error: (?:35|100)\b",
         "this needs a GPU with a recent driver",
         "build for named compute capabilities, which needs no GPU, or update the driver",
+    ),
+    _Rule(
+        r"CUDA initialization failure with error: (\d+)",
+        "CUDA does not start here (error {0})",
+        "see that nvidia-smi lists the GPU and that this process may use it",
     ),
 )
 
@@ -136,7 +222,10 @@ def translate(raw: Sequence[str], doing: str) -> EngineLibraryError:
     for rule in _RULES:
         for text in raw:
             if found := re.search(rule.pattern, text):
-                problem = rule.problem.format(*found.groups())
+                # Of a pattern's alternatives one has matched; what it does not name stays blank.
+                groups = [group for group in found.groups() if group is not None]
+                blanks = [""] * rule.problem.count("{")
+                problem = " ".join(rule.problem.format(*groups, *blanks).split())
                 return EngineLibraryError(problem, raw, hint=rule.hint)
     return EngineLibraryError(
         f"TensorRT could not {doing}",
@@ -146,16 +235,31 @@ def translate(raw: Sequence[str], doing: str) -> EngineLibraryError:
     )
 
 
-def translate_parser(messages: Sequence[ParserMessage], raw: Sequence[str]) -> EngineLibraryError:
+def translate_parser(
+    messages: Sequence[ParserMessage], raw: Sequence[str], *, has_plugins: bool = False
+) -> EngineLibraryError:
     """Make one error of what the ONNX parser reported.
 
     Args:
         messages: Its errors, at least one.
         raw: What the library logged meanwhile.
+        has_plugins: Whether propagations were to become plugin layers, and have no bodies.
     """
     first = messages[0]
     node = f"{first.op_type} ({first.node})"
+    if any(_PLUGIN in text for text in raw):
+        error = translate(raw, "parse the ONNX file")
+        return EngineLibraryError(error.problem, raw, got=node, hint=error.hint)
     if "Plugin not found" in first.text or "No importer registered" in first.text:
+        if first.op_type in OP_TYPES and has_plugins:
+            return EngineLibraryError(
+                f"TensorRT's parser does not find the plugin {first.op_type}",
+                raw,
+                got=node,
+                expected=f"version {PLUGIN_VERSION}, namespace {PLUGIN_NAMESPACE!r}",
+                hint="see that one TensorRT is installed, and GSPN2_TENSORRT_PLUGIN names a build "
+                "for it",
+            )
         if first.op_type in OP_TYPES:
             return EngineLibraryError(
                 f"the file has lost the body of {first.op_type}",
