@@ -18,6 +18,8 @@ from gspn2_deploy.files import sha256_of
 SCHEMA = 1
 KIND = "gspn2-deploy plan manifest"
 
+_AMPERE = (8, 0)
+
 
 class ManifestError(InputError):
     """A manifest is missing, damaged, of an unknown schema, or its plan is not the one it names.
@@ -89,11 +91,12 @@ class Manifest:
         external_data_sha256: The same by name for the files that hold its weights, if any.
         backend: The backend's name.
         backend_version: The version of the library that built the plan. A plan runs with exactly
-            this version.
+            this version, a version-compatible one with later ones of the same major version too.
         package_version: The version of gspn2-deploy.
         cuda_version: The CUDA version that the library was made for, if known.
         driver_version: The CUDA version of the machine's driver; None without a GPU.
-        compute_capabilities: The GPU architectures that the plan runs on, as in ``8.9``.
+        compute_capabilities: The GPU architectures that the plan was built for, as in ``8.9``; a
+            plan for Ampere and newer GPUs runs on later ones too.
         profiles: The optimisation profiles; empty when every shape is fixed.
         inputs: The inputs, in order.
         outputs: The outputs, in order.
@@ -106,6 +109,14 @@ class Manifest:
         build_seconds: How long the build took.
         host: The operating system and processor that built it.
         created: When, in ISO 8601, UTC.
+        engine_dtypes: How many layers of the built engine give each element type, where the
+            library tells.
+        gpu: The GPU that the plan was built on; None where none was needed.
+        plugin_sha256: Hexadecimal SHA-256 of the plugin library that it was built with, if any.
+        workspace_bytes: The limit on a layer's scratch memory, if one was set.
+        timing_cache: Where the times that were measured were kept, if they were.
+        options: The other options of the build, as
+            :meth:`gspn2_deploy.build.options.BuildOptions.to_dict` returns them.
     """
 
     plan_file: str
@@ -132,7 +143,49 @@ class Manifest:
     build_seconds: float
     host: str
     created: str
+    engine_dtypes: Mapping[str, int] = field(default_factory=dict)
+    gpu: str | None = None
+    plugin_sha256: str | None = None
+    workspace_bytes: int | None = None
+    timing_cache: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
+
+    @property
+    def version_compatible(self) -> bool:
+        """Whether later versions of the library can run the plan."""
+        return self.options.get("version_compatible") is True
+
+    @property
+    def holds_host_code(self) -> bool:
+        """Whether the plan carries libraries that the host runs: a runtime, or the plugin.
+
+        TensorRT loads such a plan only where ``engine_host_code_allowed`` is set.
+        """
+        embedded = self.options.get("embed_plugin") is True
+        lean = self.version_compatible and self.options.get("exclude_lean_runtime") is not True
+        return embedded or lean
+
+    @property
+    def is_stripped(self) -> bool:
+        """Whether the plan's weights were left out."""
+        return self.options.get("weights") == "stripped"
+
+    def accepts_version(self, version: str) -> bool:
+        """Whether the plan runs with a version of its library."""
+        if version == self.backend_version:
+            return True
+        if not self.version_compatible:
+            return False
+        found, built = _numbers(version), _numbers(self.backend_version)
+        return found[:1] == built[:1] and found >= built
+
+    def accepts_gpu(self, compute_capability: str) -> bool:
+        """Whether the plan runs on a GPU of that compute capability, as in ``8.9``."""
+        if compute_capability in self.compute_capabilities:
+            return True
+        is_ampere_plus = self.options.get("hardware_compatibility") == "ampere-plus"
+        return is_ampere_plus and _numbers(compute_capability) >= _AMPERE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON-ready values."""
@@ -199,15 +252,18 @@ class Manifest:
             ManifestError: Names every mismatch.
         """
         found = self._plan_mismatches(plan_path)
-        if library_version is not None and library_version != self.backend_version:
+        if library_version is not None and not self.accepts_version(library_version):
+            later = " or a later one of that major version" if self.version_compatible else ""
             found.append(
-                f"{self.backend} is {library_version}, the plan needs {self.backend_version}"
+                f"{self.backend} is {library_version}, the plan needs {self.backend_version}{later}"
             )
-        if compute_capability is not None and compute_capability not in self.compute_capabilities:
+        if compute_capability is not None and not self.accepts_gpu(compute_capability):
             found.append(
                 f"the GPU has compute capability {compute_capability}, the plan was built for "
                 + ", ".join(self.compute_capabilities)
             )
+        if library_version is not None and self.is_stripped:
+            found.append(f"the plan's weights were left out: they are in {self.onnx_file}")
         if onnx_path is not None:
             found += self._onnx_mismatches(onnx_path)
         if found:
@@ -246,6 +302,16 @@ def manifest_path(plan_path: Path) -> Path:
     return plan_path.with_name(plan_path.name + ".json")
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """``10.3.0`` as (10, 3, 0): the leading numbers, for comparing."""
+    numbers = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (TensorInfo, ShapeRange)):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
@@ -257,7 +323,10 @@ def _plain(value: Any) -> Any:
 
 
 def _from_dict(content: dict[str, Any]) -> Manifest:
-    values = {name: value for name, value in content.items() if name != "kind"}
+    # Those that have a default when a manifest is made are in its file all the same.
+    values = {name: content[name] for name in Manifest.__dataclass_fields__}
+    if unknown := content.keys() - values.keys() - {"kind"}:
+        raise KeyError(*sorted(unknown))
     values["profiles"] = tuple(
         {name: _shape_range(shapes) for name, shapes in profile.items()}
         for profile in values["profiles"]
@@ -269,7 +338,14 @@ def _from_dict(content: dict[str, Any]) -> Manifest:
     for name in ("plan_file", "plan_sha256", "onnx_sha256", "backend", "backend_version"):
         _typed(values[name], str, name)
     _typed(values["plan_bytes"], int, "plan_bytes")
-    for name in ("external_data_sha256", "metadata", "layer_dtypes", "propagations"):
+    for name in (
+        "external_data_sha256",
+        "metadata",
+        "layer_dtypes",
+        "propagations",
+        "engine_dtypes",
+        "options",
+    ):
         _typed(values[name], dict, name)
     return Manifest(**values)
 

@@ -13,11 +13,13 @@ from gspn2_deploy.build.backend import (
     create_backend,
 )
 from gspn2_deploy.build.engine import BuildResult, build_engine
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.profiles import parse_profile, resolve_profiles
 
 __all__ = [
     "BACKEND_NAMES",
     "Backend",
+    "BuildOptions",
     "BuildRequest",
     "BuildResult",
     "BuiltEngine",

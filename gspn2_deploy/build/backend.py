@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.errors import MissingDependencyError, UsageError
 from gspn2_deploy.manifest import Profile, TensorInfo
 from gspn2_deploy.progress import Step
@@ -37,6 +38,7 @@ class BuildRequest:
         compute_capabilities: The GPU architectures to build for, as in ``8.9``.
         workspace_bytes: The most scratch memory that a layer may use; None for the library's
             default.
+        options: What else is asked for.
     """
 
     onnx_path: Path
@@ -48,6 +50,7 @@ class BuildRequest:
     profiles: tuple[Profile, ...]
     compute_capabilities: tuple[str, ...]
     workspace_bytes: int | None = None
+    options: BuildOptions = field(default_factory=BuildOptions)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class BuiltEngine:
         inputs: The network's inputs as the engine library sees them.
         outputs: Its outputs.
         layer_dtypes: How many layers of the network give each element type.
+        engine_dtypes: The same of the built engine, whose layers are fused; empty where the
+            library does not tell.
+        gpu: The GPU that it was built on, as its driver calls it; None without one.
+        plugin_sha256: Hexadecimal SHA-256 of the plugin library that it was built with, if any.
+        timing_cache: Where the measured times were kept, if they were.
         activation_bytes: GPU memory for activations at the largest profile, if known.
         unproven: What could not be checked on this machine, one sentence each.
     """
@@ -71,6 +79,10 @@ class BuiltEngine:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     layer_dtypes: Mapping[str, int] = field(default_factory=dict)
+    engine_dtypes: Mapping[str, int] = field(default_factory=dict)
+    gpu: str | None = None
+    plugin_sha256: str | None = None
+    timing_cache: str | None = None
     activation_bytes: int | None = None
     unproven: tuple[str, ...] = ()
 
@@ -112,6 +124,15 @@ class Backend(ABC):
 
         Raises:
             UsageError: One is unknown, or this backend has no target for it.
+        """
+
+    def check_options(self, options: BuildOptions) -> None:  # noqa: B027
+        """Refuse what this backend does not have at all, before anything costs time.
+
+        What only some versions of the library lack is refused by :meth:`build`, which loads it.
+
+        Raises:
+            UsageError: Names the option and the reason.
         """
 
     @abstractmethod

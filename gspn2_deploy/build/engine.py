@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gspn2_deploy import __version__, progress
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine, create_backend
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.profiles import resolve_profiles
 from gspn2_deploy.errors import UsageError
 from gspn2_deploy.files import sha256_of, staged_output
@@ -47,6 +48,7 @@ def build_engine(
     compute_capabilities: Sequence[str] = (),
     profiles: Sequence[Profile] = (),
     workspace_mib: int | None = None,
+    options: BuildOptions | None = None,
 ) -> BuildResult:
     """Build an engine.
 
@@ -60,6 +62,7 @@ def build_engine(
         profiles: Optimisation profiles; empty for a default over the batch.
         workspace_mib: The most scratch memory that a layer may use, in MiB; None for no limit
             beside the library's.
+        options: What else is asked for; None for the defaults.
 
     Returns:
         What was written.
@@ -78,6 +81,8 @@ def build_engine(
     chosen.version()
     if workspace_mib is not None and workspace_mib < 1:
         raise UsageError("the workspace is too small", got=workspace_mib, expected="1 MiB or more")
+    options = options or BuildOptions()
+    chosen.check_options(options)
     source = check_onnx(onnx_path, full=False)
     plan_path = _plan_path(source, output)
     targets = chosen.resolve_compute_capabilities(tuple(compute_capabilities), _dtypes(source))
@@ -96,6 +101,7 @@ def build_engine(
             profiles=resolved,
             compute_capabilities=targets,
             workspace_bytes=None if workspace_mib is None else workspace_mib * _MIB,
+            options=options,
         )
         with progress.step("Building the engine") as step:
             built = chosen.build(request, step)
@@ -164,6 +170,12 @@ def _describe(
         outputs=source.outputs,
         precision=request.precision,
         layer_dtypes=built.layer_dtypes,
+        engine_dtypes=built.engine_dtypes,
+        gpu=built.gpu,
+        plugin_sha256=built.plugin_sha256,
+        timing_cache=built.timing_cache,
+        workspace_bytes=request.workspace_bytes,
+        options=request.options.to_dict(),
         propagations=source.op_counts,
         activation_bytes=built.activation_bytes,
         metadata=source.metadata,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -40,10 +40,14 @@ class PluginModel:
     Args:
         content: The serialized model. Weights in external data stay where they are.
         plugins: The op type by the name of each node that must become a plugin layer.
+        tensor_types: The element type by tensor name, as far as the file says it.
+        node_types: The element type of the first output by node name, likewise.
     """
 
     content: bytes
     plugins: Mapping[str, str]
+    tensor_types: Mapping[str, str] = field(default_factory=dict)
+    node_types: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
@@ -71,7 +75,13 @@ def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
         )
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:
         _lower_opset(model)
-    return PluginModel(model.SerializeToString(), plugins)
+    types = _tensor_types(model.graph)
+    nodes = {
+        node.name: types[node.output[0]]
+        for node in model.graph.node
+        if node.name and node.output and node.output[0] in types
+    }
+    return PluginModel(model.SerializeToString(), plugins, types, nodes)
 
 
 def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:
@@ -87,6 +97,17 @@ def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:
             used.add(node.name)
         plugins[node.name] = node.op_type
     return plugins
+
+
+def _tensor_types(graph: onnx.GraphProto) -> dict[str, str]:
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    return {
+        name: str(helper.tensor_dtype_to_np_dtype(kind)) for name, kind in types.items() if kind
+    }
 
 
 def _lower_opset(model: onnx.ModelProto) -> None:

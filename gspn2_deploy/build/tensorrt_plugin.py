@@ -13,11 +13,13 @@ from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 PLUGIN_VARIABLE = "GSPN2_TENSORRT_PLUGIN"
 LIBRARY_NAME = "libgspn2_tensorrt.so"
+EMBEDDABLE_NAME = "libgspn2_tensorrt_embed.so"
 _LIBRARIES = Path(__file__).resolve().parent.parent / "lib"
 _HINT = (
     "pip install gspn2-deploy on a machine with nvcc and TensorRT's headers (TENSORRT_ROOT), or: "
     f"make plugin && export {PLUGIN_VARIABLE}=$PWD/build/kernels/tensorrt/X.Y/{LIBRARY_NAME}"
 )
+_KERNELS_NAME = b"libgspn2_kernels.so\0"  # among the names of the libraries that one needs
 _V3_MAJOR = 10  # getCreators and one registry call for every interface
 
 
@@ -60,6 +62,31 @@ def find_plugin(version: str, folder: Path = _LIBRARIES) -> Path:
             hint=_HINT,
         )
     return found[max((key for key in fitting if key <= wanted), default=fitting[0])]
+
+
+def find_embeddable(plugin: Path) -> Path:
+    """Return the build of a plugin library that can be carried inside a plan.
+
+    TensorRT unpacks a plan's library to a place of its own, where the kernel library is not: what
+    is embedded must hold the kernels itself.
+
+    Args:
+        plugin: The plugin library that :func:`find_plugin` returned.
+
+    Raises:
+        KernelLibraryError: There is no such build.
+    """
+    beside = plugin.with_name(EMBEDDABLE_NAME)
+    if beside.is_file():
+        return beside
+    if _KERNELS_NAME not in plugin.read_bytes():
+        return plugin
+    raise KernelLibraryError(
+        "the plugin library cannot be embedded: it needs the kernel library beside it",
+        got=plugin,
+        expected=f"{EMBEDDABLE_NAME} beside it, which holds the kernels",
+        hint="make plugin builds both",
+    )
 
 
 def load_plugin(trt: ModuleType, path: Path) -> ctypes.CDLL:

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from gspn2_deploy.build.backend import Backend, BuildRequest, BuiltEngine
+from gspn2_deploy.build.options import BuildOptions, refuse_options
 from gspn2_deploy.build.wire import build_in_child
 from gspn2_deploy.errors import MissingDependencyError, UsageError
 from gspn2_deploy.progress import Step
@@ -43,6 +44,19 @@ COMPUTE_CAPABILITIES = {
 DEFAULT_COMPUTE_CAPABILITIES = tuple(name for name in COMPUTE_CAPABILITIES if name != "7.5")
 _TURING = "7.5"
 _NOT_RTX = {"9.0": "H100 and H200", "10.0": "B200", "10.3": "B300"}
+# As 1.7.1 answers; it takes some of them without a word and does nothing.
+_ABSENT_OPTIONS = {
+    "optimization_level": "it times nothing, so there is nothing to search longer for",
+    "timing_cache_path": "it times nothing",
+    "version_compatible": "its plans belong to one release",
+    "exclude_lean_runtime": "its plans belong to one release",
+    "hardware_compatibility": "its plans run on every --compute-capability that they are built for",
+    "embed_plugin": "it has no plugins; the op's function body is what runs",
+    "weights": "it makes refittable and stripped plans only on a GPU, and these are built without",
+    "tactic_sources": "it has one source of kernels, and compiles them on the target",
+    "tf32": "it decides on the target",
+    "precision_constraints": "its networks keep the file's types",
+}
 
 
 class TensorRTRTXBackend(Backend):
@@ -95,6 +109,10 @@ class TensorRTRTXBackend(Backend):
                 "build a plan of its own for it"
             )
         return tuple(name for name in COMPUTE_CAPABILITIES if name in asked)
+
+    def check_options(self, options: BuildOptions) -> None:
+        """Refuse what only TensorRT has."""
+        refuse_options(options, _ABSENT_OPTIONS, _PACKAGE)
 
     def build(self, request: BuildRequest, progress: Step) -> BuiltEngine:
         """Build the plan in a child process."""

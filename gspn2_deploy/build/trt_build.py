@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from gspn2_deploy.build.translate import ParserMessage, translate, translate_par
 
 # Said without a GPU at every turn; never the cause of anything.
 _NOISE = re.compile(r"catchCudaError|Thread context has not been set")
+_FATAL_WARNING = "CUDA initialization failure"  # TensorRT 8 logs it so, and starts no builder
 _ACTIVATION_BYTES = re.compile(r"Total Activation Memory: (\d+) bytes")
 _NO_GPU = re.compile(r"cudaError (\d+): ([^)]*)")
 # Nine tenths of a build pass in this phase's one step, and not with what its name says.
@@ -42,7 +44,10 @@ class Session:
         self.errors: list[str] = []
         self.activation_bytes: int | None = None
         self.logger = self._make_logger()
-        self.builder = trt.Builder(self.logger)
+        try:
+            self.builder = trt.Builder(self.logger)
+        except TypeError:  # how its bindings say that there is none
+            raise translate(self.take_errors(), "start its builder") from None
         self.network = self.builder.create_network(1 << int(self._network_flag()))
 
     def take_errors(self) -> list[str]:
@@ -64,7 +69,8 @@ class Session:
                 super().__init__()
 
             def log(self, level: Any, text: str) -> None:
-                if level in (severity.ERROR, severity.INTERNAL_ERROR) and not _NOISE.search(text):
+                is_error = level in (severity.ERROR, severity.INTERNAL_ERROR)
+                if (is_error and not _NOISE.search(text)) or _FATAL_WARNING in text:
                     session.errors.append(text)
                 if found := _ACTIVATION_BYTES.search(text):
                     session.activation_bytes = int(found[1])
@@ -149,36 +155,63 @@ def build(
     )
 
 
-def parse(session: Session, path: Path, model: bytes | None = None) -> None:
+def parse(
+    session: Session,
+    path: Path,
+    model: bytes | None = None,
+    *,
+    flags: Sequence[Any] = (),
+    has_plugins: bool = False,
+) -> None:
     """Parse a file into the session's network.
 
     Args:
         session: A session whose network is empty.
         path: The file.
         model: Its model where that is to differ; external weights are still found by the path.
+        flags: The parser's flags to set.
+        has_plugins: Whether propagations are to become plugin layers.
 
     Raises:
         BuildError: The parser refused it.
     """
     parser = session.trt.OnnxParser(session.network, session.logger)
+    for flag in flags:
+        parser.set_flag(flag)
     parsed = parser.parse_from_file(str(path)) if model is None else parser.parse(model, str(path))
     if parsed and parser.num_errors == 0:
         session.take_errors()
         return
     raw = session.take_errors()
     found = [parser.get_error(index) for index in range(parser.num_errors)]
-    messages = [
-        ParserMessage(
-            error.code().name,
-            error.desc().strip(),
-            error.node_operator() or "",
-            error.node_name() or f"node {error.node()}",
-        )
-        for error in found
-    ]
+    messages = [_parser_message(error, path, model) for error in found]
     if not messages:
         raise translate(raw, "parse the ONNX file")
-    raise translate_parser(messages, raw)
+    raise translate_parser(messages, raw, has_plugins=has_plugins)
+
+
+def _parser_message(error: Any, path: Path, model: bytes | None) -> ParserMessage:
+    if hasattr(error, "node_name"):
+        name, op_type = error.node_name(), error.node_operator()
+    else:  # before 10 an error knows the node's number alone
+        name, op_type = _node_at(error.node(), path, model)
+    return ParserMessage(
+        error.code().name, error.desc().strip(), op_type or "", name or f"node {error.node()}"
+    )
+
+
+def _node_at(index: int, path: Path, model: bytes | None) -> tuple[str, str]:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        content = path.read_bytes() if model is None else model
+        nodes = onnx.load_from_string(content).graph.node
+    except (OSError, DecodeError):
+        return "", ""
+    if not 0 <= index < len(nodes):
+        return "", ""
+    return nodes[index].name, nodes[index].op_type
 
 
 def configure(session: Session, config: Any, request: BuildRequest) -> None:

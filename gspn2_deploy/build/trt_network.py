@@ -60,10 +60,10 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
     bodies: set[tuple[str, str]] = set()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        bodies.update(_CALLER.findall(layer.metadata))
+        bodies.update(_CALLER.findall(getattr(layer, "metadata", None) or ""))
         if layer.num_outputs == 0:
             continue
-        dtype = _dtype(layer.get_output(0).dtype)
+        dtype = dtype_name(layer.get_output(0).dtype)
         every[dtype] += 1
         if layer.type in weighted_types:
             weighted[dtype] += 1
@@ -82,7 +82,9 @@ def engine_interface(
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         info = TensorInfo(
-            name, _dtype(engine.get_tensor_dtype(name)), _shape(engine.get_tensor_shape(name))
+            name,
+            dtype_name(engine.get_tensor_dtype(name)),
+            _shape(engine.get_tensor_shape(name)),
         )
         is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
         (inputs if is_input else outputs).append(info)
@@ -164,14 +166,15 @@ def _check_precision(summary: NetworkSummary, precision: str | None) -> None:
 
 
 def _tensor(tensor: Any) -> TensorInfo:
-    return TensorInfo(tensor.name, _dtype(tensor.dtype), _shape(tensor.shape))
+    return TensorInfo(tensor.name, dtype_name(tensor.dtype), _shape(tensor.shape))
 
 
 def _shape(extents: Any) -> tuple[int | None, ...]:
     return tuple(int(extent) if extent >= 0 else None for extent in extents)
 
 
-def _dtype(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """Return our name of one of the library's element types."""
     name: str = dtype.name
     return _DTYPES.get(name, name.lower())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
 from gspn2_deploy.build.isolation import run_isolated
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.manifest import ShapeRange, TensorInfo
 from gspn2_deploy.progress import Step
 
@@ -37,6 +38,7 @@ def request_to_wire(request: BuildRequest) -> dict[str, Any]:
     wire = asdict(request)
     wire["onnx_path"] = str(request.onnx_path)
     wire["plan_path"] = str(request.plan_path)
+    wire["options"] = request.options.to_dict()
     return wire
 
 
@@ -58,6 +60,7 @@ def request_from_wire(wire: dict[str, Any]) -> BuildRequest:
         ),
         compute_capabilities=tuple(wire["compute_capabilities"]),
         workspace_bytes=wire["workspace_bytes"],
+        options=BuildOptions.from_dict(wire["options"]),
     )
 
 

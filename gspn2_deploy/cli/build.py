@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gspn2_deploy.build.backend import BACKEND_NAMES
+from gspn2_deploy.build.options import BuildOptions
+from gspn2_deploy.cli.build_options import library_options
 from gspn2_deploy.cli.common import emit, json_option
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ _MIB = 1 << 20
     "profiles",
     metavar="NAME=MIN:OPT:MAX",
     multiple=True,
-    help="The shapes that a dynamic input may take, repeatable, several inputs separated by "
-    "commas: images=1x3x224x224:8x3x224x224:64x3x224x224. Default: batches 1:8:64.",
+    help="The shapes that a dynamic input may take, several inputs separated by commas: "
+    "images=1x3x224x224:8x3x224x224:64x3x224x224. Repeatable: the engine is tuned for each, and "
+    "the first that covers a call is used. Default: batches 1:8:64.",
 )
 @click.option(
     "-o",
@@ -55,6 +58,7 @@ _MIB = 1 << 20
     type=click.IntRange(min=1),
     help="The most scratch memory that a layer may use. Default: the engine library's.",
 )
+@library_options
 @json_option
 def command(
     onnx_file: Path,
@@ -63,12 +67,15 @@ def command(
     profiles: tuple[str, ...],
     output: Path | None,
     workspace: int | None,
+    options: BuildOptions,
     as_json: bool,
 ) -> None:
     """Build an engine from ONNX_FILE.
 
-    TensorRT for RTX needs no GPU: it compiles for named architectures. Writes the plan and a
-    manifest that says what it was built from and for, both or neither.
+    TensorRT for RTX needs no GPU: it compiles for named architectures. TensorRT builds on the GPU
+    that is to run the plan, with every propagation as a layer of the GSPN-2 plugin. Writes the plan
+    and a manifest that says what it was built from and for, both or neither. An option that the
+    engine library does not have is an error.
     """
     from gspn2_deploy.build import build_engine, parse_profile
 
@@ -79,6 +86,7 @@ def command(
         compute_capabilities=compute_capabilities,
         profiles=[parse_profile(text) for text in profiles],
         workspace_mib=workspace,
+        options=options,
     )
     emit(_as_dict(result), _as_text(result), as_json=as_json)
 
@@ -98,8 +106,14 @@ def _as_text(result: BuildResult) -> str:
         f"manifest    {result.manifest_path}",
         f"built with  {manifest.backend} {manifest.backend_version} in "
         f"{manifest.build_seconds:.1f} s",
-        f"runs on     compute capability {', '.join(manifest.compute_capabilities)}",
+        f"runs on     compute capability {', '.join(manifest.compute_capabilities)}"
+        + (f" ({manifest.gpu})" if manifest.gpu else ""),
     ]
+    if manifest.engine_dtypes:
+        counts = ", ".join(f"{count} {dtype}" for dtype, count in manifest.engine_dtypes.items())
+        lines.append(f"layers      {counts}")
+    if manifest.timing_cache is not None:
+        lines.append(f"times       kept in {manifest.timing_cache}")
     for profile in manifest.profiles:
         lines += [f"profile     {name}={shapes}" for name, shapes in profile.items()]
     if manifest.activation_bytes is not None:

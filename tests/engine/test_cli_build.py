@@ -13,7 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from engine_models import conv_model
 
+from gspn2_deploy import build as build_package
+from gspn2_deploy.build import BuildOptions
 from gspn2_deploy.cli.app import app
+from gspn2_deploy.errors import BuildError
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import Manifest, manifest_path
 
@@ -109,6 +112,112 @@ def test_bad_options(onnx_file: Path, monkeypatch: pytest.MonkeyPatch, arguments
     assert result.exit_code == 2
     assert said in result.stderr
     assert [path.name for path in onnx_file.parent.iterdir()] == ["model.onnx"]
+
+
+# Every option that only TensorRT has: its arguments, and what it makes of the build's options.
+LIBRARY_OPTIONS = [
+    (["--optimization-level", "4"], {"optimization_level": 4}),
+    (["--timing-cache", "times.cache"], {"timing_cache_path": Path("times.cache")}),
+    (["--version-compatible"], {"version_compatible": True}),
+    (
+        ["--version-compatible", "--exclude-lean-runtime"],
+        {"version_compatible": True, "exclude_lean_runtime": True},
+    ),
+    (["--hardware-compatibility", "ampere-plus"], {"hardware_compatibility": "ampere-plus"}),
+    (["--embed-plugin"], {"embed_plugin": True}),
+    (["--weights", "stripped"], {"weights": "stripped"}),
+    (["--tactic-source", "cudnn", "--tactic-source", "cudnn"], {"tactic_sources": ("cudnn",)}),
+    (["--tactic-source", "none"], {"tactic_sources": ()}),
+    (["--tf32"], {"tf32": True}),
+    (["--precision-constraints", "prefer"], {"precision_constraints": "prefer"}),
+]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
+    """The options that the builder is given, and no build."""
+    seen: list[BuildOptions] = []
+
+    def build_engine(*_: object, options: BuildOptions, **__: object) -> None:
+        seen.append(options)
+        raise BuildError("seen")
+
+    monkeypatch.setattr(build_package, "build_engine", build_engine)
+    return seen
+
+
+@pytest.mark.parametrize(("arguments", "options"), LIBRARY_OPTIONS, ids=str)
+def test_library_options(onnx_file: Path, asked: list[BuildOptions], arguments, options):
+    assert call("build", onnx_file, *arguments).exit_code == 3
+    assert asked == [BuildOptions(**options)]
+
+
+def test_library_options_are_off_by_default(onnx_file: Path, asked: list[BuildOptions]):
+    call("build", onnx_file)
+    call("build", onnx_file, "--no-timing-cache")
+    assert asked == [BuildOptions(), BuildOptions(timing_cache=False)]
+
+
+def test_library_options_from_a_configuration_file(
+    tmp_path: Path, onnx_file: Path, asked: list[BuildOptions]
+):
+    config = tmp_path / "deploy.yaml"
+    config.write_text(
+        "build:\n"
+        "  optimization-level: 5\n"
+        "  no-timing-cache: true\n"
+        "  version-compatible: true\n"
+        "  exclude-lean-runtime: true\n"
+        "  hardware-compatibility: same-compute-capability\n"
+        "  embed-plugin: true\n"
+        "  weights: refittable\n"
+        "  tactic-source: [cublas, cudnn]\n"
+        "  tf32: true\n"
+        "  precision-constraints: prefer\n"
+    )
+    assert call("--config", config, "build", onnx_file).exit_code == 3
+    assert asked == [
+        BuildOptions(
+            optimization_level=5,
+            timing_cache=False,
+            version_compatible=True,
+            exclude_lean_runtime=True,
+            hardware_compatibility="same-compute-capability",
+            embed_plugin=True,
+            weights="refittable",
+            tactic_sources=("cublas", "cudnn"),
+            tf32=True,
+            precision_constraints="prefer",
+        )
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "options"), LIBRARY_OPTIONS, ids=str)
+def test_tensorrt_for_rtx_refuses_them_with_the_reason(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, arguments, options
+):
+    pretend_installed(monkeypatch)
+    result = call("build", onnx_file, *arguments)
+    assert result.exit_code == 2
+    assert "TensorRT for RTX has no --" in result.stderr
+    assert "build with --backend tensorrt" in result.stderr
+    assert [path.name for path in onnx_file.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--optimization-level", "6"], "6 is not in the range"),
+        (["--weights", "none"], "'none' is not one of"),
+        (["--exclude-lean-runtime"], "only a version-compatible plan"),
+        (["--timing-cache", "a.cache", "--no-timing-cache"], "named and turned off"),
+        (["--tactic-source", "none", "--tactic-source", "cudnn"], "no tactic source, and some"),
+    ],
+)
+def test_library_options_that_contradict(onnx_file: Path, arguments, said: str):
+    result = call("build", onnx_file, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch) -> None:

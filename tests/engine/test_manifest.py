@@ -54,6 +54,12 @@ def manifest(plan: Path) -> Manifest:
         build_seconds=1.5,
         host="Linux x86_64",
         created="2026-01-02T03:04:05+00:00",
+        engine_dtypes={"float32": 9},
+        gpu="NVIDIA H200",
+        plugin_sha256="0" * 64,
+        workspace_bytes=1 << 20,
+        timing_cache="/cache/timing/0.cache",
+        options={"weights": "fixed", "tactic_sources": ["cudnn"]},
     )
     made.save(manifest_path(plan))
     return made
@@ -118,6 +124,66 @@ def test_every_mismatch_is_named(plan: Path, manifest: Manifest):
     assert raised.value.exit_code == 2
 
 
+def portable(manifest: Manifest, **options: object) -> Manifest:
+    return replace(manifest, backend="tensorrt", backend_version="10.3.0", options=options)
+
+
+@pytest.mark.parametrize(
+    ("version", "fixed", "compatible"),
+    [
+        ("10.3.0", True, True),
+        ("10.3.0.26", False, True),
+        ("10.16.1", False, True),
+        ("10.2.0", False, False),
+        ("9.3.0", False, False),
+        ("11.1.0", False, False),  # another major version has another interface for plugins
+    ],
+)
+def test_versions_that_run_a_plan(manifest: Manifest, version: str, fixed: bool, compatible: bool):
+    assert portable(manifest).accepts_version(version) is fixed
+    assert portable(manifest, version_compatible=True).accepts_version(version) is compatible
+
+
+@pytest.mark.parametrize(
+    ("capability", "fixed", "ampere_plus"),
+    [("8.9", True, True), ("8.0", False, True), ("10.3", False, True), ("7.5", False, False)],
+)
+def test_gpus_that_run_a_plan(manifest: Manifest, capability: str, fixed: bool, ampere_plus: bool):
+    assert portable(manifest).accepts_gpu(capability) is fixed
+    wide = portable(manifest, hardware_compatibility="ampere-plus")
+    assert wide.accepts_gpu(capability) is ampere_plus
+
+
+def test_portable_plans_verify(plan: Path, manifest: Manifest):
+    wide = portable(manifest, version_compatible=True, hardware_compatibility="ampere-plus")
+    wide.verify(plan, library_version="10.9.0", compute_capability="9.0")
+    with pytest.raises(ManifestError) as raised:
+        wide.verify(plan, library_version="10.2.0", compute_capability="7.5")
+    version, capability = raised.value.mismatches
+    assert version.endswith("the plan needs 10.3.0 or a later one of that major version")
+    assert "7.5" in capability
+
+
+def test_a_stripped_plan_does_not_run_as_it_is(plan: Path, manifest: Manifest):
+    stripped = portable(manifest, weights="stripped")
+    stripped.verify(plan)
+    with pytest.raises(ManifestError, match=r"weights were left out: they are in nano\.onnx"):
+        stripped.verify(plan, library_version="10.3.0")
+
+
+@pytest.mark.parametrize(
+    ("options", "holds"),
+    [
+        ({}, False),
+        ({"embed_plugin": True}, True),
+        ({"version_compatible": True}, True),
+        ({"version_compatible": True, "exclude_lean_runtime": True}, False),
+    ],
+)
+def test_plans_that_carry_libraries(manifest: Manifest, options: dict[str, object], holds: bool):
+    assert portable(manifest, **options).holds_host_code is holds
+
+
 def test_missing_manifest(plan: Path):
     with pytest.raises(ManifestError, match="is missing"):
         Manifest.load(manifest_path(plan))
@@ -156,6 +222,8 @@ def test_a_lost_field_is_noticed(plan: Path, manifest: Manifest, name: str):
         {"inputs": [{"name": 1}]},
         {"metadata": []},
         {"surplus": 1},
+        {"options": []},
+        {"engine_dtypes": None},
     ],
 )
 def test_damaged_fields(plan: Path, manifest: Manifest, changes: dict[str, object]):
