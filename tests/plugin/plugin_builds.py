@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+LIBRARY = "libgspn2_tensorrt.so"
+EMBEDDABLE = "libgspn2_tensorrt_embed.so"  # with the kernels inside, to be carried by a plan
 ROOT = Path(__file__).parents[2]
 BUILD_VARIABLE = "GSPN2_PLUGIN_BUILD"
 BUILD = Path(os.environ.get(BUILD_VARIABLE) or ROOT / "build/kernels/tensorrt")
@@ -14,7 +16,7 @@ ABSENT = f"no plugin under {BUILD}: run `make plugin`, or name its build folder 
 
 def builds():
     """The folders that hold a built plugin, one per TensorRT version, oldest first."""
-    found = [path.parent for path in BUILD.glob("*/libgspn2_tensorrt.so")]
+    found = [path.parent for path in BUILD.glob(f"*/{LIBRARY}")]
     return sorted(found, key=lambda folder: [int(part) for part in folder.name.split(".")])
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from plugin_builds import parametrize_builds
+from plugin_builds import EMBEDDABLE, LIBRARY, parametrize_builds
 
 COMMON = {
     "gspn2TensorRTHeaders",
@@ -34,9 +34,15 @@ def tool_output(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def needed(library):
+    dynamic = tool_output("readelf", "-d", library)
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic)
+
+
 @parametrize_builds()
-def test_exports_are_the_entry_points_alone(folder):
-    symbols = tool_output("nm", "-D", "--defined-only", folder / "libgspn2_tensorrt.so")
+@pytest.mark.parametrize("name", [LIBRARY, EMBEDDABLE])
+def test_exports_are_the_entry_points_alone(folder, name):
+    symbols = tool_output("nm", "-D", "--defined-only", folder / name)
     strong = {line.split()[-1] for line in symbols.splitlines() if line.split()[1] in "TDB"}
     creators = "getPluginCreators" if major(folder) < 10 else "getCreators"
     assert strong == COMMON | {creators}
@@ -44,10 +50,16 @@ def test_exports_are_the_entry_points_alone(folder):
 
 @parametrize_builds()
 def test_needs_no_tensorrt_library(folder):
-    dynamic = tool_output("readelf", "-d", folder / "libgspn2_tensorrt.so")
-    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic)
-    assert "libgspn2_kernels.so" in needed
-    assert not [name for name in needed if "nvinfer" in name or "tensorrt" in name]
+    names = needed(folder / LIBRARY)
+    assert "libgspn2_kernels.so" in names
+    assert not [name for name in names if "nvinfer" in name or "tensorrt" in name]
+
+
+@parametrize_builds()
+def test_what_a_plan_carries_needs_nothing_of_ours(folder):
+    names = needed(folder / EMBEDDABLE)
+    system = ("libstdc++", "libgcc_s", "libc.", "libm.", "libdl", "libpthread", "librt", "ld-linux")
+    assert [name for name in names if not name.startswith(system)] == []
 
 
 def call_init(folder, *arguments):

@@ -6,11 +6,13 @@ changes what other tests' parsers do.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from plugin_builds import builds, parametrize_builds
+from plugin_builds import EMBEDDABLE, LIBRARY, builds, parametrize_builds
 
 from gspn2_deploy import spec
 
@@ -84,7 +86,7 @@ def test_tensorrt_rtx_loads_the_library(folder):
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
     result = subprocess.run(
         [
-            *(sys.executable, "-c", RTX_SCRIPT, folder / "libgspn2_tensorrt.so"),
+            *(sys.executable, "-c", RTX_SCRIPT, folder / LIBRARY),
             *(json.dumps(VALUES), *spec.OP_TYPES),
         ],
         capture_output=True,
@@ -107,6 +109,115 @@ def test_tensorrt_rtx_loads_the_library(folder):
     assert 'normalize is "relu"; expected one of sigmoid, softmax, none' in said
 
 
+# TensorRT for RTX has TensorRT 11's ONNX parser. It finds the plugin and creates it, and then ends
+# the process, because its networks take no plugin layers.
+PARSE_SCRIPT = """
+import sys
+import tensorrt_rtx_bindings as trt
+from onnx import TensorProto, helper
+logger = trt.Logger(trt.Logger.INFO)
+assert trt.get_plugin_registry().load_library(sys.argv[1]) is not None
+shapes = {"x": (1, 2, 8, 8), "lam": (1, 4, 2, 8, 8), "w": (1, 4, 3, 1, 8, 8), "u": (1, 4, 2, 8, 8)}
+value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+attributes = {"normalize": sys.argv[2], "chunk": int(sys.argv[3])}
+node = helper.make_node("GspnProp2D", list(shapes), ["y"], name="p", domain="gspn2", **attributes)
+graph = helper.make_graph([node], "g", [value(*item) for item in shapes.items()],
+                          [value("y", shapes["x"])])
+opsets = [helper.make_opsetid("", 18), helper.make_opsetid("gspn2", 1)]
+model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+builder = trt.Builder(logger)
+flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+network = builder.create_network(1 << int(flag))
+parser = trt.OnnxParser(network, logger)
+parsed = parser.parse(model.SerializeToString())
+print("parsed", parsed, parser.get_error(0).desc() if parser.num_errors else "", flush=True)
+"""
+
+
+def parse_with_rtx(folder, normalize, chunk):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
+    command = [sys.executable, "-c", PARSE_SCRIPT, folder / LIBRARY, normalize, str(chunk)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return result.stdout + result.stderr
+
+
+@parametrize_builds(lambda folder: folder.name.startswith("11."))
+@pytest.mark.parametrize("normalize, chunk", [("softmax", 0), ("none", 4)])
+def test_the_parser_of_11_creates_the_plugin_of_a_node(folder, normalize, chunk):
+    said = parse_with_rtx(folder, normalize, chunk)
+    assert "Searching for plugin: GspnProp2D, plugin_version: 1, plugin_namespace: " in said
+    assert "Successfully created plugin: GspnProp2D" in said
+
+
+@parametrize_builds(lambda folder: folder.name.startswith("11."))
+def test_the_parser_of_11_hands_on_what_the_plugin_refuses(folder):
+    said = parse_with_rtx(folder, "softmax", -3)
+    assert "gspn2 plugin, createPlugin: GspnProp2D: chunk is -3; expected 0" in said
+    assert "parsed False" in said
+    assert "Could not create the plugin" in said
+
+
+EMBED_SCRIPT = """
+import sys
+import tensorrt_rtx_bindings as trt
+builder = trt.Builder(trt.Logger())
+flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+network = builder.create_network(1 << int(flag))
+x = network.add_input("x", trt.float32, (1, 3, 8, 8))
+layer = network.add_activation(x, trt.ActivationType.RELU)
+network.mark_output(layer.get_output(0))
+config = builder.create_builder_config()
+config.plugins_to_serialize = sys.argv[2:]
+config.num_compute_capabilities = 1
+config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+open(sys.argv[1], "wb").write(builder.build_serialized_network(network, config))
+"""
+
+
+@parametrize_builds(lambda folder: folder.name.startswith("11."))
+def test_a_plan_carries_the_library(folder, tmp_path):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
+    plan, library = tmp_path / "m.plan", folder / EMBEDDABLE
+    command = [sys.executable, "-c", EMBED_SCRIPT, plan, library]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    assert library.read_bytes() in plan.read_bytes()
+
+
+def load_library(folder, libnvinfer, library):
+    """What TensorRT's registry does with a library, line by line."""
+    command = [folder / "load_library", libnvinfer, library, *spec.OP_TYPES]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def libraries_of_8():
+    folder = os.environ.get("TENSORRT_LIB_DIR")
+    libnvinfer = Path(folder or "") / "libnvinfer.so.8"
+    if not folder or not libnvinfer.is_file():
+        pytest.skip("TENSORRT_LIB_DIR names no folder with libnvinfer.so.8")
+    return libnvinfer
+
+
+@parametrize_builds(lambda folder: folder.name.startswith("8."))
+def test_the_registry_of_8_loads_and_unloads_the_library(folder):
+    assert load_library(folder, libraries_of_8(), folder / LIBRARY) == [
+        *(f"before {name} 0" for name in spec.OP_TYPES),
+        "loaded 1",
+        *(f"while {name} 1" for name in spec.OP_TYPES),
+        "again 0",  # null where a creator is registered already
+        *(f"after {name} 0" for name in spec.OP_TYPES),
+    ]
+
+
+@parametrize_builds(lambda folder: folder.name.startswith("8."))
+@pytest.mark.parametrize("name, loads", [(EMBEDDABLE, 1), (LIBRARY, 0)])
+def test_only_what_a_plan_carries_loads_on_its_own(folder, tmp_path, name, loads):
+    shutil.copy(folder / name, tmp_path)  # as TensorRT unpacks it, away from our other libraries
+    said = load_library(folder, libraries_of_8(), tmp_path / name)
+    assert f"loaded {loads}" in said
+
+
 def test_tensorrt_8_registers_and_recreates():
     python, site = os.environ.get("TENSORRT_PYTHON"), os.environ.get("TENSORRT_SITE")
     if not python or not site:
@@ -115,7 +226,7 @@ def test_tensorrt_8_registers_and_recreates():
     if not folders:
         pytest.skip("the plugin has not been built for TensorRT 8")
     result = subprocess.run(
-        [python, "-c", TENSORRT_8_SCRIPT, folders[0] / "libgspn2_tensorrt.so", *spec.OP_TYPES],
+        [python, "-c", TENSORRT_8_SCRIPT, folders[0] / LIBRARY, *spec.OP_TYPES],
         capture_output=True,
         text=True,
         timeout=300,
