@@ -1,6 +1,7 @@
-// What the fast kernels use of compute capability 9.0: mbarriers, the bulk tensor copy engine
-// and distributed shared memory, as thin wrappers over PTX. All of the kernels' PTX is here:
-// tests/emulation puts functions of the same names in its place.
+// What the fast kernels use beyond CUDA C++: mbarriers and asynchronous copies, and of compute
+// capability 9.0 the bulk tensor copy engine and distributed shared memory, as thin wrappers over
+// PTX. All of the kernels' PTX is here: tests/emulation puts functions of the same names in its
+// place.
 //
 // Source: PTX ISA, sections on mbarrier, cp.async.bulk.tensor, st.async and mapa.
 #ifndef GSPN2_KERNELS_HOPPER_CUH_
@@ -11,6 +12,14 @@
 #include <cstdint>
 
 namespace gspn2 {
+
+// Whether the device that is compiled for has clusters and the bulk copy engine. What needs them
+// stands behind this.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+constexpr bool kHopper = true;
+#else
+constexpr bool kHopper = false;
+#endif
 
 // Cache policies of bulk copies, as createpolicy encodes a fraction of 1.0.
 constexpr uint64_t kEvictFirst = 0x12f0000000000000ULL;
@@ -85,15 +94,25 @@ __device__ __forceinline__ void addToGlobal(float* target, float value) {
                : "memory");
 }
 __device__ __forceinline__ void addToGlobal(float* target, float2 value) {
-  asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(target)),
-               "f"(value.x), "f"(value.y)
-               : "memory");
+  if constexpr (kHopper) {
+    asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(target)),
+                 "f"(value.x), "f"(value.y)
+                 : "memory");
+  } else {
+    addToGlobal(target, value.x);
+    addToGlobal(target + 1, value.y);
+  }
 }
 __device__ __forceinline__ void addToGlobal(float* target, float4 value) {
-  asm volatile(
-      "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(target)),
-      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
-      : "memory");
+  if constexpr (kHopper) {
+    asm volatile(
+        "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(target)),
+        "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+        : "memory");
+  } else {
+    addToGlobal(target, make_float2(value.x, value.y));
+    addToGlobal(target + 2, make_float2(value.z, value.w));
+  }
 }
 
 // ---- flags in global memory --------------------------------------------------------------------
@@ -126,7 +145,7 @@ __device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals)
 
 // Makes initialised barriers visible to the copy engine and to the rest of the cluster.
 __device__ __forceinline__ void barrierInitFence() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  if constexpr (kHopper) asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
 __device__ __forceinline__ void barrierArrive(uint32_t barrier) {
@@ -139,6 +158,7 @@ __device__ __forceinline__ void barrierArriveExpect(uint32_t barrier, uint32_t b
 }
 
 __device__ __forceinline__ void barrierWait(uint32_t barrier, uint32_t parity) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
@@ -150,6 +170,19 @@ __device__ __forceinline__ void barrierWait(uint32_t barrier, uint32_t parity) {
       "}\n" ::"r"(barrier),
       "r"(parity)
       : "memory");
+#else
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+#endif
 }
 
 // Copies 16 bytes, or fills them with zeros where `bytes` is 0, behind the thread's back.

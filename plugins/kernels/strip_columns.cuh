@@ -1,4 +1,4 @@
-// The strip scan of horizontal directions: compute capability 9.0 and later.
+// The strip scan of horizontal directions.
 //
 // Lines are columns of a row-major map, so that a step is one element of every row. DRAM wants 128
 // bytes of a row at a time, and the L2 cache can hold the rest of them only for some 350 rows to a
@@ -373,21 +373,18 @@ struct ColumnWalker {
 template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   char* const shared = dynamicShared<char>();
   const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);
-  __syncthreads();
-  if (p.parts > 1) clusterSync();  // peers write into this block only after its barriers exist
+  awaitPeers(p);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripColumns<C>(p, block, layout, sharedAddress(shared), barriers, producer);
   } else {
     ColumnWalker<C>(p, block, barriers, layout, shared).scan();
   }
-#endif
 }
 
 }  // namespace gspn2

@@ -4,7 +4,8 @@
 // two shuffles a step among its lanes: no barrier. It walks kStripEdge positions of its neighbours
 // too: after s steps the outermost s of those are stale, and every kStripEdge steps the neighbours'
 // states replace them over shared memory. Blocks of a cluster, among which a long line is split, do
-// the same with kStripHalo positions over distributed shared memory.
+// the same with kStripHalo positions over distributed shared memory, from compute capability 9.0
+// on.
 #ifndef GSPN2_KERNELS_STRIP_EXCHANGE_CUH_
 #define GSPN2_KERNELS_STRIP_EXCHANGE_CUH_
 
@@ -47,7 +48,10 @@ struct StripBlock {
   int start;                      // the line's position of its first; may be negative
 
   __device__ __forceinline__ explicit StripBlock(const StripParams& p) {
-    rank = p.parts > 1 ? static_cast<int>(clusterRank()) : 0;
+    rank = 0;
+    if constexpr (kHopper) {
+      if (p.parts > 1) rank = static_cast<int>(clusterRank());
+    }
     slice = static_cast<int>(blockIdx.x) / p.parts;
     const int n = static_cast<int>(slice) / p.channels;
     const int c = static_cast<int>(slice) - n * p.channels;
@@ -208,7 +212,20 @@ struct StripStates {
 
   // Gives the neighbouring blocks the states that they share.
   __device__ __forceinline__ void send(int turn) {
-    if (p.parts == 1) return;
+    if constexpr (kHopper) {
+      if (p.parts > 1) sendToBlocks(turn);
+    }
+  }
+
+  // Takes the neighbouring blocks' states, after those of the warps.
+  __device__ __forceinline__ void meet(int turn, uint32_t parity) {
+    if constexpr (kHopper) {
+      if (p.parts > 1) takeFromBlocks(turn, parity);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void sendToBlocks(int turn) {
     const uint32_t barrier = barriers.halos + 8 * turn;
     const uint32_t target = sharedAddress(halos) + 4 * (turn * 2 * kStripHalo + first);
     if (warp == 0 && lane == 0) {
@@ -229,9 +246,7 @@ struct StripStates {
     __syncwarp();
   }
 
-  // Takes the neighbouring blocks' states, after those of the warps.
-  __device__ __forceinline__ void meet(int turn, uint32_t parity) {
-    if (p.parts == 1) return;
+  __device__ __forceinline__ void takeFromBlocks(int turn, uint32_t parity) {
     barrierWaitCluster(barriers.halos + 8 * turn, parity);
     const float* const incoming = halos + turn * 2 * kStripHalo + first;
 #pragma unroll
@@ -241,6 +256,14 @@ struct StripStates {
     }
   }
 };
+
+// Peers write into a block only after its barriers exist.
+__device__ __forceinline__ void awaitPeers(const StripParams& p) {
+  __syncthreads();
+  if constexpr (kHopper) {
+    if (p.parts > 1) clusterSync();
+  }
+}
 
 // The direction's merge weight.
 template <typename T>

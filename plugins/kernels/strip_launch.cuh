@@ -21,6 +21,7 @@ inline StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
   params.out = scan.out;
   params.sums = scan.sums;
   params.add = scan.add;
+  params.bulk = plan.bulk;
   params.reverse = scan.reverse();
   params.plane = problem.h * problem.w;
   params.line = static_cast<int>(scan.horizontal() ? problem.h : problem.w);

@@ -35,6 +35,7 @@ struct StripParams {
   void* out;          // states, or rounded sums
   float* sums;        // gated
   bool add;           // to the sums, rather than store them
+  bool bulk;          // vertical scans: by the copy engine
   bool reverse;       // vertical scans; horizontal ones are compiled for their direction
   int64_t plane;      // H * W
   int line, steps;    // positions of a line, steps of the scan

@@ -8,6 +8,8 @@ namespace gspn2 {
 namespace {
 
 constexpr int64_t kMaxExtent = INT32_MAX / 2;
+constexpr int kClusterCapability =
+    90;                       // the compute capability that brought clusters and the copy engine
 constexpr int kMaxParts = 8;  // the portable cluster size
 constexpr int kMinPart = 64;  // positions that are worth a block of their own
 constexpr int kPartUnit = 8;  // a part is a multiple of this
@@ -66,19 +68,21 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   const gspn2_problem_t& problem = scan.problem;
   const int64_t slices = problem.n * problem.c;
   const int64_t line = scan.horizontal() ? problem.h : problem.w;
-  if (device.computeCapability < 90) return false;
   if (problem.w * elementBytes(problem.dtype) % kStripAccess != 0) return false;
   if (problem.h > kMaxExtent || problem.w > kMaxExtent || slices > kMaxExtent / kMaxParts ||
       problem.n * 12 * problem.c > kMaxExtent) {
     return false;
   }
+  const bool hopper = device.computeCapability >= kClusterCapability;
+  const int most = hopper ? kMaxParts : 1;  // parts of a line meet in a cluster
+  plan->bulk = hopper;
   int least = 1;
-  while (least <= kMaxParts && !cut(scan, device, line, least, plan)) ++least;
-  if (least > kMaxParts) return false;
+  while (least <= most && !cut(scan, device, line, least, plan)) ++least;
+  if (least > most) return false;
   // As few parts as the line fits into, or more where there are too few slices to keep the device
   // busy.
   const int64_t useful = std::min(device.multiprocessors / slices, line / kMinPart);
-  const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, kMaxParts));
+  const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, most));
   return cut(scan, device, line, parts, plan);
 }
 

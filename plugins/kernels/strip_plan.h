@@ -36,6 +36,7 @@ struct StripPlan {
   int warps;      // of a block that walk
   int producers;  // warps of a block that load
   int stages;     // in shared memory
+  bool bulk;      // whether the device has the copy engine
 };
 
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.

@@ -1,7 +1,8 @@
-// The strip scan of vertical directions: compute capability 9.0 and later.
+// The strip scan of vertical directions.
 //
-// Lines are rows of a row-major map. One producer warp has the copy engine bring kStripEdge rows of
-// every tensor at the block's positions into a ring of stages, a contiguous copy each. A lane reads
+// Lines are rows of a row-major map. One producer warp brings kStripEdge rows of every tensor at
+// the block's positions into a ring of stages: from compute capability 9.0 on by the copy engine, a
+// contiguous copy each, before by asynchronous copies of 16 bytes. A lane reads
 // its kRows adjacent positions of a step at once and writes its results straight to the map.
 // Several blocks share a multiprocessor where lines are short, so that each warp's exchange and its
 // chain of steps hide behind the others' arithmetic; see strip_exchange.cuh.
@@ -19,60 +20,96 @@ struct RowConfig {
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
   static constexpr bool kGated = kOutput != StripOutput::kStates;
+  static constexpr bool kStagesSums = kOutput == StripOutput::kFinal;
   static constexpr int kTensors = stripTensors(kOutput);
   static constexpr int kMaxThreads = (10 + 1) * kWarpLanes;  // walkers and the producer
+};
+
+// The source and the place in a stage of what one step needs of one tensor; the staged sums count
+// as a tensor after the others.
+struct RowCopy {
+  const char* source;  // at the map's first row
+  int64_t pitch;       // bytes of the map between rows
+  uint32_t offset;     // in a stage
+  int bytes;
+  uint64_t policy;
+
+  template <typename C>
+  __device__ __forceinline__ static RowCopy of(C, const StripParams& p, const StripBlock& block,
+                                               const StripLayout& layout, int tensor, int step) {
+    const bool isSums = C::kStagesSums && tensor == C::kTensors;
+    const bool isAffinity = tensor >= 2 && tensor < 5;
+    const void* const base = isSums        ? p.sums
+                             : isAffinity  ? p.w
+                             : tensor == 0 ? p.x
+                             : tensor == 1 ? p.lam
+                                           : p.u;
+    const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
+                          : tensor == 0 || isSums ? block.slice
+                                                  : block.gate;
+    const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(typename C::T));
+    const int extent = stripExtent(C::kRows, p.warps);
+    const int from = max(block.start, 0);
+    const int place =
+        isSums ? layout.sumOffset + step * extent * 4 : (tensor * kStripEdge + step) * layout.pitch;
+    RowCopy copy;
+    copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
+    copy.pitch = int64_t{p.line} * elementBytes;
+    copy.offset = static_cast<uint32_t>(place + (from - block.start) * elementBytes);
+    copy.bytes = (min(block.start + extent, p.line) - from) * elementBytes;
+    copy.policy = isAffinity && p.affinities == 1 ? kEvictNormal : kEvictFirst;
+    return copy;
+  }
+
+  __device__ __forceinline__ const char* at(const StripParams& p, int step) const {
+    return source + (p.reverse ? p.steps - 1 - step : step) * pitch;
+  }
 };
 
 template <typename C>
 __device__ __forceinline__ void produceStripRows(const StripParams& p, const StripBlock& block,
                                                  const StripLayout& layout, uint32_t stages,
                                                  const StripBarriers& barriers, int lane) {
-  using T = typename C::T;
-  constexpr bool kSums = C::kOutput == StripOutput::kFinal;
-  // Lane j copies step j % kStripEdge of tensor j / kStripEdge; the sums come after the tensors.
-  constexpr int kCopies = (C::kTensors + kSums) * kStripEdge;
-  static_assert(kCopies <= kWarpLanes, "a copy to each lane");
-  const int tensor = lane / kStripEdge;
-  const int step = lane % kStripEdge;
-  const int from = max(block.start, 0);
-  const int extent = stripExtent(C::kRows, p.warps);
-  const int count = min(block.start + extent, p.line) - from;
-  const bool isSums = kSums && tensor == C::kTensors;
-  const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(T));
-  const bool isAffinity = tensor >= 2 && tensor < 5;
-  const void* const base = isSums        ? p.sums
-                           : isAffinity  ? p.w
-                           : tensor == 0 ? p.x
-                           : tensor == 1 ? p.lam
-                                         : p.u;
-  const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
-                        : tensor == 0 || isSums ? block.slice
-                                                : block.gate;
-  const char* const source =
-      static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
-  const uint32_t target = stages +
-                          (isSums ? layout.sumOffset + step * extent * 4
-                                  : (tensor * kStripEdge + step) * layout.pitch) +
-                          (from - block.start) * elementBytes;
-  const int stepBytes =
-      count * (C::kTensors * static_cast<int>(sizeof(T)) + (kSums ? 4 : 0));  // of all tensors
-  const uint64_t policy = isAffinity && p.affinities == 1 ? kEvictNormal : kEvictFirst;
+  constexpr int kTensors = C::kTensors + (C::kStagesSums ? 1 : 0);
+  constexpr int kCopies = kTensors * kStripEdge;
+  static_assert(kCopies <= kWarpLanes, "the copy engine: a copy to each lane");
+  const RowCopy mine =
+      RowCopy::of(C{}, p, block, layout, min(lane, kCopies - 1) / kStripEdge, lane % kStripEdge);
+  int stepBytes = 0;
+#pragma unroll
+  for (int tensor = 0; tensor < kTensors; ++tensor) {
+    stepBytes += RowCopy::of(C{}, p, block, layout, tensor, 0).bytes;
+  }
   StripCursor cursor;
   for (int begin = 0; begin < p.steps; begin += kStripEdge) {
     const uint32_t full = barriers.full + 8 * cursor.stage;
+    const uint32_t stage = stages + cursor.stage * layout.stageBytes;
+    const int count = min(kStripEdge, p.steps - begin);
     if (begin >= p.stages * kStripEdge) {
       barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
     }
-    if (lane == 0) {
-      barrierArriveExpect(full,
-                          static_cast<uint32_t>(min(kStripEdge, p.steps - begin) * stepBytes));
+    bool copied = false;
+    if constexpr (kHopper) {
+      if (p.bulk) {
+        if (lane == 0) barrierArriveExpect(full, static_cast<uint32_t>(count * stepBytes));
+        __syncwarp();
+        if (lane < kCopies && lane % kStripEdge < count) {
+          copyBulk(stage + mine.offset, mine.at(p, begin + lane % kStripEdge), mine.bytes, full,
+                   mine.policy);
+        }
+        copied = true;
+      }
     }
-    __syncwarp();
-    if (lane < kCopies && begin + step < p.steps) {
-      const int row = p.reverse ? p.steps - 1 - begin - step : begin + step;
-      copyBulk(target + cursor.stage * layout.stageBytes,
-               source + static_cast<int64_t>(row) * p.line * elementBytes, count * elementBytes,
-               full, policy);
+    if (!copied) {
+      for (int i = 0; i < kCopies; ++i) {
+        if (i % kStripEdge >= count) continue;
+        const RowCopy copy = RowCopy::of(C{}, p, block, layout, i / kStripEdge, i % kStripEdge);
+        const char* const source = copy.at(p, begin + i % kStripEdge);
+        for (int at = lane * kStripAccess; at < copy.bytes; at += kWarpLanes * kStripAccess) {
+          copyChunk(stage + copy.offset + at, source + at, kStripAccess);
+        }
+      }
+      barrierArriveCopies(full);
     }
     cursor.advance(p.stages);
   }
@@ -182,7 +219,7 @@ struct RowWalker {
         *reinterpret_cast<StripVector<float, kRows>*>(p.sums + offset) = sums;
       }
     } else {
-      if constexpr (C::kOutput == StripOutput::kFinal) {
+      if constexpr (C::kStagesSums) {
         const auto sums = *reinterpret_cast<const StripVector<float, kRows>*>(
             stage() + layout.sumOffset + s * stripExtent(kRows, p.warps) * 4 +
             states.first * (4 - static_cast<int>(sizeof(T))));
@@ -241,22 +278,19 @@ struct RowWalker {
 template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripRowsKernel(const __grid_constant__ StripParams p) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   char* const shared = dynamicShared<char>();
   const StripLayout layout =
       rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
-  if (threadIdx.x == 0) barriers.init(p, 1);
-  __syncthreads();
-  if (p.parts > 1) clusterSync();  // peers write into this block only after its barriers exist
+  if (threadIdx.x == 0) barriers.init(p, p.bulk ? 1 : kWarpLanes);
+  awaitPeers(p);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripRows<C>(p, block, layout, sharedAddress(shared), barriers, producer);
   } else {
     RowWalker<C>(p, block, barriers, layout, shared).scan();
   }
-#endif
 }
 
 }  // namespace gspn2
