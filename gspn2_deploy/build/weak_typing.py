@@ -16,6 +16,15 @@ from gspn2_deploy.build.tensorrt_model import PluginModel
 
 # Layers that only move or make data: TensorRT 8 takes no precision for them.
 _UNTYPED_LAYERS = ("CONSTANT", "CAST", "IDENTITY", "SHAPE")
+# Layers that must compute in a reduced type. The others may compute wider than the type that they
+# give: a norm's sums are better for it, and not every layer has a kernel for every type.
+_REDUCED_LAYERS = (
+    "CONVOLUTION",
+    "DECONVOLUTION",
+    "MATRIX_MULTIPLY",
+    "FULLY_CONNECTED",
+    "PLUGIN_V2",
+)
 _FLOATS = ("float32", "float16")
 _CONSTRAINTS = {"obey": "OBEY_PRECISION_CONSTRAINTS", "prefer": "PREFER_PRECISION_CONSTRAINTS"}
 # A layer that the parser added for a node says so: "[ONNX Layer: NODE]".
@@ -38,17 +47,22 @@ def honour_precision(
         return  # float32 is all that the builder may use unless a flag allows more
     config.set_flag(trt.BuilderFlag.FP16)
     config.set_flag(getattr(trt.BuilderFlag, _CONSTRAINTS[request.options.precision_constraints]))
-    untyped = {getattr(trt.LayerType, name) for name in _UNTYPED_LAYERS}
+    untyped = _layer_types(trt, _UNTYPED_LAYERS)
+    reduced = _layer_types(trt, _REDUCED_LAYERS)
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type in untyped or layer.num_outputs == 0:
             continue
         types = [_output_type(layer, output, model) for output in range(layer.num_outputs)]
-        if types[0] in _FLOATS:
+        if types[0] == "float32" or (types[0] == "float16" and layer.type in reduced):
             layer.precision = getattr(trt, types[0])
         for output, dtype in enumerate(types):
             if dtype in _FLOATS:
                 layer.set_output_type(output, getattr(trt, dtype))
+
+
+def _layer_types(trt: ModuleType, names: tuple[str, ...]) -> set[Any]:
+    return {getattr(trt.LayerType, name) for name in names if hasattr(trt.LayerType, name)}
 
 
 def _output_type(layer: Any, output: int, model: PluginModel) -> str:

@@ -123,7 +123,7 @@ class Layer(Strict):
             type=kind,
             metadata=f"[ONNX Layer: {node.name}]",
             num_outputs=len(tensors),
-            precision=DataType.FLOAT,
+            precision=None,
             tensors=tensors,
             output_types={},
         )

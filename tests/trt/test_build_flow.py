@@ -40,17 +40,18 @@ class Channel:
 
 
 def write_model(path, precision):
-    """Conv, two propagations, Gemm; of a mixed file the second propagation is float32."""
+    """Conv, norm, two propagations, Gemm; of a mixed file the second propagation is float32."""
     element = ELEMENTS[precision]
     second = TensorProto.FLOAT if precision == "mixed" else element
     nodes = [
         helper.make_node("Conv", ["images", "k"], ["c"], name="conv"),
-        helper.make_node("GspnProp2D", ["c"], ["p"], name="first", domain=ONNX_DOMAIN),
+        helper.make_node("LayerNormalization", ["c"], ["l"], name="norm"),
+        helper.make_node("GspnProp2D", ["l"], ["p"], name="first", domain=ONNX_DOMAIN),
         helper.make_node("Cast", ["p"], ["q"], name="cast", to=second),
         helper.make_node("GspnProp2D", ["q"], ["r"], name="second", domain=ONNX_DOMAIN),
         helper.make_node("Gemm", ["r", "m"], ["logits"], name="head"),
     ]
-    types = {"c": element, "p": element, "q": second, "r": second}
+    types = {"c": element, "l": element, "p": element, "q": second, "r": second}
     maps = [
         helper.make_tensor_value_info(name, kind, ["n", 3, 8, 8]) for name, kind in types.items()
     ]
@@ -136,6 +137,8 @@ def test_types_are_honoured(backend, version):
     assert (layers["conv"].precision, layers["conv"].output_types) == (half, {0: half})
     assert (layers["first"].precision, layers["second"].precision) == (half, wide)
     assert layers["cast"].output_types == {}  # TensorRT takes none for it
+    # What multiplies by no weights may compute wider than the type that it gives.
+    assert (layers["norm"].precision, layers["norm"].output_types) == (None, {0: half})
 
 
 @pytest.mark.parametrize("version", ["8.5", "8.6"])
