@@ -1,4 +1,4 @@
-"""``gspn2-deploy validate``: prove that an ONNX file computes what PyTorch computes."""
+"""``gspn2-deploy validate``: prove that a file and its engine compute what PyTorch computes."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("onnx_file", type=_FILE)
 @model_options
+@click.option(
+    "--engine",
+    metavar="PLAN",
+    type=_FILE,
+    help="A TensorRT plan that was built from ONNX_FILE: run too, on this machine's GPU.",
+)
 @click.option("--golden", type=_FILE, help="Recorded inputs and outputs, written by export.")
 @click.option(
     "--data",
@@ -53,14 +59,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "batches",
     type=click.IntRange(min=1),
     multiple=True,
-    help="Batch size of the random inputs, repeatable. [default: 1 and 3, or the file's]",
+    help="Batch size of the random inputs, repeatable. [default: 1 and 3, or the file's; with "
+    "--engine its profiles']",
 )
 @click.option(
     "--image-size",
     "sizes",
     type=SIZE,
     multiple=True,
-    help="Image size of the random inputs, repeatable. [default: the file's, and a second]",
+    help="Image size of the random inputs, repeatable. [default: the file's, and a second; with "
+    "--engine its profiles']",
 )
 @click.option(
     "--samples",
@@ -101,6 +109,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="onnxruntime execution provider, repeatable in order of preference.",
 )
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where PyTorch runs: cpu, cuda or cuda:N.",
+)
+@click.option(
+    "--bisect",
+    is_flag=True,
+    help="Look at what goes into and comes out of every propagation, and name the first bad one. "
+    "Builds two more engines with --engine.",
+)
+@click.option(
+    "--bisect-folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the marked ONNX files and engines of --bisect here.",
+)
 @click.option("--report", type=_FILE, help="Write the whole result here, as JSON.")
 @json_option
 @click.pass_context
@@ -118,6 +144,8 @@ def command(
 
     Runs the file in onnxruntime on the standard body of the custom op, and compares every output
     with the live PyTorch model (--model, --checkpoint), with recorded outputs (--golden), or both.
+    With --engine the plan runs on the same inputs, and the report proves that every propagation
+    ran in the plugin, and in which type. Where something differs the verdict names who is wrong.
     Exits with 1 when anything differs beyond the tolerance, is not finite, or was not compared.
     """
     if not source.given and options["golden"] is None:

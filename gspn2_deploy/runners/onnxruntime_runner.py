@@ -219,10 +219,10 @@ class OnnxRuntimeRunner(Runner):
     def _widened_bytes(self) -> bytes:
         import onnx
 
-        from gspn2_deploy.runners.widen import widen_bfloat16
+        from gspn2_deploy.runners.widen import widen
 
         model = onnx.load(self._path)
-        widen_bfloat16(model)
+        widen(model)
         return bytes(model.SerializeToString())
 
 

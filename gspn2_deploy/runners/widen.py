@@ -1,14 +1,15 @@
-"""A bfloat16 ONNX model rewritten to float32, for executors without bfloat16 arithmetic.
+"""A 16-bit ONNX model rewritten to float32, for executors without bfloat16 arithmetic.
 
 onnxruntime's CPU provider has no bfloat16 convolution, product or sum, and no cast is inserted for
 them as it is for float16. Every bfloat16 value is a float32 value, so widening the stored weights
 and the declared types keeps the graph and its weights exactly as they are; only the roundings
-between the nodes fall away. What is then compared is the graph, not the rounding.
+between the nodes fall away. What is then compared is the graph, not the rounding. The same holds
+for float16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -27,27 +28,28 @@ def uses_bfloat16(model: onnx.ModelProto) -> bool:
     )
 
 
-def widen_bfloat16(model: onnx.ModelProto) -> None:
-    """Turn every bfloat16 tensor and type of a model into float32, in place.
+def widen(model: onnx.ModelProto, types: Sequence[int] = (TensorProto.BFLOAT16,)) -> None:
+    """Turn every tensor and type of some types of a model into float32, in place.
 
     Args:
         model: A model with its external data loaded.
+        types: Of ``TensorProto``: bfloat16, float16, or both.
     """
     for graph in _all_graphs(model):
         for tensor in graph.initializer:
-            _widen_tensor(tensor)
+            _widen_tensor(tensor, types)
         for value in (*graph.input, *graph.output, *graph.value_info):
-            _widen_value(value)
+            _widen_value(value, types)
     for function in model.functions:
         for value in function.value_info:
-            _widen_value(value)
+            _widen_value(value, types)
     for node in _all_nodes(model):
         for attribute in node.attribute:
             if attribute.HasField("t"):
-                _widen_tensor(attribute.t)
+                _widen_tensor(attribute.t, types)
             for tensor in attribute.tensors:
-                _widen_tensor(tensor)
-            if attribute.name in _TYPE_ATTRIBUTES and attribute.i == TensorProto.BFLOAT16:
+                _widen_tensor(tensor, types)
+            if attribute.name in _TYPE_ATTRIBUTES and attribute.i in types:
                 attribute.i = TensorProto.FLOAT
 
 
@@ -62,14 +64,14 @@ def _casts_to_bfloat16(node: onnx.NodeProto) -> bool:
     )
 
 
-def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type == TensorProto.BFLOAT16:
+def _widen_tensor(tensor: TensorProto, types: Sequence[int]) -> None:
+    if tensor.data_type in types:
         values = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
-def _widen_value(value: onnx.ValueInfoProto) -> None:
-    if _is_bfloat16(value):
+def _widen_value(value: onnx.ValueInfoProto, types: Sequence[int]) -> None:
+    if value.type.tensor_type.elem_type in types:
         value.type.tensor_type.elem_type = TensorProto.FLOAT
 
 

@@ -12,7 +12,12 @@ from gspn2_deploy.validate.compare import OutputComparison, as_json
 from gspn2_deploy.validate.tolerances import Tolerance
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+    from gspn2_deploy.validate.bisect import Bisection, Check
+    from gspn2_deploy.validate.blame import Blame
+    from gspn2_deploy.validate.engine_proof import EngineProof
 
 SCHEMA = 1
 KIND = "gspn2-deploy validation report"
@@ -111,7 +116,9 @@ class ValidationReport:
         images: The user's images one by one, where there are any.
         failures: Reasons to fail besides those of the cases.
         warnings: What weakens the proof.
-        findings: What the failures point at.
+        blames: Whom the failures point at, the likeliest first; empty where nothing failed.
+        engine: What the engine ran, where there is one.
+        bisections: Where a candidate leaves the reference, where that was asked for.
         context: The file, its metadata, the machine: whatever the caller knows.
     """
 
@@ -123,7 +130,9 @@ class ValidationReport:
     images: tuple[Image, ...] = ()
     failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    findings: tuple[str, ...] = ()
+    blames: tuple[Blame, ...] = ()
+    engine: EngineProof | None = None
+    bisections: tuple[Bisection, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -132,8 +141,18 @@ class ValidationReport:
         return bool(self.cases) and not self.failures and all(case.passed for case in self.cases)
 
     @property
+    def suspects(self) -> tuple[str, ...]:
+        """Who is probably wrong, the likeliest first."""
+        return tuple(dict.fromkeys(item.suspect.value for item in self.blames))
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the failures point at, in sentences."""
+        return tuple(dict.fromkeys(item.because for item in self.blames))
+
+    @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence; where something failed it names who is wrong."""
         candidates = ", ".join(dict.fromkeys(case.candidate for case in self.cases))
         failed = [case for case in self.cases if not case.passed]
         if self.passed:
@@ -143,6 +162,7 @@ class ValidationReport:
             return (
                 f"FAIL: {names} differs from {self.reference} in {len(failed)} of "
                 f"{len(self.cases)} comparisons"
+                + (f"; suspect: {self.suspects[0]}" if self.suspects else "")
             )
         return f"FAIL: {self.failures[0] if self.failures else 'nothing was compared'}"
 
@@ -153,6 +173,7 @@ class ValidationReport:
             "schema": SCHEMA,
             "passed": self.passed,
             "verdict": self.verdict,
+            "suspects": self.suspects,
             "findings": self.findings,
             "failures": self.failures,
             "warnings": self.warnings,
@@ -173,6 +194,8 @@ class ValidationReport:
                 for case in self.cases
             ],
             "images": [{**asdict(image), "agree": image.agree} for image in self.images],
+            "engine_proof": None if self.engine is None else self.engine.as_dict(),
+            "bisections": [bisection.as_dict() for bisection in self.bisections],
         }
         result: dict[str, Any] = as_json(body)
         return result
@@ -215,6 +238,10 @@ def render(report: ValidationReport, *, limit: int = 12) -> str:
         console.print(_comparisons(report, limit), "")
     if report.scores:
         console.print(_scores(report), "")
+    if report.engine is not None:
+        _print_plugins(console, report.engine)
+    for bisection in report.bisections:
+        console.print(_blocks(bisection), f"[dim]{escape(bisection.summary)}", "")
     tolerance = report.tolerance
     console.print(
         f"[dim]tolerance: {tolerance.atol:.3g} of the {tolerance.scale} + "
@@ -253,6 +280,49 @@ def _comparisons(report: ValidationReport, limit: int) -> Table:
     if len(rows) > limit:
         table.caption = f"and {len(rows) - limit} more (--json shows all)"
     return table
+
+
+def _print_plugins(console: Console, proof: EngineProof) -> None:
+    from rich.markup import escape
+
+    table = _table("In the engine", "propagation", "op", "type")
+    table.add_column("ms", justify="right")
+    for plugin in proof.plugins:
+        ran = plugin.milliseconds
+        table.add_row(
+            escape(plugin.name),
+            plugin.op_type,
+            plugin.dtype or "not told",
+            "did not run" if ran is None else f"{ran:.4f}",
+        )
+    console.print(table, f"[dim]{escape(proof.summary)}", "")
+
+
+def _blocks(bisection: Bisection) -> Table:
+    from rich.markup import escape
+
+    title = (
+        f"{bisection.candidate} and {bisection.reference} on {bisection.sample}: error by allowed"
+    )
+    table = _table(title, "propagation")
+    for heading in ("inputs", "op on its inputs", "output", "op alone"):
+        table.add_column(heading, justify="right")
+    for block in bisection.blocks:
+        checks = (block.inputs, block.op, block.output, block.alone)
+        table.add_row(
+            escape(block.name), *map(_share, checks), style=None if block.passed else "red"
+        )
+    outputs = bisection.outputs
+    table.add_row("(outputs)", "", "", _share(outputs), "", style=None if outputs.passed else "red")
+    return table
+
+
+def _share(check: Check | None) -> str:
+    if check is None:
+        return "-"
+    if check.ratio is None:
+        return "ok" if check.passed else "wrong"
+    return f"{check.ratio:.0%}" if check.ratio < 10 else f"{check.ratio:.0f}x"
 
 
 def _ratio(output: OutputComparison | None) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gspn2_deploy.errors import MissingDependencyError, PlatformError, UsageError
 from gspn2_deploy.runners.base import Array, Arrays, Runner
+from gspn2_deploy.validate.blame import blame
 from gspn2_deploy.validate.compare import compare_outputs
 from gspn2_deploy.validate.report import Case, Image, Score, ValidationReport
 from gspn2_deploy.validate.samples import Sample
@@ -26,6 +27,7 @@ def validate(
     tolerance: Tolerance,
     *,
     require_top1: float | None = None,
+    another_model: bool = False,
     on_sample: Callable[[str], None] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> ValidationReport:
@@ -41,6 +43,7 @@ def validate(
         tolerance: What is allowed.
         require_top1: The least share of images, 0 to 1, on which a candidate must give the
             reference's class: over the user's images where there are any, else over all.
+        another_model: Whether the reference is known not to be what was exported.
         on_sample: Told each sample's name before it runs.
         context: Passed on into the report.
 
@@ -72,6 +75,8 @@ def validate(
     ]
     if require_top1 is not None:
         failures += tally.shortfalls(require_top1)
+    kinds = {runner.name: runner.kind for runner in candidates}
+    blames = blame(reference.name, kinds, cases, agreements, another_model=another_model)
     return ValidationReport(
         reference=reference.name,
         runners=tuple(runner.describe() for runner in (reference, *candidates)),
@@ -81,7 +86,7 @@ def validate(
         images=tally.images(),
         failures=tuple(failures),
         warnings=_warnings(cases, tolerance),
-        findings=findings(reference.name, cases, agreements),
+        blames=blames,
         context=context or {},
     )
 
@@ -124,33 +129,6 @@ def _agreements(
             for output in compare_outputs(answers[pair[0]], answers[pair[1]], tolerance)
         )
     }
-
-
-def findings(
-    reference: str, cases: Sequence[Case], agreements: set[frozenset[str]]
-) -> tuple[str, ...]:
-    """Say what the failures point at.
-
-    Args:
-        reference: The reference's name.
-        cases: All cases.
-        agreements: Pairs of failing candidates that agree with each other on some sample.
-    """
-    failed = {case.candidate for case in cases if not case.passed}
-    sound = {case.candidate for case in cases} - failed
-    if not failed:
-        return ()
-    results = [
-        f"{' and '.join(sorted(pair))} agree with each other: {reference} is the odd one out; "
-        "it is probably not the model that the file was exported from"
-        for pair in agreements
-    ]
-    if sound and not agreements:
-        results.append(
-            f"{', '.join(sorted(sound))} agrees with {reference}: look at "
-            f"{', '.join(sorted(failed))}"
-        )
-    return tuple(results)
 
 
 def _warnings(cases: Sequence[Case], tolerance: Tolerance) -> tuple[str, ...]:

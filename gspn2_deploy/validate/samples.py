@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gspn2_deploy.errors import InputError, ShapeError, UsageError
-from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.manifest import Profile, ShapeRange, TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays
 
 LABELS = "labels"
@@ -79,9 +79,66 @@ def random_samples(
             for index in range(count):
                 rng = np.random.default_rng([seed, place])
                 place += 1
-                inputs = {spec.name: _random(spec, batch, size, rng) for spec in specs}
+                inputs = {
+                    spec.name: _random(spec, _shape(spec, batch, size), rng) for spec in specs
+                }
                 where = f"x{size[0]}x{size[1]}" if image is not None else ""
                 yield Sample(f"{batch}{where} #{index + 1}", inputs)
+
+
+def profile_samples(
+    specs: Sequence[TensorInfo], profiles: Sequence[Profile], *, count: int = 2, seed: int = 0
+) -> Iterator[Sample]:
+    """Yield random inputs over the shapes that an engine's profiles cover.
+
+    Of every profile its smallest, its tuned and its largest shape, and one between.
+
+    Args:
+        specs: The inputs.
+        profiles: At least one; ranges by input name, for the dynamic inputs or for all.
+        count: Samples per shape, at least 1.
+        seed: Each sample's content depends on this and on its place only.
+    """
+    seen: list[dict[str, tuple[int, ...]]] = []
+    for profile in profiles:
+        for choose in (_smallest, _tuned, _largest, _between):
+            shapes = {spec.name: choose(_range(spec, profile)) for spec in specs}
+            if shapes not in seen:
+                seen.append(shapes)
+    for place, shapes in enumerate(seen):
+        for index in range(count):
+            rng = np.random.default_rng([seed, place, index])
+            inputs = {spec.name: _random(spec, shapes[spec.name], rng) for spec in specs}
+            shape = shapes[specs[0].name]
+            image = f"x{shape[2]}x{shape[3]}" if len(shape) == 4 else ""
+            yield Sample(f"{shape[0] if shape else 1}{image} #{index + 1}", inputs)
+
+
+def _range(spec: TensorInfo, profile: Profile) -> ShapeRange:
+    if spec.name in profile:
+        return profile[spec.name]
+    fixed = tuple(extent for extent in spec.shape if isinstance(extent, int))
+    return ShapeRange(fixed, fixed, fixed)
+
+
+def _smallest(shapes: ShapeRange) -> tuple[int, ...]:
+    return shapes.min
+
+
+def _tuned(shapes: ShapeRange) -> tuple[int, ...]:
+    return shapes.opt
+
+
+def _largest(shapes: ShapeRange) -> tuple[int, ...]:
+    return shapes.max
+
+
+def _between(shapes: ShapeRange) -> tuple[int, ...]:
+    """Nearer to the smallest, and odd where there is room: no power of two helps."""
+    return tuple(
+        min(high, (low + max((high - low) // 4, 1)) | 1) if high > low else low
+        for low, high in zip(shapes.min, shapes.max, strict=True)
+    )
 
 
 def data_samples(path: Path, specs: Sequence[TensorInfo], *, batch: int = 64) -> list[Sample]:
@@ -221,14 +278,18 @@ def _check_fixed(
             )
 
 
-def _random(spec: TensorInfo, batch: int, size: tuple[int, int], rng: np.random.Generator) -> Array:
+def _shape(spec: TensorInfo, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
     axes = list(spec.shape)
     axes[0] = batch
     if len(axes) == 4:
         axes[2:] = size
-    if not all(isinstance(extent, int) for extent in axes):
+    shape = tuple(extent for extent in axes if isinstance(extent, int))
+    if len(shape) != len(axes):
         raise UsageError(f"random values cannot be made for {spec}", hint="give arrays with --data")
-    shape = tuple(int(extent) for extent in axes if extent is not None)
+    return shape
+
+
+def _random(spec: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     if not (spec.dtype.startswith("float") or spec.dtype == "bfloat16"):
         raise UsageError(f"random values cannot be made for {spec}", hint="give arrays with --data")
     values = rng.standard_normal(shape)

@@ -327,3 +327,16 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_configuration_mirrors_the_options(trained, tmp_path):
+    config = tmp_path / "gspn2.yaml"
+    config.write_text(
+        f"validate:\n  checkpoint: {trained / 'model.safetensors'}\n  bisect: true\n  samples: 1\n"
+        f"  bisect-folder: {tmp_path / 'kept'}\n  device: cpu\n"
+    )
+    arguments = ["--quiet", "--config", config, "validate", trained / "fp32.onnx", "--json"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["bisections"]) == 1
+    assert (tmp_path / "kept" / "marked.onnx").is_file()
