@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ _TYPES = {
     "FP8": "float8",
 }
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8}
+# An engine with several profiles has its layers once for each.
+_PROFILE_SUFFIX = re.compile(r"\s*\[profile \d+\]$")
 _PLUGIN = "plugin"  # PluginV2, PluginV2DynamicExt, PluginV3: whatever a version calls them
 
 
@@ -75,6 +78,11 @@ class EngineLayer:
     inputs: tuple[EngineTensor, ...] = ()
     outputs: tuple[EngineTensor, ...] = ()
     milliseconds: float | None = None
+
+    @property
+    def node(self) -> str:
+        """Its name without the profile that it belongs to: for a plugin, its ONNX node's."""
+        return _PROFILE_SUFFIX.sub("", self.name)
 
     @property
     def is_plugin(self) -> bool:

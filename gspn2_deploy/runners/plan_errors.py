@@ -55,19 +55,17 @@ def check_plan(manifest: Manifest, plan: Path, *, version: str, compute_capabili
     try:
         manifest.verify(plan, library_version=version, compute_capability=compute_capability)
     except ManifestError as error:
-        kind = _kind(manifest, plan, version)
+        kind = _kind(manifest, plan, version, compute_capability)
         raise kind(error.problem, error.mismatches, error.hint) from error
 
 
-def _kind(manifest: Manifest, plan: Path, version: str) -> type[ManifestError]:
-    if not _fits(manifest, plan):
-        return AlteredPlanError
-    return PlanGpuError if _fits(manifest, plan, version) else PlanVersionError
-
-
-def _fits(manifest: Manifest, plan: Path, version: str | None = None) -> bool:
+def _kind(
+    manifest: Manifest, plan: Path, version: str, compute_capability: str
+) -> type[ManifestError]:
     try:
-        manifest.verify(plan, library_version=version)
+        manifest.verify(plan)
     except ManifestError:
-        return False
-    return True
+        return AlteredPlanError
+    if not manifest.accepts_version(version):
+        return PlanVersionError
+    return ManifestError if manifest.accepts_gpu(compute_capability) else PlanGpuError

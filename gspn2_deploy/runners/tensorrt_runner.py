@@ -269,10 +269,13 @@ class TensorRTRunner(Runner):
 
     def _load(self) -> None:
         trt, manifest = self._trt, self.manifest
-        if any(manifest.propagations.values()):
+        carried = manifest.options.get("embed_plugin") is True
+        if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(trt.__version__)
             load_plugin(trt, self._plugin)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        if manifest.holds_host_code:  # as much a program as a plugin library is
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if self._engine is None:
             raise PlanRefusedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,27 @@ def build_like(manifest: Manifest, onnx: Path, plan: Path, profiles: Sequence[Pr
         plan: Where it goes.
         profiles: The shapes to build for.
     """
-    from gspn2_deploy.build import build_engine
+    from gspn2_deploy.build import BuildOptions, build_engine
 
-    build_engine(onnx, plan, backend=manifest.backend, profiles=profiles)
+    asked = BuildOptions.from_dict(manifest.options) if manifest.options else BuildOptions()
+    # What decides on where a plan runs, not on what it computes, is left out: it is looked into
+    # here and now, and its layers by name.
+    options = replace(
+        asked,
+        version_compatible=False,
+        exclude_lean_runtime=False,
+        embed_plugin=False,
+        weights="fixed",
+    )
+    mib = manifest.workspace_bytes and manifest.workspace_bytes >> 20
+    build_engine(
+        onnx,
+        plan,
+        backend=manifest.backend,
+        profiles=profiles,
+        workspace_mib=mib,
+        options=options,
+    )
 
 
 def run_bisections(

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gspn2_deploy.errors import OnnxFileError
 from gspn2_deploy.export import metadata as keys
-from gspn2_deploy.export.check import base_op, is_ours, iterate_nodes, load_structure
+from gspn2_deploy.export.check import base_op, is_ours, iterate_nodes, load_structure, tensor_info
 from gspn2_deploy.runners.base import Array, Arrays
 
 _OUTPUT = "y"
@@ -41,6 +41,7 @@ class Block:
         inputs: The tensor that it takes, by the op's own name of the input (``x``, ``lam`` ...).
         output: The tensor that it gives.
         attributes: Its attributes.
+        dtype: The element type that it gives; None where the file does not say.
         constants: The inputs that the file holds itself, by the op's name of them.
     """
 
@@ -49,6 +50,7 @@ class Block:
     inputs: Mapping[str, str]
     output: str
     attributes: Mapping[str, Any]
+    dtype: str | None = None
     constants: Arrays = field(default_factory=dict)
 
 
@@ -68,6 +70,9 @@ def read_blocks(path: Path) -> tuple[Block, ...]:
     """
     model = load_structure(path)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    typed = {
+        item.name: tensor_info(item) for item in (*model.graph.value_info, *model.graph.output)
+    }
     blocks = []
     for node in model.graph.node:
         if is_ours(node):
@@ -84,6 +89,7 @@ def read_blocks(path: Path) -> tuple[Block, ...]:
                     inputs,
                     node.output[0],
                     {item.name: _value(item) for item in node.attribute},
+                    typed[node.output[0]].dtype if node.output[0] in typed else None,
                     constants,
                 )
             )

@@ -75,62 +75,114 @@ class EngineProof:
         }
 
 
-def prove_plugins(
-    layers: Sequence[EngineLayer],
-    *,
-    precision: str | None,
-    nodes: Mapping[str, str] | None = None,
-    counts: Mapping[str, int] | None = None,
-) -> EngineProof:
+@dataclass(frozen=True)
+class PluginNode:
+    """A propagation of an ONNX file.
+
+    Args:
+        name: Its node.
+        op_type: Its op.
+        dtype: The element type that the file gives it; None where it does not say.
+    """
+
+    name: str
+    op_type: str
+    dtype: str | None
+
+
+def prove_plugins(layers: Sequence[EngineLayer], nodes: Sequence[PluginNode]) -> EngineProof:
     """Hold what ran against what the ONNX file asks for.
 
     Args:
         layers: An engine's layers with their times, as a run with the profiler gave them.
-        precision: What the file says was baked in.
-        nodes: The op type of every propagation by its node's name, where the file is at hand.
-        counts: Propagations by op type, where only the manifest is.
+        nodes: The file's propagations.
 
     Returns:
         What was seen. It fails when a propagation is no plugin layer, did not run, or ran in
         another type.
     """
-    by_name = {layer.name: layer for layer in layers}
-    found = [layer for layer in layers if layer.is_plugin]
-    if nodes is None:
-        plugins = [PluginRun(item.name, "", item.dtype, item.milliseconds) for item in found]
-        wanted = sum((counts or {}).values())
-        missing = [f"{wanted - len(found)} of {wanted}"] if len(found) < wanted else []
-    else:
-        plugins = [_run(by_name.get(name), name, op_type) for name, op_type in nodes.items()]
-        missing = [name for name in nodes if name not in by_name]
-    idle = [item.name for item in plugins if item.milliseconds is None and item.name in by_name]
-    failures = []
-    if missing:
-        failures.append(f"no plugin layer in the engine: {', '.join(missing)}")
-    if idle:
-        failures.append(f"a plugin layer did not run: {', '.join(idle)}")
-    other = [item.name for item in plugins if item.name in by_name and not _plugin(by_name, item)]
-    if other:
-        failures.append(f"a propagation is no plugin layer: {', '.join(other)}")
+    by_node = _by_node(layers)
+    plugins = [_run(by_node.get(node.name), node.name, node.op_type) for node in nodes]
+    missing = [node.name for node in nodes if node.name not in by_node]
+    # Without details an engine does not tell what kind its layers are.
+    kinds = {name: layer.is_plugin or not layer.kind for name, layer in by_node.items()}
+    other = [node.name for node in nodes if not kinds.get(node.name, True)]
+    wrong = [
+        f"{node.name} in {plugin.dtype} instead of {node.dtype}"
+        for node, plugin in zip(nodes, plugins, strict=True)
+        if None not in (node.dtype, plugin.dtype) and node.dtype != plugin.dtype
+    ]
+    idle = [item.name for item in plugins if item.milliseconds is None and item.name not in missing]
+    return _proof(
+        plugins,
+        layers,
+        {
+            "no plugin layer in the engine": missing,
+            "a propagation is no plugin layer": other,
+            "a plugin layer did not run": idle,
+            "a plugin layer ran in another type": wrong,
+        },
+    )
+
+
+def prove_counts(
+    layers: Sequence[EngineLayer], counts: Mapping[str, int], precision: str | None
+) -> EngineProof:
+    """Hold what ran against a manifest, where the ONNX file is not at hand.
+
+    Args:
+        layers: As for :func:`prove_plugins`.
+        counts: Propagations by op type.
+        precision: What the file says was baked in.
+    """
+    found = [layer for layer in _by_node(layers).values() if layer.is_plugin]
+    plugins = [_run(layer, layer.node, "") for layer in found]
+    wanted = sum(counts.values())
     dtype = _WANTED.get(precision or "")
-    wrong = [item for item in plugins if dtype and item.dtype not in (None, dtype)]
-    if wrong:
-        listed = ", ".join(f"{item.name} in {item.dtype}" for item in wrong)
-        failures.append(f"a plugin layer ran in another type than {dtype}: {listed}")
-    untold = [item.name for item in plugins if item.dtype is None and item.name in by_name]
+    wrong = [
+        f"{item.name} in {item.dtype} instead of {dtype}"
+        for item in plugins
+        if dtype and item.dtype not in (None, dtype)
+    ]
+    lacking = [f"{wanted - len(found)} of {wanted}"] if len(found) < wanted else []
+    return _proof(
+        plugins,
+        layers,
+        {
+            "no plugin layer in the engine": lacking,
+            "a plugin layer did not run": [
+                item.name for item in plugins if item.milliseconds is None
+            ],
+            "a plugin layer ran in another type": wrong,
+        },
+    )
+
+
+def _by_node(layers: Sequence[EngineLayer]) -> dict[str, EngineLayer]:
+    """Layers by node; of several profiles' the one that ran."""
+    found: dict[str, EngineLayer] = {}
+    for layer in layers:
+        if layer.node not in found or found[layer.node].milliseconds is None:
+            found[layer.node] = layer
+    return found
+
+
+def _proof(
+    plugins: Sequence[PluginRun],
+    layers: Sequence[EngineLayer],
+    problems: Mapping[str, Sequence[str]],
+) -> EngineProof:
+    untold = [item for item in plugins if item.dtype is None and item.milliseconds is not None]
+    sentence = (
+        f"TensorRT does not tell the types of {len(untold)} plugin layers: the engine was built "
+        "without ProfilingVerbosity.DETAILED"
+    )
     return EngineProof(
         tuple(plugins),
         layers=sum(layer.milliseconds is not None for layer in layers),
         milliseconds=sum(layer.milliseconds or 0.0 for layer in layers),
-        failures=tuple(failures),
-        unproven=(
-            (
-                f"TensorRT does not tell the types of {len(untold)} plugin layers: the engine was "
-                "built without ProfilingVerbosity.DETAILED",
-            )
-            if untold
-            else ()
-        ),
+        failures=tuple(f"{what}: {', '.join(names)}" for what, names in problems.items() if names),
+        unproven=(sentence,) if untold else (),
     )
 
 
@@ -138,8 +190,3 @@ def _run(layer: EngineLayer | None, name: str, op_type: str) -> PluginRun:
     if layer is None:
         return PluginRun(name, op_type, None, None)
     return PluginRun(name, op_type, layer.dtype, layer.milliseconds)
-
-
-def _plugin(by_name: Mapping[str, EngineLayer], item: PluginRun) -> bool:
-    layer = by_name[item.name]
-    return layer.is_plugin or not layer.kind  # without details there is no kind

@@ -17,7 +17,7 @@ from gspn2_deploy.runners.base import Runner
 from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner, Optimization
 from gspn2_deploy.validate.blame import Blame, Suspect
 from gspn2_deploy.validate.calibration import Calibration, calibrate
-from gspn2_deploy.validate.engine_proof import EngineProof, prove_plugins
+from gspn2_deploy.validate.engine_proof import EngineProof, PluginNode, prove_plugins
 from gspn2_deploy.validate.report import ValidationReport
 from gspn2_deploy.validate.request import DEFAULT_SEED, OnnxFacts, Request
 from gspn2_deploy.validate.run import validate
@@ -150,9 +150,10 @@ def _prove(request: Request, engine: TensorRTRunner, samples: list[Sample]) -> E
     sample = next((item for item in samples if engine.can_run(item.inputs)), None)
     if sample is None:
         return EngineProof((), 0, 0.0, ("the engine can run none of the samples",))
-    nodes = {block.name: block.op_type for block in read_blocks(request.onnx)}
-    layers = engine.profile(sample.inputs)
-    return prove_plugins(layers, precision=engine.manifest.precision, nodes=nodes)
+    wanted = [
+        PluginNode(block.name, block.op_type, block.dtype) for block in read_blocks(request.onnx)
+    ]
+    return prove_plugins(engine.profile(sample.inputs), wanted)
 
 
 def _uncovered(engine: TensorRTRunner | None, samples: list[Sample]) -> tuple[str, ...]:

@@ -389,7 +389,10 @@ def fake_tensorrt(engine, version=VERSION):
         pass
 
     module = ModuleType("tensorrt")
-    runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: engine)
+    runtime = SimpleNamespace(
+        deserialize_cuda_engine=lambda plan: engine, engine_host_code_allowed=False
+    )
+    module.runtime = runtime
     vars(module).update(
         __version__=version,
         Logger=Logger,
@@ -454,6 +457,7 @@ def install(monkeypatch, engine=None, *, dtype="float32", version=VERSION):
     package.driver = cuda
     machine = Machine(cuda=cuda, driver=driver, engine=made, loaded=[])
     machine.tensorrt = fake_tensorrt(made, version)
+    machine.runtime = machine.tensorrt.runtime
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", cuda)
     monkeypatch.setitem(sys.modules, "tensorrt", machine.tensorrt)

@@ -288,6 +288,34 @@ class TestBadPlans:
             assert runner.describe()["plugin"] is None
         assert machine.loaded == []
 
+    @pytest.mark.parametrize(
+        "options, loaded, allowed",
+        [
+            ({}, 1, False),
+            ({"embed_plugin": True}, 0, True),
+            ({"version_compatible": True}, 1, True),
+            ({"version_compatible": True, "exclude_lean_runtime": True}, 1, False),
+        ],
+        ids=str,
+    )
+    def test_plans_that_carry_code_are_allowed_to(self, make, options, loaded, allowed):
+        runner, machine = make(options=options)
+        with runner:
+            assert len(machine.loaded) == loaded
+            assert machine.runtime.engine_host_code_allowed is allowed
+
+    def test_compatible_plans_run_on_what_they_are_compatible_with(self, make):
+        options = {"version_compatible": True, "hardware_compatibility": "ampere-plus"}
+        runner, _ = make(options=options, backend_version="8.6.0", compute_capabilities=("8.6",))
+        with runner:
+            runner.infer({"x": rows(2)})
+
+    def test_a_plan_without_weights_is_refused(self, make):
+        runner, _ = make(options={"weights": "stripped"})
+        with pytest.raises(ManifestError, match="weights were left out") as caught, runner:
+            pass
+        assert type(caught.value) is ManifestError
+
     def test_a_missing_gpu_is_named(self, make):
         runner, _ = make(device=3)
         with pytest.raises(NoGpuError, match="GPU 3 cannot be used"), runner:
@@ -370,6 +398,10 @@ class TestLayers:
         (layer,) = read_layers(json.dumps({"Layers": [item]}))
         assert layer.dtype == dtype
         assert layer.is_plugin
+
+    def test_layers_of_several_profiles_have_one_node(self):
+        layers = read_layers(json.dumps({"Layers": ["a [profile 0]", "a [profile 12]", "b"]}))
+        assert [layer.node for layer in layers] == ["a", "a", "b"]
 
     def test_extents_that_are_not_known(self):
         tensor = {"Name": "t", "Dimensions": [-1, 8], "Format/Datatype": "Half"}

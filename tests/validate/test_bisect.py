@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import CliRunner
+from runners.tensorrt_fakes import install
 from validate.engine_double import (
     Factory,
     is_alone,
@@ -17,6 +18,7 @@ from validate.engine_double import (
 )
 
 from gspn2_deploy.cli.app import app
+from gspn2_deploy.manifest import Manifest, manifest_path
 
 BLOCKS = [
     "stages.0.blocks.0.mixer.prop2d",
@@ -255,3 +257,23 @@ def test_none_of_it_needs_pytorch(three_blocks, tmp_path):
     (engine,) = json.loads(done.stdout)
     assert engine["exact"] == "the op's body in float32, by onnxruntime"
     assert (engine["first_bad"], engine["suspect"]) == (BLOCKS[1], "the plugin")
+
+
+def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_path, monkeypatch):
+    from gspn2_deploy.build import BuildOptions
+    from gspn2_deploy.validate.bisect_run import build_like
+
+    seen = []
+    monkeypatch.setattr("gspn2_deploy.build.build_engine", lambda *a, **k: seen.append((a, k)))
+    asked = BuildOptions(optimization_level=5, embed_plugin=True, weights="stripped", tf32=True)
+    factory = Factory.__new__(Factory)
+    factory.profiles, factory.machine = (IMAGES,), install(monkeypatch)
+    changes = {"options": asked.to_dict(), "workspace_bytes": 3 << 20}
+    plan = factory.build(three_blocks / "fp32.onnx", tmp_path / "m.plan", **changes)
+    manifest = Manifest.load(manifest_path(plan))
+    build_like(manifest, Path("a.onnx"), Path("a.plan"), manifest.profiles)
+    ((where, how),) = seen
+    assert where == (Path("a.onnx"), Path("a.plan"))
+    assert (how["backend"], how["workspace_mib"]) == ("tensorrt", 3)
+    assert how["profiles"] == manifest.profiles
+    assert how["options"] == BuildOptions(optimization_level=5, tf32=True)

@@ -185,7 +185,21 @@ class TestProof:
             layers[1]["Outputs"][0]["Format/Datatype"] = "Row major linear FP32"
 
         (failure,) = self.failures(world, wide, precision="fp16")
-        assert "ran in another type than float16: stages.0.blocks.0.mixer.prop2d in" in failure
+        assert failure.endswith("stages.0.blocks.0.mixer.prop2d in float32 instead of float16")
+
+    def test_of_several_profiles_the_layer_that_ran_counts(self, world):
+        def twice(layers):
+            other = [
+                {**layer, "Name": layer["Name"] + " [profile 1]", "ran": False}
+                for layer in layers[1:]
+            ]
+            for layer in layers[1:]:
+                layer["Name"] += " [profile 0]"
+            layers[:0] = other
+
+        world.change_layers = twice
+        proof = world.body("--samples", 1)["engine_proof"]
+        assert proof["summary"].startswith("3 of 3 propagations ran in the plugin")
 
     def test_types_that_tensorrt_does_not_tell_are_unproven(self, world):
         def quiet(layers):
