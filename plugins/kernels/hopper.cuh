@@ -41,6 +41,12 @@ __device__ __forceinline__ float4 loadSharedNow(uint32_t address) {
   return value;
 }
 
+__device__ __forceinline__ float loadSharedFloatNow(uint32_t address) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+  return value;
+}
+
 __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   uint4 value;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"

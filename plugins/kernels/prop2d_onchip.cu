@@ -11,6 +11,8 @@ namespace {
 constexpr int64_t kMaxExtent = 128;      // four positions to a lane
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr size_t kMaxShared = 200 * 1024;
+constexpr int kPairedChannels = 2;
+constexpr int kMaxPairedRows = 2;  // of a lane: the registers of four rows are spent
 constexpr int kMinWorkers = 64;
 constexpr int kAccessBytes = 16;
 
@@ -24,7 +26,7 @@ int chooseWorkers(const gspn2_problem_t& problem, int vector) {
   return std::clamp(all, least, kOnchipMaxWorkers);
 }
 
-template <typename T, int kRows, int kVector, gspn2_normalize_t kNormalize>
+template <typename T, int kRows, int kVector, int kChannels, gspn2_normalize_t kNormalize>
 cudaError_t launch(const Prop2dCall& call) {
   const gspn2_problem_t& problem = call.problem;
   OnchipParams params{};
@@ -41,8 +43,8 @@ cudaError_t launch(const Prop2dCall& call) {
   params.affinities = static_cast<int>(problem.g);
   params.chunk = static_cast<int>(std::min<int64_t>(problem.chunk, kMaxExtent + 1));
   params.workers = chooseWorkers(problem, kVector);
-  const size_t shared = onchipShared(params.height, params.width, kVector);
-  const auto kernel = onchipKernel<T, kRows, kVector, kNormalize>;
+  const size_t shared = onchipShared(params.height, params.width, kVector, kChannels);
+  const auto kernel = onchipKernel<T, kRows, kVector, kChannels, kNormalize>;
   const cudaError_t status = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (status != cudaSuccess) return status;
@@ -50,7 +52,8 @@ cudaError_t launch(const Prop2dCall& call) {
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {kOnchipDirections, 1, 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(problem.n * problem.c * kOnchipDirections));
+  config.gridDim =
+      dim3(static_cast<unsigned>(problem.n * (problem.c / kChannels) * kOnchipDirections));
   config.blockDim = dim3(static_cast<unsigned>(params.workers + kWarpSize));
   config.dynamicSmemBytes = shared;
   config.stream = call.stream;
@@ -59,25 +62,39 @@ cudaError_t launch(const Prop2dCall& call) {
   return cudaLaunchKernelEx(&config, kernel, params);
 }
 
-template <typename T, int kRows, int kVector>
+template <typename T, int kRows, int kVector, int kChannels>
 cudaError_t dispatchMode(const Prop2dCall& call) {
   switch (call.problem.normalize) {
     case GSPN2_NORMALIZE_NONE:
-      return launch<T, kRows, kVector, GSPN2_NORMALIZE_NONE>(call);
+      return launch<T, kRows, kVector, kChannels, GSPN2_NORMALIZE_NONE>(call);
     case GSPN2_NORMALIZE_SIGMOID:
-      return launch<T, kRows, kVector, GSPN2_NORMALIZE_SIGMOID>(call);
+      return launch<T, kRows, kVector, kChannels, GSPN2_NORMALIZE_SIGMOID>(call);
     case GSPN2_NORMALIZE_SOFTMAX:
-      return launch<T, kRows, kVector, GSPN2_NORMALIZE_SOFTMAX>(call);
+      return launch<T, kRows, kVector, kChannels, GSPN2_NORMALIZE_SOFTMAX>(call);
   }
   return cudaErrorNotSupported;
+}
+
+// Two channels that share their affinities share the work on them, too.
+template <typename T, int kRows, int kVector>
+cudaError_t dispatchChannels(const Prop2dCall& call) {
+  const gspn2_problem_t& problem = call.problem;
+  if constexpr (kRows <= kMaxPairedRows && kVector > 1) {
+    const size_t shared = onchipShared(static_cast<int>(problem.h), static_cast<int>(problem.w),
+                                       kVector, kPairedChannels);
+    if (problem.g == 1 && problem.c % kPairedChannels == 0 && shared <= kMaxShared) {
+      return dispatchMode<T, kRows, kVector, kPairedChannels>(call);
+    }
+  }
+  return dispatchMode<T, kRows, kVector, 1>(call);
 }
 
 template <typename T, int kVector>
 cudaError_t dispatchRows(const Prop2dCall& call) {
   const int64_t longest = std::max(call.problem.h, call.problem.w);
-  if (longest <= kWarpSize) return dispatchMode<T, 1, kVector>(call);
-  if (longest <= 2 * kWarpSize) return dispatchMode<T, 2, kVector>(call);
-  if (longest <= kMaxExtent) return dispatchMode<T, 4, kVector>(call);
+  if (longest <= kWarpSize) return dispatchChannels<T, 1, kVector>(call);
+  if (longest <= 2 * kWarpSize) return dispatchChannels<T, 2, kVector>(call);
+  if (longest <= kMaxExtent) return dispatchChannels<T, 4, kVector>(call);
   return cudaErrorNotSupported;
 }
 
@@ -103,7 +120,7 @@ bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   const int width = static_cast<int>(problem.w);
   const int vector = problem.dtype == GSPN2_FLOAT32 ? 4 : 8;
   const size_t shared =
-      std::max(onchipShared(height, width, 1), onchipShared(height, width, vector));
+      std::max(onchipShared(height, width, 1, 1), onchipShared(height, width, vector, 1));
   return problem.n * problem.c <= kMaxSlices && shared <= kMaxShared;
 }
 

@@ -343,7 +343,7 @@ struct ColumnWalker {
     if constexpr (kTwoChunks) load(1);
     for (int i = 0; i < order.runs; ++i) {
       const bool last = i + 1 == order.runs;
-      Out results[kRows][kStripRun];
+      alignas(16) Out results[kRows][kStripRun];
       float walked[kStripEdge][kRows];
 
       walk(weights[0], weights[1], kSecond, walked);

@@ -41,6 +41,7 @@ void storeOwnShared(uint32_t address, T value) {
 }
 
 inline float4 loadSharedNow(uint32_t address) { return loadOwnShared<float4>(address); }
+inline float loadSharedFloatNow(uint32_t address) { return loadOwnShared<float>(address); }
 inline uint4 loadSharedWordsNow(uint32_t address) { return loadOwnShared<uint4>(address); }
 inline void storeShared(uint32_t address, float value) { storeOwnShared(address, value); }
 inline void storeSharedVector(uint32_t address, uint4 value) { storeOwnShared(address, value); }
