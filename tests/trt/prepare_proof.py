@@ -1,17 +1,15 @@
-"""Write the cases that ``engine_proof`` builds, runs and compares on a GPU machine.
+"""Write the cases that ``face_proof`` and ``engine_proof`` run and compare on a GPU machine.
 
 PYTHONPATH=tests python tests/trt/prepare_proof.py OUT
 
 ``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
-dynamic, against the float64 reference of tests/reference.py. ``nano_fp32`` and ``nano_fp16`` are
-the trained digits model, exported, over all its held-out images, against PyTorch in float32. Needs
-no GPU and no TensorRT.
+dynamic, against the float64 reference of tests/reference.py. Needs no GPU, no TensorRT and no
+PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,31 +18,21 @@ import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import onnx
 import reference
-import torch
-from gspn2_deploy.export import export_onnx
-from gspn2_deploy.export.exporter import ExportOptions
-from gspn2_deploy.export.precision import PrecisionPlan
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from gspn2_deploy.build.tensorrt_model import prepare_model
-from gspn2_deploy.models import model_from_checkpoint
 from gspn2_deploy.spec import DEFAULT_NORMALIZE, DIRECTIONS, LINE_SCAN, ONNX_DOMAIN, PROP2D
-from gspn2_deploy.validate.tolerances import MODEL_TOLERANCES, OP_TOLERANCES, Tolerance
+from gspn2_deploy.validate.tolerances import OP_TOLERANCES, Tolerance
 
 Array = NDArray[np.floating]
 
-TENSORRT_MAJOR = 8
 OPSET = 17
-DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-BATCHES = (1, 8, 64)  # min, opt, max
 ELEMENT_TYPES = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-DIGITS_PRECISIONS = ("fp32", "fp16")
 
 SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24))  # N, C, H, W
 PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 48))
@@ -103,8 +91,6 @@ class CaseWriter:
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
         tolerance: Tolerance,
-        *,
-        top1: bool = False,
     ) -> None:
         """Add a sample: inputs in the engine's dtypes, outputs in any."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,9 +103,8 @@ class CaseWriter:
             file = f"{name}_{key}_expected.bin"
             (self.folder / file).write_bytes(value.astype(np.float32).tobytes())
             atol = tolerance.atol * _scale(value, tolerance)
-            ending = " top1" if top1 else ""
             self.lines.append(
-                f"output {key} {_text(value.shape)} {file} {tolerance.rtol!r} {atol!r}{ending}"
+                f"output {key} {_text(value.shape)} {file} {tolerance.rtol!r} {atol!r}"
             )
 
     def save(self, model: bytes) -> None:
@@ -215,34 +200,6 @@ def write_ops(folder: Path, dtype: str) -> None:
     writer.save(ops_model(dtype).SerializeToString())
 
 
-def write_digits(folder: Path, precision: str) -> None:
-    """Write the case of the trained digits model in one precision."""
-    model = model_from_checkpoint(DIGITS / "nano-digits.safetensors").eval()
-    with tempfile.TemporaryDirectory() as temporary:
-        exported = Path(temporary) / "nano.onnx"
-        export_onnx(model, exported, ExportOptions(precision=PrecisionPlan(base=precision)))
-        prepared = prepare_model(exported, TENSORRT_MAJOR)
-    images = np.load(DIGITS / "heldout.npz")["images"]
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(images)).numpy()
-    writer = CaseWriter(folder, precision, len(prepared.plugins))
-    writer.profile("images", [(batch, *images.shape[1:]) for batch in BATCHES])
-    begin = 0
-    for batch in (*BATCHES, *[BATCHES[-1]] * (len(images) // BATCHES[-1])):
-        part = slice(begin, begin + batch)
-        if len(images[part]):
-            writer.sample(
-                f"images{begin}",
-                {"images": images[part]},
-                {"logits": logits[part]},
-                MODEL_TOLERANCES[precision],
-                top1=True,
-            )
-        begin += batch
-    assert begin >= len(images)
-    writer.save(prepared.content)
-
-
 def main() -> None:
     """Write the cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -250,8 +207,6 @@ def main() -> None:
     out = parser.parse_args().out
     for dtype, precision in PRECISIONS.items():
         write_ops(out / f"ops_{precision}", dtype)
-    for precision in DIGITS_PRECISIONS:
-        write_digits(out / f"nano_{precision}", precision)
 
 
 if __name__ == "__main__":

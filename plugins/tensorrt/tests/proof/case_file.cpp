@@ -35,9 +35,6 @@ ExpectedOutput readOutput(const std::string& folder, std::istream& line) {
   output.shape = readShape(line);
   line >> file >> output.rtol >> output.atol;
   if (line.fail()) throw std::runtime_error(folder + "/case.txt: incomplete output " + output.name);
-  std::string ending;
-  if (line >> ending) output.top1 = ending == "top1";
-  line.clear();
   const std::vector<uint8_t> bytes = readBytes(folder + "/" + file);
   if (bytes.size() != sizeof(float) * static_cast<size_t>(elements(output.shape))) {
     throw std::runtime_error(file + " does not hold " + toString(output.shape) + " floats");
@@ -135,19 +132,6 @@ double worstError(const std::vector<float>& got, const ExpectedOutput& expected)
     worst = std::max(worst, std::abs(got[i] - value) / allowed);
   }
   return worst;
-}
-
-int64_t top1Flips(const std::vector<float>& got, const ExpectedOutput& expected) {
-  const int64_t classes = expected.shape.back();
-  int64_t flips = 0;
-  for (int64_t row = 0; row < elements(expected.shape) / classes; ++row) {
-    const auto argmax = [&](const std::vector<float>& values) {
-      const auto begin = values.begin() + row * classes;
-      return std::max_element(begin, begin + classes) - begin;
-    };
-    if (argmax(got) != argmax(expected.values)) ++flips;
-  }
-  return flips;
 }
 
 }  // namespace proof

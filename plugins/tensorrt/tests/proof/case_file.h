@@ -10,8 +10,7 @@
 //   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
 //   sample NAME
 //   input NAME SHAPE FILE                raw elements of the engine's own dtype
-//   output NAME SHAPE FILE RTOL ATOL [top1]
-//                                        raw float32 elements; top1: rows must agree in argmax
+//   output NAME SHAPE FILE RTOL ATOL     raw float32 elements
 #ifndef GSPN2_PROOF_CASE_FILE_H_
 #define GSPN2_PROOF_CASE_FILE_H_
 
@@ -44,7 +43,6 @@ struct ExpectedOutput {
   Shape shape;
   std::vector<float> values;
   double rtol, atol;
-  bool top1 = false;
 };
 
 struct Sample {
@@ -76,9 +74,6 @@ Case readCase(const std::string& folder);
 // The largest error in units of what the tolerance allows: up to 1 passes. Infinite where the
 // result is not finite or nothing is compared.
 double worstError(const std::vector<float>& got, const ExpectedOutput& expected);
-
-// Rows of the last axis whose largest element stands elsewhere than expected.
-int64_t top1Flips(const std::vector<float>& got, const ExpectedOutput& expected);
 
 }  // namespace proof
 }  // namespace gspn2

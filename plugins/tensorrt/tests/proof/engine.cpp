@@ -45,24 +45,7 @@ Dims toDims(const Shape& shape) {
   return dims;
 }
 
-// The type that a layer computes in, as the ONNX file has it; false for layers that only move or
-// make data, whose precision TensorRT does not take.
-bool floatLayer(ILayer* layer, DataType* type) {
-  switch (layer->getType()) {
-    case LayerType::kCONSTANT:
-    case LayerType::kCAST:
-    case LayerType::kIDENTITY:
-    case LayerType::kSHAPE:
-      return false;
-    default:
-      break;
-  }
-  if (layer->getNbOutputs() == 0) return false;
-  *type = layer->getOutput(0)->getType();
-  return *type == DataType::kFLOAT || *type == DataType::kHALF;
-}
-
-// TensorRT 8 takes types as hints: this makes it keep those of the file.
+// TensorRT 8 takes types as hints: this makes it keep the case's. Every layer is a plugin's.
 void honourPrecision(INetworkDefinition* network, const std::string& precision,
                      nvinfer1::IBuilderConfig* config) {
   config->clearFlag(BuilderFlag::kTF32);
@@ -71,10 +54,9 @@ void honourPrecision(INetworkDefinition* network, const std::string& precision,
   config->setFlag(BuilderFlag::kOBEY_PRECISION_CONSTRAINTS);
   for (int32_t i = 0; i < network->getNbLayers(); ++i) {
     ILayer* layer = network->getLayer(i);
-    DataType type;
-    if (!floatLayer(layer, &type)) continue;
-    layer->setPrecision(type);
-    for (int32_t k = 0; k < layer->getNbOutputs(); ++k) layer->setOutputType(k, type);
+    if (layer->getType() != LayerType::kPLUGIN_V2) continue;
+    layer->setPrecision(DataType::kHALF);
+    for (int32_t k = 0; k < layer->getNbOutputs(); ++k) layer->setOutputType(k, DataType::kHALF);
   }
 }
 

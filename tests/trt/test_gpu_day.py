@@ -1,0 +1,183 @@
+"""The script that proves things on a GPU machine: steps, limits, what is left, what is resumed."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from gpu_day import Command, Day, Step, take
+from gpu_steps import MODELS, make_steps
+
+SCRIPT = Path(__file__).with_name("gpu_day.py")
+
+
+def python(code, **options):
+    return Command((sys.executable, "-c", code), **options)
+
+
+def step(name, *commands, estimate=0, limit=30, **options):
+    return Step(name, lambda: commands, estimate, limit, **options)
+
+
+def statuses(day):
+    results = {name: day.result(name) for name in day.steps}
+    return {name: result.status for name, result in results.items() if result is not None}
+
+
+def test_steps_run_in_order_and_once(tmp_path):
+    trace = tmp_path / "trace"
+    note = f"open({str(trace)!r}, 'a').write"
+    steps = [step(name, python(f"{note}({name!r})")) for name in "ab"]
+    assert Day(tmp_path / "work", steps).run(budget=60) == []
+    assert Day(tmp_path / "work", steps).run(budget=60) == []
+    assert trace.read_text() == "ab"
+
+
+def test_a_failed_step_is_kept_and_run_again_on_request(tmp_path):
+    flag = tmp_path / "flag"
+    code = f"import pathlib, sys; sys.exit(not pathlib.Path({str(flag)!r}).exists())"
+    steps = [step("a", python(code)), step("b", python("pass"), needs=("a",))]
+    day = Day(tmp_path / "work", steps)
+    assert day.run(budget=60) == ["b: needs a"]
+    assert statuses(day) == {"a": "failed"}
+    flag.touch()
+    assert day.run(budget=60) == ["b: needs a"]
+    assert day.run(budget=60, again=True) == []
+    assert statuses(day) == {"a": "passed", "b": "passed"}
+
+
+def test_the_first_command_that_fails_ends_a_step(tmp_path):
+    day = Day(tmp_path, [step("a", python("print(1)"), python("exit(3)"), python("print(2)"))])
+    day.run(budget=60)
+    result = day.result("a")
+    assert result.status == "failed"
+    assert [command["code"] for command in result.commands] == [0, 3]
+
+
+def test_a_step_is_ended_at_its_limit_with_all_that_it_started(tmp_path):
+    waits = "import time; time.sleep(60)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waits!r}])"
+    day = Day(tmp_path, [step("a", python(child), limit=1), step("b", python("pass"))])
+    day.run(budget=60)
+    assert statuses(day) == {"a": "timed out", "b": "passed"}
+    assert day.result("a").seconds < 10
+
+
+def test_what_does_not_fit_into_the_budget_is_left(tmp_path):
+    steps = [step("long", python("pass"), estimate=100), step("short", python("pass"))]
+    day = Day(tmp_path, steps)
+    (left,) = day.run(budget=10)
+    assert left.startswith("long: needs 100 s")
+    assert statuses(day) == {"short": "passed"}
+
+
+def test_exit_codes_and_texts_that_are_wanted(tmp_path):
+    refused = "import sys; sys.stderr.write('no such GPU'); sys.exit(2)"
+    steps = [
+        step("right", python(refused, codes=(2,), said=("no such GPU",))),
+        step("other text", python(refused, codes=(2,), said=("no such disk",))),
+        step("other code", python(refused)),
+    ]
+    day = Day(tmp_path, steps)
+    day.run(budget=60)
+    assert list(statuses(day).values()) == ["passed", "failed", "failed"]
+
+
+def test_results_and_logs_are_written(tmp_path):
+    output = tmp_path / "results" / "figures.json"
+    steps = [
+        step("a:b", python("print('{\"ms\": 1.5}')", output=output), python("print('said')")),
+        step("c", python("print('{')", output=tmp_path / "results" / "broken.json")),
+    ]
+    day = Day(tmp_path, steps)
+    day.run(budget=60)
+    day.report(tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "results.json").read_text())["steps"]
+    assert written["a:b"]["results"] == {"figures": {"ms": 1.5}}
+    assert written["c"]["results"] == {"broken": None}
+    with tarfile.open(tmp_path / "out" / "logs.tar.gz") as archive:
+        names = archive.getnames()
+        log = archive.extractfile("logs/a_b.log").read().decode()
+    assert "results/figures.json" in names
+    assert "said" in log
+
+
+def test_a_mistake_in_a_step_ends_that_step_alone(tmp_path):
+    def broken():
+        raise KeyError("no such file")
+
+    day = Day(tmp_path, [Step("a", broken, 0, 10), step("b", python("pass"))])
+    day.run(budget=60)
+    assert statuses(day) == {"a": "failed", "b": "passed"}
+
+
+def test_background_steps_run_together_in_the_order_of_their_needs(tmp_path):
+    steps = [
+        step("b", python("pass"), needs=("a",), background=True),
+        step("a", python("pass"), background=True),
+        step("c", python("pass"), needs=("gone",), background=True),
+        step("gpu", python("pass")),
+    ]
+    day = Day(tmp_path, steps)
+    assert day.run(budget=60, background=True) == []
+    assert statuses(day) == {"a": "passed", "b": "passed"}
+    assert day.run(budget=60) == ["c: needs gone"]
+    assert statuses(day)["gpu"] == "passed"
+
+
+def test_taking_parts_keeps_the_tree_and_starts_once(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    script = tree / "tests/trt/gpu_day.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("import time; time.sleep(30)")
+    (tree / ".parts").mkdir()
+    for name in ("part.00", "part.01"):
+        (tree / ".parts" / name).write_bytes(name.encode())
+    work, started = tmp_path / "work", []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
+    )
+    try:
+        for name in ("part.00", "part.01"):
+            take(work, tree / ".parts" / name, tree)
+    finally:
+        for child in started:
+            child.kill()
+            child.wait()
+    assert len(started) == 1
+    assert (work / "parts" / "part.01").read_bytes() == b"part.01"
+    assert not (work / "src" / ".parts").exists()
+
+
+def test_the_steps_need_steps_that_come_before_them(tmp_path):
+    steps = make_steps(tmp_path)
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    for index, item in enumerate(steps):
+        assert set(item.needs) <= set(names[:index]), item.name
+        assert item.estimate < item.limit <= 600, item.name
+    for model in MODELS:
+        for precision in ("fp32", "fp16"):
+            assert f"validate:{model}-{precision}" in names
+
+
+@pytest.mark.parametrize("name", ["build:base-fp16", "validate:nano-fp32", "option:embedded"])
+def test_engines_are_built_and_proven_by_the_command_line(tmp_path, name):
+    (item,) = [item for item in make_steps(tmp_path) if item.name == name]
+    for command in item.commands()[:1]:
+        assert command.argv[1:3] == ("-m", "gspn2_deploy")
+        assert command.env["GSPN2_TENSORRT_PLUGIN"].endswith("8.6/libgspn2_tensorrt.so")
+
+
+def test_it_lists_the_steps(tmp_path):
+    result = subprocess.run(
+        [sys.executable, SCRIPT, "list"],
+        env={"GSPN2_GPU_WORK": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "build:tiny-fp16" in result.stdout
