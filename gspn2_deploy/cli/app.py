@@ -16,7 +16,10 @@ from gspn2_deploy.cli.config import load_config
 from gspn2_deploy.errors import Gspn2Error
 
 # Each module of that name beside this one holds a click command called `command`.
-COMMANDS = ("export", "validate", "build", "bundle", "verify", "inspect", "models", "info")
+COMMANDS = (
+    *("export", "validate", "build", "bench", "bundle", "verify"),
+    *("inspect", "models", "info"),
+)
 
 EXIT_INTERRUPTED = 130
 EXIT_UNEXPECTED = 3

@@ -90,6 +90,11 @@ class OnnxRuntimeRunner(Runner):
         """The file's outputs."""
         return tuple(self._output_dtypes)
 
+    @property
+    def session(self) -> Any:
+        """The session itself, for what this interface does not offer. Known once entered."""
+        return self._session
+
     def activate(self) -> None:
         """Create the session.
 

@@ -68,6 +68,7 @@ class TensorRTRunner(Runner):
         self._engine: Any = None
         self._session: EngineSession | None = None
         self._gpu: dict[str, str] = {}
+        self.free_before_load = 0  # bytes of GPU memory, once entered
         self._manifest: Manifest | None = None
         self._plugin: Path | None = None
         self._inputs: tuple[TensorInfo, ...] = ()
@@ -128,6 +129,7 @@ class TensorRTRunner(Runner):
                 compute_capability=self._gpu["compute_capability"],
             )
             with self.current():
+                self.free_before_load = int(self._cuda.mem_get_info()[0])
                 self._load()
         except BaseException:
             self.deactivate()

@@ -1,0 +1,418 @@
+"""From a request to figures: the subjects, the same inputs for each, one after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gspn2_deploy.bench import machine
+from gspn2_deploy.bench.layers import report_layers
+from gspn2_deploy.bench.report import (
+    BenchReport,
+    LayerTable,
+    Row,
+    check_comparable,
+    read_rows,
+)
+from gspn2_deploy.bench.subjects import (
+    CPU_PLACE,
+    CUDA_PLACE,
+    CUDA_PROVIDER,
+    OnnxRuntimeSubject,
+    Subject,
+    TorchSubject,
+)
+from gspn2_deploy.bench.timing import Effort, measure
+from gspn2_deploy.errors import PlatformError, ShapeError, UsageError
+from gspn2_deploy.export import metadata as keys
+from gspn2_deploy.manifest import Manifest, TensorInfo, manifest_path
+from gspn2_deploy.runners.base import Arrays
+from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER
+from gspn2_deploy.validate.compare import compare_outputs
+from gspn2_deploy.validate.samples import Sample, random_samples
+from gspn2_deploy.validate.tolerances import Tolerance, model_tolerance, tolerance_row
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_LAYER_RUNS = 20
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What is to be measured, and how.
+
+    Args:
+        onnx: The ONNX file, or None to rely on the plans' manifests.
+        model: The PyTorch model in float32, or None to leave PyTorch out.
+        engines: TensorRT plans.
+        eager: Whether to run PyTorch as it is.
+        compile_modes: Modes of ``torch.compile`` to run too.
+        onnxruntime: Whether to run onnxruntime, where there is an ONNX file.
+        graph: Whether to run engines as replayed CUDA graphs too.
+        device: Where PyTorch and onnxruntime run: ``cpu``, ``cuda`` or ``cuda:N``; None for a GPU
+            where there are engines, the CPU elsewhere.
+        providers: onnxruntime's execution providers; empty for the device's.
+        batches: Batch sizes; empty for the file's, or 1.
+        sizes: Image sizes in pixels; empty for the file's.
+        effort: How much to run.
+        threads: Of PyTorch and onnxruntime on the CPU; 0 for their own default.
+        seed: Of the inputs.
+        layers: Whether to profile the engines layer by layer.
+        earlier: Reports whose rows stand in the same table.
+        allow_different_devices: Whether rows of several devices may stand in one table.
+    """
+
+    onnx: Path | None = None
+    model: nn.Module | None = None
+    engines: tuple[Path, ...] = ()
+    eager: bool = True
+    compile_modes: tuple[str, ...] = ()
+    onnxruntime: bool = True
+    graph: bool = True
+    device: str | None = None
+    providers: tuple[str, ...] = ()
+    batches: tuple[int, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    effort: Effort = field(default_factory=Effort)
+    threads: int = 0
+    seed: int = 0
+    layers: bool = False
+    earlier: tuple[Path, ...] = ()
+    allow_different_devices: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where PyTorch and onnxruntime run, with the GPU's number."""
+        device = self.device or (CUDA_PLACE if self.engines else CPU_PLACE)
+        name, _, index = device.partition(":")
+        if name == CPU_PLACE and not index:
+            return CPU_PLACE
+        if name != CUDA_PLACE or (index and not index.isdecimal()):
+            raise UsageError("no such device", got=device, expected="cpu, cuda or cuda:N")
+        return f"{CUDA_PLACE}:{index or 0}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the ONNX file, or a plan's manifest, says.
+
+    Args:
+        inputs: The model's inputs.
+        outputs: Its outputs' names.
+        metadata: The ONNX file's metadata.
+        onnx_sha256: The ONNX file's hash.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[str, ...]
+    metadata: Mapping[str, str]
+    onnx_sha256: str
+
+    @property
+    def model(self) -> str:
+        """The model's name and precision."""
+        name = self.metadata.get(keys.MODEL, "a model")
+        return f"{name} in {self.metadata.get(keys.PRECISION, 'a precision that is not told')}"
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that it was exported with."""
+        text = self.metadata.get(keys.INPUT_SIZE)
+        if text is None:
+            return None
+        height, width = json.loads(text)
+        return int(height), int(width)
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """Within which executors agree; None where the precision is not told."""
+        precision = self.metadata.get(keys.PRECISION)
+        if precision is None:
+            return None
+        return model_tolerance(
+            tolerance_row(precision, self.metadata.get(keys.BASE_PRECISION, precision))
+        )
+
+
+def run_benchmark(
+    request: BenchRequest, *, on_step: Callable[[str], None] | None = None
+) -> BenchReport:
+    """Measure everything that is asked for.
+
+    Every subject gets the same inputs. They run one after the other: thread pools spin on for a
+    while after a run and would take the cores from one another.
+
+    Args:
+        request: What to do.
+        on_step: Told what runs.
+
+    Returns:
+        The report. A subject that failed on some inputs has a row that says so.
+
+    Raises:
+        UsageError: Nothing is to be measured, or devices or models would be mixed.
+        BenchmarkFileError: A report of an earlier benchmark cannot be read.
+        OnnxFileError: The ONNX file is missing, damaged, or not one of ours.
+        ManifestError: A plan was built from another file, is altered, or does not fit here.
+        ShapeError: Batches or sizes do not fit the file.
+        MissingDependencyError: A package is not installed.
+        PlatformError: There is no such GPU, or the provider cannot start.
+    """
+    tell = on_step or (lambda _: None)
+    earlier = tuple(row for path in request.earlier for row in read_rows(path))
+    rows: list[Row] = list(earlier)
+    layers: list[LayerTable] = []
+    if request.onnx is not None or request.engines:
+        source = _source(request)
+        subjects = _subjects(request, source)
+        _check_places(subjects, request)
+        samples = _samples(request, source)
+        _check_before(earlier, source, subjects, request)
+        first: dict[str, Arrays] = {}
+        for subject in subjects:
+            with subject:
+                for sample in samples:
+                    tell(f"{subject.name}, {sample.name}")
+                    row = _measure(subject, sample, source, request.effort, first)
+                    rows.append(row)
+                    if request.layers and row.error is None:
+                        layers += _layers(subject, sample)
+    elif not earlier:
+        raise UsageError(
+            "there is nothing to measure",
+            expected="an ONNX file, --engine PLAN, or earlier reports (--add)",
+        )
+    warnings = check_comparable(rows, allow_different_devices=request.allow_different_devices)
+    return BenchReport(
+        tuple(rows),
+        request.effort,
+        {
+            "software": machine.software(),
+            "cpu": machine.cpu_device().as_dict(),
+            "load_average": machine.load_average(),
+            "created": machine.now(),
+        },
+        tuple(layers),
+        (*warnings, *_doubts(rows)),
+    )
+
+
+def _source(request: BenchRequest) -> Source:
+    manifests = {path: Manifest.load(manifest_path(path)) for path in request.engines}
+    if request.onnx is not None:
+        from gspn2_deploy.export.check import check_onnx
+        from gspn2_deploy.files import sha256_of
+
+        for path, manifest in manifests.items():
+            manifest.verify(path, onnx_path=request.onnx)
+        summary = check_onnx(request.onnx, full=False)
+        outputs = tuple(tensor.name for tensor in summary.outputs)
+        return Source(summary.inputs, outputs, summary.metadata, sha256_of(request.onnx))
+    first, *others = manifests.values()
+    for manifest in others:
+        if manifest.onnx_sha256 != first.onnx_sha256:
+            raise UsageError(
+                "the plans were built from several ONNX files, which are not compared",
+                got=f"{first.plan_file}: {first.onnx_file}; "
+                f"{manifest.plan_file}: {manifest.onnx_file}",
+                expected="plans of one file",
+            )
+    outputs = tuple(tensor.name for tensor in first.outputs)
+    return Source(first.inputs, outputs, first.metadata, first.onnx_sha256)
+
+
+def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
+    place = request.place
+    subjects: list[Subject] = []
+    modes = ([None] if request.eager else []) + list(request.compile_modes)
+    if request.model is not None and modes:
+        model = _prepared(request.model, source)
+        names = [tensor.name for tensor in source.inputs]
+        subjects += [
+            TorchSubject(
+                model,
+                names,
+                source.outputs,
+                place=place,
+                compile_mode=mode,
+                threads=request.threads,
+            )
+            for mode in modes
+        ]
+    elif request.compile_modes:
+        raise UsageError("--compile needs the PyTorch model", hint="add --model or --checkpoint")
+    if request.onnx is not None and request.onnxruntime:
+        default = CPU_PROVIDER if place == CPU_PLACE else CUDA_PROVIDER
+        subjects.append(
+            OnnxRuntimeSubject(
+                request.onnx,
+                providers=request.providers or (default,),
+                place=place,
+                threads=request.threads,
+            )
+        )
+    if request.engines:
+        from gspn2_deploy.bench.engine import EngineSubject
+
+        index = int(place.partition(":")[2] or 0)
+        labels = [path.stem for path in request.engines] if len(request.engines) > 1 else [None]
+        for path, label in zip(request.engines, labels, strict=True):
+            subjects += [
+                EngineSubject(path, device=index, graph=graph, label=label)
+                for graph in ((False, True) if request.graph else (False,))
+            ]
+    if not subjects:
+        raise UsageError(
+            "nothing is left to measure",
+            expected="PyTorch (--model or --checkpoint), onnxruntime, or an engine (--engine)",
+        )
+    return subjects
+
+
+def _prepared(model: nn.Module, source: Source) -> nn.Module:
+    """The model in the file's precision."""
+    from gspn2_deploy.export.precision import plan_from_metadata, prepare_model
+
+    told = source.metadata.get(keys.CONFIG)
+    found = keys.config_json(getattr(model, "config", None))
+    if told and found and told != found:
+        raise UsageError(
+            "the PyTorch model is not the one that the file was exported from: its configuration "
+            "differs",
+            got=found,
+            expected=told,
+            hint="give the same --model and --model-arg as to export",
+        )
+    prepared: nn.Module = prepare_model(model, plan_from_metadata(source.metadata))
+    return prepared
+
+
+def _check_places(subjects: Sequence[Subject], request: BenchRequest) -> None:
+    """Refuse several devices before anything costs time."""
+    places: dict[str, list[str]] = {}
+    for subject in subjects:
+        places.setdefault(subject.place, []).append(subject.name)
+    if len(places) > 1 and not request.allow_different_devices:
+        raise UsageError(
+            "the executors would run on several devices, whose times are not compared",
+            got="; ".join(f"{place}: {', '.join(names)}" for place, names in places.items()),
+            expected="one device",
+            hint="choose one with --device, leave executors out (--no-eager, --no-onnxruntime), "
+            "or add --allow-different-devices",
+        )
+
+
+def _check_before(
+    earlier: Sequence[Row], source: Source, subjects: Sequence[Subject], request: BenchRequest
+) -> None:
+    """Refuse earlier rows that do not fit before anything costs time."""
+    if not earlier:
+        return
+    on_cpu = subjects[0].place == CPU_PLACE
+    device = machine.cpu_device() if on_cpu else machine.gpu_device()
+    here = Row(subjects[0].name, device, source.model, 1, {}, None)
+    check_comparable([*earlier, here], allow_different_devices=request.allow_different_devices)
+
+
+def _samples(request: BenchRequest, source: Source) -> list[Sample]:
+    fixed = source.inputs[0].shape[0] if source.inputs and source.inputs[0].shape else None
+    batches = request.batches or ((fixed,) if isinstance(fixed, int) else (1,))
+    sizes = request.sizes
+    image = next((item for item in source.inputs if len(item.shape) == 4), None)
+    if not sizes and image is not None:
+        default = source.image_size or (64, 64)
+        height, width = (
+            extent if isinstance(extent, int) else fallback
+            for extent, fallback in zip(image.shape[2:], default, strict=True)
+        )
+        sizes = ((height, width),)
+    drawn = random_samples(source.inputs, batches=batches, sizes=sizes, count=1, seed=request.seed)
+    return list(drawn)
+
+
+def _measure(
+    subject: Subject,
+    sample: Sample,
+    source: Source,
+    effort: Effort,
+    first: dict[str, Arrays],
+) -> Row:
+    """Measure one subject on one sample; a failure becomes a row too."""
+    common: dict[str, Any] = {
+        "subject": subject.name,
+        "device": subject.device,
+        "model": source.model,
+        "items": next(iter(sample.shapes.values()))[0],
+        "shapes": sample.shapes,
+    }
+    on_gpu = subject.place != CPU_PLACE
+    try:
+        began = time.perf_counter()
+        subject.prepare(sample.inputs)
+        seconds = time.perf_counter() - began
+        before = machine.gpu_state(subject.bus_id()) if on_gpu else None
+        measured = measure(subject.run, subject.burst, effort)
+        after = machine.gpu_state(subject.bus_id()) if on_gpu else None
+        agrees = _agreement(sample, subject.outputs(), source.tolerance, first)
+    except (PlatformError, ShapeError) as error:
+        return Row(**common, measured=None, description=subject.describe(), error=str(error))
+    return Row(
+        **common,
+        measured=measured,
+        prepare_seconds=seconds,
+        memory=subject.memory(),
+        agrees=agrees,
+        state={"before": before, "after": after} if on_gpu else {},
+        description=subject.describe(),
+    )
+
+
+def _agreement(
+    sample: Sample, outputs: Arrays, tolerance: Tolerance | None, first: dict[str, Arrays]
+) -> bool | None:
+    """Whether the outputs are those of the first subject; None for the first itself."""
+    if sample.name not in first:
+        first[sample.name] = outputs
+        return None
+    if tolerance is None:
+        return None
+    results = compare_outputs(first[sample.name], outputs, tolerance)
+    return all(result.passed for result in results)
+
+
+def _layers(subject: Subject, sample: Sample) -> list[LayerTable]:
+    from gspn2_deploy.bench.engine import EngineSubject
+
+    # A graph has the same layers.
+    if not isinstance(subject, EngineSubject) or subject.replays:
+        return []
+    report = report_layers(subject.layers(_LAYER_RUNS), subject.copy_bytes_per_second())
+    return [LayerTable(subject.name, sample.shapes, report)]
+
+
+def _doubts(rows: Sequence[Row]) -> tuple[str, ...]:
+    now = [row for row in rows if row.earlier is None]
+    disturbed = [f"{row.subject} {_shape(row)}" for row in now if not row.steady]
+    differing = [f"{row.subject} {_shape(row)}" for row in now if row.agrees is False]
+    found = []
+    if disturbed:
+        found.append(
+            "disturbed by other work: the slowest tenth of the runs took twice as long as the "
+            f"fastest, or more: {', '.join(disturbed)}"
+        )
+    if differing:
+        found.append(
+            f"gives something else than {now[0].subject}: {', '.join(differing)}; without the "
+            "checkpoint that was exported that is to be expected, and the times still hold"
+        )
+    return tuple(found)
+
+
+def _shape(row: Row) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in row.shapes.values())
