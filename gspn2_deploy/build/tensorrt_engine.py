@@ -11,8 +11,7 @@ from typing import Any
 
 from gspn2_deploy.build import trt_network
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
-from gspn2_deploy.build.engine_layers import (
-    EngineLayer,
+from gspn2_deploy.build.engine_checks import (
     check_plugin_layers,
     check_precision,
     dtype_counts,
@@ -33,6 +32,7 @@ from gspn2_deploy.build.translate import EngineLibraryError, translate
 from gspn2_deploy.build.trt_build import Session, configure, driver_version, parse, write_plan
 from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.files import sha256_of
+from gspn2_deploy.runners.engine_layers import EngineLayer
 
 _STRONGLY_TYPED_MAJOR = 10
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")

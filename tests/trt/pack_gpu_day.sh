@@ -36,10 +36,9 @@ fi
 if ! compgen -G "$out/wheels/onnxruntime-*" >/dev/null; then
   platforms=()
   for tag in 2_28 2_27 2_17; do platforms+=(--platform "manylinux_${tag}_x86_64"); done
-  # TensorRT 8.6's bindings are of NumPy 1's time.
   python3.11 -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
     --python-version 3.11 "${platforms[@]}" --platform manylinux2014_x86_64 -d "$out/wheels" \
-    numpy==1.26.4 onnx==1.18.0 onnxruntime==1.22.1 protobuf ml_dtypes flatbuffers packaging \
+    numpy==2.4.6 onnx==1.23.2 onnxruntime==1.32.0 protobuf ml_dtypes flatbuffers packaging \
     click pyyaml rich markdown-it-py mdurl pygments safetensors typing_extensions \
     pytools platformdirs siphash24 mako markupsafe
 fi

@@ -1,68 +1,26 @@
-"""What is read from the engine inspector, and what contradicts a file's precision."""
-
-import json
+"""What contradicts a file among a built engine's layers."""
 
 import pytest
 
-from gspn2_deploy.build.engine_layers import (
-    EngineLayer,
+from gspn2_deploy.build.engine_checks import (
     check_plugin_layers,
     check_precision,
     dtype_counts,
     misplaced_layers,
-    read_layers,
 )
 from gspn2_deploy.build.translate import EngineLibraryError
-
-
-def inspector_text(description, name="a", kind="PluginV2"):
-    tensor = {"Name": "t", "Location": "Device", "Format/Datatype": description}
-    layer = {"Name": name, "LayerType": kind, "Inputs": [tensor, tensor], "Outputs": [tensor]}
-    return json.dumps({"Layers": [layer, "Reformatting CopyNode"], "Bindings": ["images"]})
-
-
-@pytest.mark.parametrize(
-    "description, dtype",
-    [
-        ("Row major linear FP16 format", "float16"),
-        ("Row major linear FP32", "float32"),
-        ("Channel major FP16 format where channel % 8 == 0", "float16"),
-        ("Two wide channel vectorized row major FP16 format", "float16"),
-        ("Half", "float16"),
-        ("BFloat16", "bfloat16"),
-        ("Row major linear INT32", "int32"),
-        ("N/A due to dynamic shapes: Float", "float32"),
-    ],
-)
-def test_types_are_read(description, dtype):
-    layers = read_layers(inspector_text(description))
-    assert layers == [EngineLayer("a", "PluginV2", (dtype, dtype), (dtype,))]
-    assert dtype_counts(layers) == {dtype: 1}
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"Layers": ["a", "b"]}'])
-def test_what_tells_nothing_gives_nothing(text):
-    assert read_layers(text) == []
-
-
-def test_an_untold_type_is_not_guessed():
-    layers = read_layers(inspector_text("N/A due to dynamic shapes"))
-    assert layers == [EngineLayer("a", "PluginV2", (), ())]
-    assert dtype_counts(layers) == {}
-    assert check_plugin_layers(layers, {"a": "float16"}) == ("a",)
-
-
-def test_the_profile_is_no_part_of_a_name():
-    (layer,) = read_layers(inspector_text("Half", name="block/prop [profile 2]"))
-    assert layer.name == "block/prop"
+from gspn2_deploy.runners.engine_layers import EngineLayer, EngineTensor
 
 
 def layer(name, inputs, output, kind="CaskConvolution"):
-    return EngineLayer(name, kind, tuple(inputs.split()), (output,))
+    def tensors(types):
+        return tuple(EngineTensor("t", dtype, None) for dtype in types)
+
+    return EngineLayer(name, kind, tensors(inputs.split()), tensors([output]))
 
 
 def test_every_plugin_layer_must_be_there_in_its_type():
-    layers = [layer("a", "float16", "float16"), layer("b", "float32", "float32")]
+    layers = [layer("a", "float16", "float16"), layer("b [profile 1]", "float32", "float32")]
     assert check_plugin_layers(layers, {"a": "float16", "b": "float32"}) == ()
     with pytest.raises(EngineLibraryError, match="missing from the engine") as caught:
         check_plugin_layers(layers, {"a": "float16", "c": "float16"})
@@ -70,6 +28,13 @@ def test_every_plugin_layer_must_be_there_in_its_type():
     with pytest.raises(EngineLibraryError, match="do not run in the type") as caught:
         check_plugin_layers(layers, {"a": "float32", "b": "float32"})
     assert caught.value.got == "a: float16"
+
+
+def test_an_untold_type_is_not_guessed():
+    layers = [layer("a", "", None)]
+    assert check_plugin_layers(layers, {"a": "float16"}) == ("a",)
+    assert dtype_counts([*layers, layer("b", "", "int32")]) == {"int32": 1}
+    assert misplaced_layers(layers, "fp16") == []
 
 
 def test_a_float32_engine_has_no_reduced_layer():

@@ -1,40 +1,21 @@
-"""What a built engine's layers compute in, as TensorRT's engine inspector tells.
+"""Hold a built engine's layers against the file: the plugin's one by one, the others by precision.
 
 A network says what it asks for; the engine is what runs. Its layers are fused, so that only the
-plugin layers keep their names: they are looked for one by one, and the layers that multiply by
-weights are held against the file's precision as a whole.
+plugin layers keep their names: they are looked for, and the layers that multiply by weights are
+held against the file's precision as a whole.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import Profile
+from gspn2_deploy.runners.engine_layers import EngineLayer, read_layers
 
-# Words of the inspector's description of a tensor, by our name of the type.
-_TYPES = {
-    "FP32": "float32",
-    "Float": "float32",
-    "FP16": "float16",
-    "Half": "float16",
-    "BF16": "bfloat16",
-    "BFloat16": "bfloat16",
-    "INT8": "int8",
-    "Int8": "int8",
-    "INT32": "int32",
-    "Int32": "int32",
-    "INT64": "int64",
-    "Int64": "int64",
-    "BOOL": "bool",
-    "Bool": "bool",
-}
-_DESCRIPTION = "Format/Datatype"
 _PRECISION_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _REDUCED = frozenset({"float16", "bfloat16", "int8"})
 _WIDE = frozenset({"float32"})
@@ -42,30 +23,6 @@ _FLOATS = _REDUCED | _WIDE
 # Kinds of layers that multiply by weights: CaskConvolution, CaskGemmMatrixMultiply, gemm ...
 _WEIGHTED = re.compile(r"conv|gemm|mat(rix)?_?mul|fully", re.IGNORECASE)
 _SHOWN = 5  # layers that an error names
-# An engine with several profiles has its layers once for each.
-_PROFILE_SUFFIX = re.compile(r"\s*\[profile \d+\]$")
-
-
-@dataclass(frozen=True)
-class EngineLayer:
-    """A layer of a built engine.
-
-    Args:
-        name: Its name without the profile that it belongs to.
-        kind: The library's name of what it is.
-        inputs: The element types of its inputs, as far as they are told.
-        outputs: Those of its outputs, likewise.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def is_weighted(self) -> bool:
-        """Whether it is a convolution or a matrix product."""
-        return bool(_WEIGHTED.search(self.kind))
 
 
 def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list[EngineLayer]:
@@ -77,7 +34,7 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
         profiles: The engine's profiles; empty when every shape is fixed.
 
     Returns:
-        The layers; empty when TensorRT does not tell them.
+        The layers; empty when TensorRT tells nothing but names.
     """
     inspector = engine.create_engine_inspector()
     context = engine.create_execution_context()
@@ -91,38 +48,13 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
                 context.set_input_shape(name, shapes.opt)
             inspector.execution_context = context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        found |= dict.fromkeys(read_layers(text))
+        found |= dict.fromkeys(layer for layer in read_layers(text) if layer.kind)
     return list(found)
-
-
-def read_layers(text: str) -> list[EngineLayer]:
-    """Read the engine inspector's JSON.
-
-    Args:
-        text: What the inspector says of a whole engine.
-
-    Returns:
-        The layers; empty when the text is in no form that TensorRT 8.6 to 11 write.
-    """
-    try:
-        described = json.loads(text)["Layers"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [
-        EngineLayer(
-            _PROFILE_SUFFIX.sub("", str(item.get("Name", ""))),
-            str(item.get("LayerType", "")),
-            _types(item.get("Inputs")),
-            _types(item.get("Outputs")),
-        )
-        for item in described
-        if isinstance(item, Mapping)  # a name alone, where the engine keeps nothing else
-    ]
 
 
 def dtype_counts(layers: Iterable[EngineLayer]) -> dict[str, int]:
     """Return how many layers give each element type first."""
-    return dict(Counter(layer.outputs[0] for layer in layers if layer.outputs))
+    return dict(Counter(layer.dtype for layer in layers if layer.dtype is not None))
 
 
 def check_plugin_layers(
@@ -140,17 +72,17 @@ def check_plugin_layers(
     Raises:
         EngineLibraryError: One is missing, or runs in another type.
     """
-    plugins = [layer for layer in layers if layer.name in wanted]
-    missing = sorted(wanted.keys() - {layer.name for layer in plugins})
-    wrong = [layer for layer in plugins if layer.outputs and layer.outputs[0] != wanted[layer.name]]
+    plugins = [layer for layer in layers if layer.node in wanted]
+    missing = sorted(wanted.keys() - {layer.node for layer in plugins})
+    wrong = [layer for layer in plugins if layer.dtype not in (None, wanted[layer.node])]
     if not missing and not wrong:
-        return tuple(layer.name for layer in plugins if not layer.outputs)
+        return tuple(layer.node for layer in plugins if layer.dtype is None)
     types = ", ".join(sorted(set(wanted.values())))
     raise EngineLibraryError(
         "plugin layers are missing from the engine"
         if missing
         else "plugin layers do not run in the type that the file gives them",
-        got=", ".join(missing or [f"{layer.name}: {layer.outputs[0]}" for layer in wrong]),
+        got=", ".join(missing or [f"{layer.node}: {layer.dtype}" for layer in wrong]),
         expected=f"{len(wanted)} plugin layers in {types}",
         hint="build again; if it persists, report it with the ONNX file",
     )
@@ -171,13 +103,13 @@ def misplaced_layers(layers: Iterable[EngineLayer], precision: str | None) -> li
     """
     wanted = _PRECISION_TYPES.get(precision or "")
     if wanted == "float32":
-        return [layer for layer in layers if _REDUCED & {*layer.inputs, *layer.outputs}]
+        return [layer for layer in layers if _REDUCED & _types(layer)]
     if wanted is None:
         return []
     return [
         layer
         for layer in layers
-        if layer.is_weighted and _FLOATS & {*layer.inputs, *layer.outputs} == _WIDE
+        if _WEIGHTED.search(layer.kind) and _FLOATS & _types(layer) == _WIDE
     ]
 
 
@@ -189,26 +121,23 @@ def check_precision(layers: Iterable[EngineLayer], precision: str | None) -> Non
     """
     misplaced = misplaced_layers(layers, precision)
     if misplaced:
+        more = len(misplaced) - _SHOWN
         raise EngineLibraryError(
             f"layers of the engine do not run in {precision}, as the file says",
-            got="; ".join(
-                f"{layer.name} ({layer.kind}): {', '.join(layer.inputs)} -> "
-                + ", ".join(layer.outputs)
-                for layer in misplaced[:_SHOWN]
-            )
-            + (f"; and {len(misplaced) - _SHOWN} more" if len(misplaced) > _SHOWN else ""),
+            got="; ".join(map(_describe, misplaced[:_SHOWN]))
+            + (f"; and {more} more" if more > 0 else ""),
             hint="build again; if it persists, allow it by --precision-constraints prefer "
             "(TensorRT before 10), or report it with the ONNX file",
         )
 
 
-def _types(tensors: Any) -> tuple[str, ...]:
-    if not isinstance(tensors, list):
-        return ()
-    found = (_type(tensor) for tensor in tensors if isinstance(tensor, Mapping))
-    return tuple(dtype for dtype in found if dtype)
+def _types(layer: EngineLayer) -> set[str]:
+    return {tensor.dtype for tensor in (*layer.inputs, *layer.outputs) if tensor.dtype is not None}
 
 
-def _type(tensor: Mapping[str, Any]) -> str | None:
-    words = str(tensor.get(_DESCRIPTION, "")).replace(":", " ").split()
-    return next((_TYPES[word] for word in reversed(words) if word in _TYPES), None)
+def _describe(layer: EngineLayer) -> str:
+    sides = (
+        ", ".join(tensor.dtype or "?" for tensor in tensors)
+        for tensors in (layer.inputs, layer.outputs)
+    )
+    return f"{layer.name} ({layer.kind}): {' -> '.join(sides)}"
