@@ -53,7 +53,8 @@ class BenchRequest:
         engines: TensorRT plans.
         eager: Whether to run PyTorch as it is.
         compile_modes: Modes of ``torch.compile`` to run too.
-        onnxruntime: Whether to run onnxruntime, where there is an ONNX file.
+        onnxruntime: Whether to run onnxruntime, where there is an ONNX file; None to do so where
+            it is installed with the device's provider, and to say so elsewhere.
         graph: Whether to run engines as replayed CUDA graphs too.
         device: Where PyTorch and onnxruntime run: ``cpu``, ``cuda`` or ``cuda:N``; None for a GPU
             where there are engines, the CPU elsewhere.
@@ -73,7 +74,7 @@ class BenchRequest:
     engines: tuple[Path, ...] = ()
     eager: bool = True
     compile_modes: tuple[str, ...] = ()
-    onnxruntime: bool = True
+    onnxruntime: bool | None = None
     graph: bool = True
     device: str | None = None
     providers: tuple[str, ...] = ()
@@ -199,7 +200,7 @@ def run_benchmark(
             "created": machine.now(),
         },
         tuple(layers),
-        (*warnings, *_doubts(rows)),
+        (*filter(None, [_left_out(request)]), *warnings, *_doubts(rows)),
     )
 
 
@@ -247,12 +248,11 @@ def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
         ]
     elif request.compile_modes:
         raise UsageError("--compile needs the PyTorch model", hint="add --model or --checkpoint")
-    if request.onnx is not None and request.onnxruntime:
-        default = CPU_PROVIDER if place == CPU_PLACE else CUDA_PROVIDER
+    if request.onnx is not None and _left_out(request) is None:
         subjects.append(
             OnnxRuntimeSubject(
                 request.onnx,
-                providers=request.providers or (default,),
+                providers=_providers(request),
                 place=place,
                 threads=request.threads,
             )
@@ -273,6 +273,26 @@ def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
             expected="PyTorch (--model or --checkpoint), onnxruntime, or an engine (--engine)",
         )
     return subjects
+
+
+def _providers(request: BenchRequest) -> tuple[str, ...]:
+    return request.providers or (CPU_PROVIDER if request.place == CPU_PLACE else CUDA_PROVIDER,)
+
+
+def _left_out(request: BenchRequest) -> str | None:
+    """Why onnxruntime is left out; None where it is not. Empty where nobody need be told."""
+    if request.onnx is None or request.onnxruntime is False:
+        return ""
+    if request.onnxruntime or request.providers:
+        return None
+    try:
+        import onnxruntime
+    except ImportError:
+        return "onnxruntime was left out: it is not installed"
+    missing = set(_providers(request)) - set(onnxruntime.get_available_providers())
+    if not missing:
+        return None
+    return f"onnxruntime was left out: this build of it has no {', '.join(sorted(missing))}"
 
 
 def _prepared(model: nn.Module, source: Source) -> nn.Module:

@@ -39,16 +39,16 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
     multiple=True,
     help="Run PyTorch through torch.compile too, in this mode, repeatable.",
 )
-@click.option("--eager/--no-eager", default=True, help="Run PyTorch as it is.  [default: eager]")
+@click.option("--eager/--no-eager", default=True, help="Run PyTorch as it is. [default: yes]")
 @click.option(
     "--onnxruntime/--no-onnxruntime",
-    default=True,
-    help="Run ONNX_FILE in onnxruntime.  [default: onnxruntime]",
+    default=None,
+    help="Run ONNX_FILE in onnxruntime. [default: where it has the device's provider]",
 )
 @click.option(
     "--graph/--no-graph",
     default=True,
-    help="Run engines as replayed CUDA graphs too.  [default: graph]",
+    help="Run engines as replayed CUDA graphs too. [default: yes]",
 )
 @click.option(
     "--device",

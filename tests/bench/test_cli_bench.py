@@ -214,6 +214,17 @@ class TestEngines:
         assert [row["agrees_with_first"] for row in found] == [None, None, True, True]
         assert gpu.cuda.memory == {}
 
+    def test_onnxruntime_without_the_gpus_provider_is_left_out_and_said(self, gpu, exported):
+        given = [exported / "fp32.onnx", "--engine", gpu.plan, "--no-graph"]
+        result = invoke(*given, "--json")
+        assert result.exit_code == 0, result.output
+        body = json.loads(result.stdout)
+        assert [row["subject"] for row in body["rows"]] == ["tensorrt"]
+        assert "has no CUDAExecutionProvider" in body["warnings"][0]
+        result = invoke(*given, "--onnxruntime")
+        assert result.exit_code == 3
+        assert "onnxruntime-gpu" in result.stderr
+
     def test_the_table_has_the_phases_and_the_ratio(self, gpu):
         result = invoke("--engine", gpu.plan)
         assert result.exit_code == 0, result.output
