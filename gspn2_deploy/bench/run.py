@@ -63,6 +63,8 @@ class BenchRequest:
         sizes: Image sizes in pixels; empty for the file's.
         effort: How much to run.
         threads: Of PyTorch and onnxruntime on the CPU; 0 for their own default.
+        tf32: Whether PyTorch may round float32 products to TF32 on a GPU. Engines were built with
+            it or without: without by default.
         seed: Of the inputs.
         layers: Whether to profile the engines layer by layer.
         earlier: Reports whose rows stand in the same table.
@@ -82,6 +84,7 @@ class BenchRequest:
     sizes: tuple[tuple[int, int], ...] = ()
     effort: Effort = field(default_factory=Effort)
     threads: int = 0
+    tf32: bool = False
     seed: int = 0
     layers: bool = False
     earlier: tuple[Path, ...] = ()
@@ -243,6 +246,7 @@ def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
                 place=place,
                 compile_mode=mode,
                 threads=request.threads,
+                allow_tf32=request.tf32,
             )
             for mode in modes
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from gspn2_deploy.bench.timing import Phases, Stopwatch
 from gspn2_deploy.errors import PlatformError, UsageError
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER, OnnxRuntimeRunner
+from gspn2_deploy.runners.torch_tf32 import tf32
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +109,7 @@ class TorchSubject(Subject):
         place: ``cpu`` or ``cuda:N``.
         compile_mode: A mode of ``torch.compile``; None for eager.
         threads: On the CPU; 0 for PyTorch's default.
+        allow_tf32: Whether float32 products may be rounded to TF32 on a GPU.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class TorchSubject(Subject):
         place: str = CPU_PLACE,
         compile_mode: str | None = None,
         threads: int = 0,
+        allow_tf32: bool = False,
     ) -> None:
         suffix = f" compiled ({compile_mode})" if compile_mode else " eager"
         super().__init__(f"pytorch{suffix}", place)
@@ -127,7 +131,8 @@ class TorchSubject(Subject):
         self._mode = compile_mode
         self._threads = threads
         self._call: Any = None
-        self._threads_before = 0
+        self._tf32 = allow_tf32
+        self._stack = ExitStack()
         self._host: list[torch.Tensor] = []
         self._inputs: list[torch.Tensor] = []
         self._results: list[torch.Tensor] = []
@@ -167,8 +172,9 @@ class TorchSubject(Subject):
                 got=f"torch {torch.__version__}",
                 hint="use --device cpu, or a CUDA build of PyTorch on a machine with a GPU",
             )
-        self._threads_before = torch.get_num_threads()
+        self._stack.enter_context(tf32(allowed=self._tf32))
         if self._threads and not self.on_gpu:
+            self._stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(self._threads)
         self._peak = HostPeak()
         if self.on_gpu:
@@ -179,7 +185,7 @@ class TorchSubject(Subject):
         """Take the model off the GPU again."""
         import torch
 
-        torch.set_num_threads(self._threads_before)
+        self._stack.close()
         self._host, self._inputs, self._results, self._host_results = [], [], [], []
         self._call = None
         if self.on_gpu:
@@ -278,6 +284,7 @@ class TorchSubject(Subject):
             **super().describe(),
             "torch": torch.__version__,
             "compile_mode": self._mode,
+            "tf32": self._tf32 if self.on_gpu else None,
             "threads": None if self.on_gpu else self._threads or torch.get_num_threads(),
             "parameter_dtypes": sorted(types),
         }

@@ -104,6 +104,11 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
     help="Of PyTorch and onnxruntime on the CPU; 0 for their own default.",
 )
 @click.option(
+    "--tf32",
+    is_flag=True,
+    help="Let PyTorch round float32 products to TF32 on a GPU, as build --tf32 lets an engine.",
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the inputs."
 )
 @click.option(

@@ -10,6 +10,7 @@ import numpy as np
 from gspn2_deploy.errors import Gspn2Error, InputError, PlatformError, ShapeError
 from gspn2_deploy.manifest import TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner
+from gspn2_deploy.runners.torch_tf32 import tf32
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TorchRunner(Runner):
-    """Runs a module in eval mode without recording gradients.
+    """Runs a module in eval mode without recording gradients, float32 without TF32.
 
     Args:
         model: The module, already in the precision to be compared (the exporter's preparation);
@@ -68,7 +69,7 @@ class TorchRunner(Runner):
 
         arguments = [to_tensor(inputs[spec.name]).to(self._device) for spec in self._input_specs]
         try:
-            with torch.inference_mode():
+            with tf32(allowed=False), torch.inference_mode():
                 result = self._model(*arguments)
         except Gspn2Error:
             raise

@@ -142,6 +142,9 @@ class TestTorch:
                 np.testing.assert_allclose(host.numpy(), value, rtol=1e-4, atol=1e-5)
             assert subject.memory().bytes == 123
             assert subject.bus_id() == "00000000:1a:00.0"
+            assert subject.describe()["tf32"] is False
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
         assert gpu.waits > 0
         assert (gpu.marks > 0) == (mode is not None)
 

@@ -101,6 +101,20 @@ class TestTorch:
         with TorchRunner(Noisy().train(), specs(), ["y"]) as runner:
             np.testing.assert_array_equal(runner.infer({"images": images()})["y"], images())
 
+    def test_float32_is_float32_on_a_gpu_too(self):
+        seen = []
+
+        class Asking(TwoHeads):
+            def forward(self, x):
+                backends = torch.backends
+                seen.append((backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32))
+                return super().forward(x)
+
+        with torch_runner(Asking()) as runner:
+            runner.infer({"images": images()})
+        assert seen == [(False, False)]
+        assert torch.backends.cudnn.allow_tf32  # as it was
+
     @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
     def test_dtypes_round_trip(self, dtype):
         values = images(dtype=dtype)
