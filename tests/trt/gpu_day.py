@@ -49,6 +49,7 @@ class Command:
         codes: Exit codes that are right.
         output: Where its standard output goes beside the log; JSON results are read from there.
         said: Texts that its output must hold, whatever the code.
+        otherwise: What to try where it fails, in turn; the step goes on where one of them does not.
     """
 
     argv: tuple[str, ...]
@@ -56,6 +57,7 @@ class Command:
     codes: tuple[int, ...] = (0,)
     output: Path | None = None
     said: tuple[str, ...] = ()
+    otherwise: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,11 @@ class Day:
         with log.open("w") as stream:
             try:
                 for command in step.commands():
-                    remaining = limit - (time.monotonic() - began)
-                    self._run_command(command, stream, remaining, result)
+                    for attempt in (command, *command.otherwise):
+                        remaining = limit - (time.monotonic() - began)
+                        self._run_command(attempt, stream, remaining, result)
+                        if result.status == "passed":
+                            break
                     if result.status != "passed":
                         break
             except Exception as error:  # a step's own mistake ends that step alone

@@ -1,8 +1,8 @@
 """The steps of ``gpu_day.py``: what is proven on the GPU, in the order of what matters most.
 
-Three Pythons take part: the machine's own, with PyTorch, exports and trains nothing; the one that
-comes with TensorRT 8.6, without PyTorch, builds, validates and measures engines by the command line
-of gspn2-deploy; this script's needs neither. Estimates are for an H100 or H200 with 16 cores.
+Two Pythons take part: the machine's own, with PyTorch, exports and measures PyTorch; the one that
+comes with TensorRT 8.6, without PyTorch, builds, validates and measures engines, both by the
+command line of gspn2-deploy. Estimates are for an H100 or H200 with 16 cores.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_day import Command, Step
@@ -84,6 +84,7 @@ class Places:
             "PYTHONPATH": os.pathsep.join(map(str, (self.pkg, self.source / "tests"))),
             "GSPN2_KERNELS_LIBRARY": str(self.native / "libgspn2_kernels.so"),
             "OMP_NUM_THREADS": "4",
+            "TORCHINDUCTOR_CACHE_DIR": str(self.work / "inductor"),
         }
         return Command((sys.executable, *map(str, arguments)), env)
 
@@ -110,18 +111,18 @@ class Places:
 def make_steps(work: Path) -> list[Step]:
     """Return the steps, in order."""
     at = Places(work)
-    steps = [*_preparation(at), *_faces(at)]
+    steps = [*_preparation(at), *_faces(at), _compile(at, "tiny", "fp16")]
     steps += _engine(at, "nano", "fp32") + _engine(at, "nano", "fp16")
     steps += _runtime(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
-    steps += [_bench(at, "tiny", precision) for precision in ("fp16", "fp32")]
-    steps.append(_layer_times(at, "tiny-fp16"))
+    steps += _bench(at, "tiny", "fp16", "max-autotune") + _bench(at, "tiny", "fp32")
     for name in ("tiny-512x768", "small", "base"):
         for precision in ("fp16", "fp32"):
             steps += _engine(at, name, precision)
     steps += _options(at)
-    steps += [_bench(at, name, "fp16") for name in ("small", "base")]
+    for name in ("tiny-512x768", "small", "base"):
+        steps += _bench(at, name, "fp16")
     return steps
 
 
@@ -160,11 +161,21 @@ def _preparation(at: Places) -> list[Step]:
 
     def machine() -> Sequence[Command]:
         query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm"
-        versions = "import torch, sys; print(sys.version, torch.__version__, torch.version.cuda)"
+        torch = (
+            "import json, platform, torch; gpu = torch.cuda.get_device_properties(0); "
+            "print(json.dumps({'gpu': gpu.name, 'compute_capability': [gpu.major, gpu.minor], "
+            "'torch': torch.__version__, 'cuda': torch.version.cuda, "
+            "'python': platform.python_version()}))"
+        )
+        tensorrt = (
+            "import json, platform, tensorrt, pycuda.driver as cuda; "
+            "print(json.dumps({'tensorrt': tensorrt.__version__, 'driver': "
+            "cuda.get_driver_version(), 'python': platform.python_version()}))"
+        )
         return [
             Command(("nvidia-smi", query, "--format=csv")),
-            at.torch("-c", versions),
-            at.tensorrt("-c", "import tensorrt, pycuda.driver; print(tensorrt.__version__)"),
+            replace(at.torch("-c", torch), output=at.result("machine")),
+            at.tensorrt("-c", tensorrt, output=at.result("tensorrt")),
         ]
 
     steps = [
@@ -251,8 +262,14 @@ def _engine(at: Places, name: str, precision: str) -> list[Step]:
         if model.size is not None:
             profile = _profile(name)
             options += ["--profile", profile]
-        arguments = ("build", onnx, "-o", plan, *options)
-        return [at.deploy(*arguments, output=at.result(f"build-{full}"))]
+        arguments, output = ("build", onnx, "-o", plan, *options), at.result(f"build-{full}")
+        # Should a layer have no kernel in the file's type, or a source of kernels not work here,
+        # the rest can still be proven; the log keeps the first failure, the manifest the options.
+        others = [
+            at.deploy(*arguments, *words, output=output)
+            for words in (("--precision-constraints", "prefer"), ("--tactic-source", "none"))
+        ]
+        return [at.deploy(*arguments, output=output, otherwise=tuple(others))]
 
     def validate() -> Sequence[Command]:
         options = ["--golden", golden, "--engine", plan, "--json"]
@@ -275,29 +292,51 @@ def _profile(name: str) -> str:
     return f"images={':'.join(shapes)}"
 
 
-def _bench(at: Places, name: str, precision: str) -> Step:
-    full = f"{name}-{precision}"
-    onnx, plan = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
+def _torch_bench(at: Places, name: str, precision: str) -> tuple[object, ...]:
+    """PyTorch alone, in the precision of the ONNX file."""
+    onnx = at.model(name, precision, ".onnx")
+    weights = at.model(name, precision, ".safetensors")
+    command = ("-m", "gspn2_deploy", "-q", "bench", onnx, "--checkpoint", weights)
+    return (*command, "--no-onnxruntime", "--device", "cuda")
+
+
+def _compile(at: Places, name: str, precision: str) -> Step:
+    """Fill torch.compile's cache while files arrive: to measure then takes seconds."""
 
     def commands() -> Sequence[Command]:
-        batches = [word for batch in BATCHES for word in ("--batch", batch)]
-        arguments = ("bench", onnx, "--engine", plan, *batches, "--json")
-        return [at.deploy(*arguments, output=at.result(f"bench-{full}"))]
+        batches = [word for batch in MODELS[name].batches[:3] for word in ("--batch", batch)]
+        effort = ("--warmup", 1, "--iterations", 1, "--seconds", 0)
+        options = ("--no-eager", "--compile", "max-autotune", *batches, *effort)
+        return [at.torch(*_torch_bench(at, name, precision), *options)]
 
-    return Step(f"bench:{full}", commands, 40, 240, (f"validate:{full}",))
+    ready = ("prepare:native", f"export:{name}-{precision}")
+    return Step(f"compile:{name}-{precision}", commands, 180, 500, ready, background=True)
 
 
-def _layer_times(at: Places, full: str) -> Step:
-    """What reformatting around the plugin costs: whether another format than linear would pay."""
+def _bench(at: Places, name: str, precision: str, *compile_modes: str) -> list[Step]:
+    """PyTorch on this GPU, then the engine beside it, on the same inputs; layer by layer too."""
+    model, full = MODELS[name], f"{name}-{precision}"
+    plan = at.model(name, precision, ".plan")
+    rows, result = at.work / "results" / f"torch-{full}.json", at.result(f"bench-{full}")
+    batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
 
-    def commands() -> Sequence[Command]:
-        plan = at.work / "models" / f"{full}.plan"
-        script = at.source / "tests/trt/layer_times.py"
+    def torch() -> Sequence[Command]:
+        modes = [word for mode in compile_modes for word in ("--compile", mode)]
+        return [at.torch(*_torch_bench(at, name, precision), *modes, *batches, "--report", rows)]
+
+    def engine() -> Sequence[Command]:
+        arguments = ("bench", "--engine", plan, *batches, "--layers", "--add", rows, "--json")
+        cost = at.torch(at.source / "tests/trt/format_cost.py", result)
         return [
-            at.tensorrt(script, plan, *BATCHES, output=at.result(f"layers-{full}")),
+            at.deploy(*arguments, output=result),
+            replace(cost, output=at.result(f"formats-{full}")),
         ]
 
-    return Step(f"layers:{full}", commands, 30, 120, (f"build:{full}",))
+    ready = ("prepare:native", f"export:{full}")
+    return [
+        Step(f"torch:{full}", torch, 40, 300, ready),
+        Step(f"bench:{full}", engine, 30, 150, (f"validate:{full}", f"torch:{full}")),
+    ]
 
 
 def _runtime(at: Places) -> list[Step]:
@@ -353,7 +392,7 @@ def _options(at: Places) -> list[Step]:
                 made.append(at.tensorrt(*arguments, output=at.result(f"load-{name}")))
             return made
 
-        return Step(f"option:{name}", commands, 45, 150, ("build:nano-fp16",))
+        return Step(f"option:{name}", commands, 35, 150, ("build:nano-fp16",))
 
     def refused() -> Sequence[Command]:
         plan = at.work / "plans/refused.plan"

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from format_cost import sort_layers
 from gpu_day import Command, Day, Step, take
 from gpu_steps import MODELS, make_steps
 
@@ -63,6 +64,15 @@ def test_a_step_is_ended_at_its_limit_with_all_that_it_started(tmp_path):
     day.run(budget=60)
     assert statuses(day) == {"a": "timed out", "b": "passed"}
     assert day.result("a").seconds < 10
+
+
+def test_another_way_may_do_where_one_fails(tmp_path):
+    first = python("exit(3)", otherwise=(python("exit(4)"), python("pass"), python("exit(5)")))
+    day = Day(tmp_path, [step("a", first, python("pass"))])
+    day.run(budget=60)
+    result = day.result("a")
+    assert result.status == "passed"
+    assert [command["code"] for command in result.commands] == [3, 4, 0, 0]
 
 
 def test_what_does_not_fit_into_the_budget_is_left(tmp_path):
@@ -170,6 +180,28 @@ def test_engines_are_built_and_proven_by_the_command_line(tmp_path, name):
     for command in item.commands()[:1]:
         assert command.argv[1:3] == ("-m", "gspn2_deploy")
         assert command.env["GSPN2_TENSORRT_PLUGIN"].endswith("8.6/libgspn2_tensorrt.so")
+
+
+def test_reformats_at_the_plugins_are_told_from_others():
+    def layer(name, group, milliseconds):
+        return {"name": name, "group": group, "milliseconds": milliseconds}
+
+    other = "reformat and copy"
+    table = {
+        "layers": [
+            layer("block/prop", "propagation", 0.5),
+            layer("Reformatting CopyNode for Input Tensor 0 to block/prop", other, 0.25),
+            layer("Reformatting CopyNode for Output Tensor 0 to conv", other, 0.125),
+            layer("conv", "convolution", 1.0),
+            layer("shuffle", other, 0.0625),
+        ]
+    }
+    assert sort_layers(table) == {
+        "plugins": 0.5,
+        "reformats at plugins": 0.25,
+        "other reformats": 0.125,
+        "other": 1.0625,
+    }
 
 
 def test_it_lists_the_steps(tmp_path):
