@@ -38,6 +38,10 @@ TAR_SUFFIX = ".tar"
 
 _ELF = b"\x7fELF"
 _PLUGIN_SYMBOL = b"initLibGspn2Plugins"
+# TensorRT's own entry points of a plugin library, which say for which it was built. In the table of
+# names each stands between two zero bytes.
+_OLD_ENTRY, _NEW_ENTRY = b"\0getPluginCreators\0", b"\0getCreators\0"
+_NEW_ENTRY_MAJOR = 10
 # What the manifest knows of the ONNX file.
 _DESCRIBED = (
     *("onnx_file", "onnx_sha256", "external_data_sha256"),
@@ -214,8 +218,15 @@ def _plugin_files(
     manifest: Manifest, plugin: Path | None, libraries: Sequence[Path]
 ) -> tuple[Path, ...]:
     """Return the plugin and what it needs: the plugin first, then libraries in opening order."""
+    carried = manifest.options.get("embed_plugin") is True
+    if plugin is not None and carried:
+        raise UsageError(
+            "the plan carries its plugin: another one beside it would not be used",
+            got=plugin,
+            hint="leave --plugin out",
+        )
     if plugin is None:
-        if manifest.backend == "tensorrt" and any(manifest.propagations.values()):
+        if manifest.backend == "tensorrt" and any(manifest.propagations.values()) and not carried:
             raise UsageError(
                 "the plan needs the TensorRT plugin",
                 got=f"no --plugin for {manifest.plan_file}",
@@ -227,12 +238,26 @@ def _plugin_files(
     content = _read_library(plugin)
     if _PLUGIN_SYMBOL not in content:
         raise UsageError("the plugin is another library", got=plugin, expected="gspn2's plugin")
+    _check_plugin_version(plugin, content, manifest.backend_version)
     chosen = tuple(libraries)
     if KERNELS_LIBRARY.encode() in content and KERNELS_LIBRARY not in {p.name for p in chosen}:
         chosen = (_find_kernels(plugin), *chosen)
     for library in chosen:
         _read_library(library)
     return (plugin, *chosen)
+
+
+def _check_plugin_version(plugin: Path, content: bytes, version: str) -> None:
+    """Refuse a plugin for TensorRT 8 beside a plan of 10, and the reverse, without loading it."""
+    old, new = _OLD_ENTRY in content, _NEW_ENTRY in content
+    wants_new = int(version.partition(".")[0] or 0) >= _NEW_ENTRY_MAJOR
+    if old != new and new != wants_new:
+        raise UsageError(
+            "the plugin is built for another TensorRT than the plan",
+            got=f"{plugin}, for TensorRT {'10 or later' if new else '8 or 9'}",
+            expected=f"the build for TensorRT {version}",
+            hint="name the one in the folder of that version",
+        )
 
 
 def _find_kernels(plugin: Path) -> Path:

@@ -19,6 +19,7 @@ from gspn2_deploy.manifest import Manifest, ManifestError
 if TYPE_CHECKING:
     from gspn2_deploy.golden import GoldenSamples
     from gspn2_deploy.runners.base import Runner
+    from gspn2_deploy.validate.engine_proof import EngineProof
     from gspn2_deploy.validate.tolerances import Tolerance
 
 # Module and class of the runner for each backend's plans; imported when it is needed.
@@ -147,7 +148,7 @@ def _check_library(manifest: Manifest) -> Step:
     if found == _UNKNOWN:  # an installation without package metadata; the runner compares again
         note = f"{manifest.backend} is installed, and its package does not say which version"
         return Step("library", Status.PASSED, (note,))
-    if found != manifest.backend_version:
+    if not manifest.accepts_version(found):
         wrong = f"{manifest.backend} is {found}, the plan needs {manifest.backend_version}"
         return Step("library", Status.FOREIGN, (wrong,))
     return Step("library", Status.PASSED, (f"{manifest.backend} {found}",))
@@ -160,7 +161,7 @@ def _check_gpu(manifest: Manifest) -> Step:
         gpu = current_gpu()
     except PlatformError as error:
         return Step("gpu", Status.UNPROVEN, tuple(str(error).splitlines()))
-    if gpu.compute_capability not in manifest.compute_capabilities:
+    if not manifest.accepts_gpu(gpu.compute_capability):
         targets = ", ".join(manifest.compute_capabilities)
         wrong = f"{gpu.name} has compute capability {gpu.compute_capability}, the plan {targets}"
         return Step("gpu", Status.FOREIGN, (wrong,))
@@ -179,11 +180,28 @@ def _run(bundle: Bundle, manifest: Manifest, folder: Path) -> Step:
     try:
         _open_libraries(bundle, folder)
         with _bundled_plugin(bundle, folder), runner_type(folder / bundle.plan) as runner:
-            return _compare(runner, samples, _tolerance(manifest, samples))
+            step = _compare(runner, samples, _tolerance(manifest, samples))
+            proof = _prove(runner, manifest, samples)
     except ManifestError as error:  # of the library that was loaded: the files were checked before
         return Step("run", Status.FOREIGN, tuple(str(error).splitlines()))
     except PlatformError as error:
         return Step("run", Status.UNPROVEN, tuple(str(error).splitlines()))
+    if proof is None or step.status is Status.FAILED:
+        return step
+    status = Status.FAILED if proof.failures else step.status
+    details = (*step.details, proof.summary, *proof.failures, *proof.unproven)
+    return Step("run", status, details)
+
+
+def _prove(runner: Any, manifest: Manifest, samples: GoldenSamples) -> EngineProof | None:
+    """Run one sample and look at what the engine ran; None where it can run none of them."""
+    from gspn2_deploy.validate.engine_proof import prove_counts
+
+    fitting = [sample.inputs for sample in samples.samples if runner.can_run(sample.inputs)]
+    if not fitting:
+        return None
+    layers = runner.profile(fitting[0], runs=1)
+    return prove_counts(layers, manifest.propagations, manifest.precision)
 
 
 def _open_libraries(bundle: Bundle, folder: Path) -> None:

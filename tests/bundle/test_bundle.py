@@ -88,6 +88,34 @@ def test_plans_without_propagations_need_no_plugin(parts, tmp_path):
         write(parts, tmp_path / "other", plugin=None, libraries=[parts.kernels])
 
 
+def test_plans_that_carry_their_plugin_need_none(parts, tmp_path):
+    parts.manifest(options={"embed_plugin": True})
+    with pytest.raises(UsageError, match="carries its plugin"):
+        write(parts, tmp_path / "out")
+    assert write(parts, tmp_path / "out", plugin=None).plugin is None
+
+
+@pytest.mark.parametrize(
+    "version, entry, words",
+    [
+        ("8.6.0", b"getPluginCreators", None),
+        ("10.3.0", b"getCreators", None),
+        ("8.6.0", b"getCreators", "for TensorRT 10 or later"),
+        ("10.3.0", b"getPluginCreators", "for TensorRT 8 or 9"),
+    ],
+)
+def test_a_plugin_for_another_tensorrt_is_refused(parts, tmp_path, version, entry, words):
+    parts.manifest(backend_version=version)
+    parts.plugin.write_bytes(parts.plugin.read_bytes() + b"\0" + entry + b"\0")
+    if words is None:
+        assert write(parts, tmp_path / "out").plugin == parts.plugin.name
+        return
+    with pytest.raises(UsageError, match="built for another TensorRT") as caught:
+        write(parts, tmp_path / "out")
+    assert words in str(caught.value)
+    assert f"the build for TensorRT {version}" in str(caught.value)
+
+
 def test_the_kernel_library_is_found_or_asked_for(parts, tmp_path):
     elsewhere = tmp_path / "elsewhere" / parts.kernels.name
     elsewhere.parent.mkdir()

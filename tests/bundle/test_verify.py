@@ -18,6 +18,7 @@ from gspn2_deploy.cli.app import app
 from gspn2_deploy.errors import KernelLibraryError, MissingDependencyError, PlatformError
 from gspn2_deploy.manifest import ManifestError, TensorInfo
 from gspn2_deploy.runners.base import Runner
+from gspn2_deploy.runners.engine_layers import EngineLayer, EngineTensor
 
 RUNNER_MODULE = "gspn2_deploy.runners.tensorrt_runner"
 
@@ -61,6 +62,15 @@ class Doubler(Runner):
 
     def infer_impl(self, inputs):
         return {"scores": (self.factor * inputs["images"]).astype(np.float32)}
+
+    def can_run(self, inputs):
+        return inputs["images"].shape == (2, 4)
+
+    dtypes = ("float32",) * 3
+
+    def profile(self, inputs, *, runs):
+        outputs = [(EngineTensor("y", dtype, None),) for dtype in self.dtypes]
+        return [EngineLayer(f"{i}", "PluginV2", (), out, 0.5) for i, out in enumerate(outputs)]
 
 
 @pytest.fixture
@@ -115,6 +125,9 @@ def test_a_machine_that_fits_proves_it(folder, machine, monkeypatch, before):
     assert body["passed"]
     assert [step["status"] for step in body["steps"]] == ["passed"] * 6
     assert steps["run"]["details"][0].startswith("1 golden samples within ")
+    assert steps["run"]["details"][1].startswith(
+        "3 of 3 propagations ran in the plugin (3 in float"
+    )
     assert Doubler.opened == (folder / "nano.plan", folder / "libgspn2_tensorrt.so")
     assert os.environ.get(PLUGIN_VARIABLE) == before
 
@@ -146,6 +159,31 @@ def test_wrong_answers_fail(folder, machine):
     assert steps["run"]["status"] == "failed"
     assert "sample 0, scores: at" in steps["run"]["details"][0]
     assert not body["passed"]
+
+
+@pytest.mark.parametrize(
+    "dtypes, words",
+    [
+        (("float32",) * 2, "no plugin layer in the engine: 1 of 3"),
+        (("float32", "float16", "float32"), "another type: 1 in float16 instead of float32"),
+    ],
+)
+def test_an_engine_that_ran_something_else_fails(folder, machine, dtypes, words):
+    machine.runner = type("Other", (Doubler,), {"dtypes": dtypes})
+    result, _, steps = verify(folder)
+    assert result.exit_code == 1
+    assert steps["run"]["status"] == "failed"
+    assert words in steps["run"]["details"][2]
+
+
+def test_compatible_plans_are_proven_on_what_they_are_compatible_with(parts, tmp_path, machine):
+    options = {"version_compatible": True, "hardware_compatibility": "ampere-plus"}
+    parts.manifest(options=options, compute_capabilities=("8.6",), backend_version="8.6.0")
+    write_bundle(parts.plan, tmp_path / "out", golden=parts.golden, plugin=parts.plugin)
+    machine.version = "8.6.1"
+    assert verify(tmp_path / "out")[0].exit_code == 0
+    machine.version = "10.0.0"
+    assert verify(tmp_path / "out")[0].exit_code == 3
 
 
 def test_nothing_compared_fails(parts, tmp_path, machine):
