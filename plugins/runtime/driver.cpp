@@ -178,13 +178,19 @@ class TensorRTImpl : public TensorRT {
 #endif
   }
 
-  std::unique_ptr<Plan> deserialize(const void* data, size_t bytes) override {
+  std::unique_ptr<Plan> deserialize(const void* data, size_t bytes, bool hostCode) override {
     // Made here and not earlier: without a GPU TensorRT refuses even this.
     if (mRuntime == nullptr) {
       // The library's own version: what is used here has been in all of its major version.
       mRuntime.reset(static_cast<nvinfer1::IRuntime*>(mCreateRuntime(&logger(), mVersion)));
     }
     if (mRuntime == nullptr) return nullptr;
+#if NV_TENSORRT_MAJOR > 8 || NV_TENSORRT_MINOR >= 6
+    // Not before: plans that hold code are built by 8.6 and later, and run with no earlier one.
+    if (hostCode) mRuntime->setEngineHostCodeAllowed(true);
+#else
+    (void)hostCode;
+#endif
     std::unique_ptr<nvinfer1::ICudaEngine> engine(mRuntime->deserializeCudaEngine(data, bytes));
     if (engine == nullptr) return nullptr;
     return std::make_unique<PlanImpl>(std::move(engine));

@@ -87,8 +87,8 @@ class TensorRT {
   virtual Version version() const = 0;
   virtual bool hasPlugin(const std::string& name, const std::string& version,
                          const std::string& pluginNamespace) const = 0;
-  // Null when TensorRT refuses.
-  virtual std::unique_ptr<Plan> deserialize(const void* data, size_t bytes) = 0;
+  // Null when TensorRT refuses. A plan that holds code for the host needs leave to run it.
+  virtual std::unique_ptr<Plan> deserialize(const void* data, size_t bytes, bool hostCode) = 0;
 };
 
 // The machine.

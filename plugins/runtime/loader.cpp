@@ -59,24 +59,31 @@ std::string joined(const std::vector<std::string>& items) {
 }
 
 void checkVersion(const Manifest& manifest, const TensorRT& tensorrt) {
-  if (tensorrt.version() == manifest.tensorrt) return;
-  throw Error(ErrorKind::kVersion,
-              "TensorRT is of another version than the one that built the plan",
-              "TensorRT " + toText(tensorrt.version()), "TensorRT " + toText(manifest.tensorrt),
-              "install that version, or build the plan again with this one");
+  if (manifest.acceptsVersion(tensorrt.version())) return;
+  const std::string later =
+      manifest.versionCompatible ? " or a later one of that major version" : "";
+  throw Error(
+      ErrorKind::kVersion, "TensorRT is of another version than the one that built the plan",
+      "TensorRT " + toText(tensorrt.version()), "TensorRT " + toText(manifest.tensorrt) + later,
+      "install that version, or build the plan again with this one");
 }
 
 void checkGpu(const Manifest& manifest, const Device& device) {
   const std::string found = device.computeCapability();
-  const auto& wanted = manifest.computeCapabilities;
-  if (std::find(wanted.begin(), wanted.end(), found) != wanted.end()) return;
+  if (manifest.acceptsGpu(found)) return;
   throw Error(ErrorKind::kGpu, "the plan was built for another GPU", "compute capability " + found,
-              "compute capability " + joined(wanted),
+              "compute capability " + joined(manifest.computeCapabilities) +
+                  (manifest.amperePlus ? ", or any from 8.0 on" : ""),
               "build the plan on a GPU like the one that runs it");
 }
 
 void checkPlugins(const Manifest& manifest, const Options& options, const TensorRT& tensorrt,
                   Platform& platform) {
+  if (manifest.carriesPlugin) {
+    if (options.plugin.empty()) return;  // TensorRT takes it out of the plan
+    throw Error(ErrorKind::kPlugin, "the plan carries its plugin, and another one is named",
+                options.plugin, "no plugin", "leave Options::plugin empty");
+  }
   if (!options.plugin.empty()) {
     platform.loadPlugin(options.plugin, options.libraries, manifest.tensorrt[0]);
   }
@@ -129,6 +136,11 @@ Loaded loadChecked(const std::string& content, const std::string& planPath,
                        planPath + " is " + wrong, "SHA-256 " + manifest.planSha256,
                        "copy the plan again, or build it again"));
   }
+  if (manifest.stripped) {
+    findings.add(Error(ErrorKind::kManifest, "the plan's weights were left out", planPath,
+                       "a plan with its weights",
+                       "build it again without --weights stripped: this runtime does not refit"));
+  }
   Loaded loaded;
   const bool opened = findings.run(
       [&] { loaded.tensorrt = platform.openTensorRT(manifest.tensorrt[0], options.tensorrt); });
@@ -144,7 +156,8 @@ Loaded loadChecked(const std::string& content, const std::string& planPath,
 
   const DeviceScope scope(*loaded.device);
   takeErrors();
-  loaded.plan = loaded.tensorrt->deserialize(content.data(), content.size());
+  loaded.plan =
+      loaded.tensorrt->deserialize(content.data(), content.size(), manifest.holdsHostCode());
   if (loaded.plan == nullptr) {
     throw Error(ErrorKind::kEngine, "TensorRT refused the plan " + planPath, takeErrors(),
                 "a plan of TensorRT " + toText(manifest.tensorrt),

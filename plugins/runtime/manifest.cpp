@@ -1,6 +1,8 @@
 #include "manifest.h"
 
+#include <algorithm>
 #include <cctype>
+#include <cstdlib>
 
 #include "json.h"
 #include "sha256.h"
@@ -10,6 +12,7 @@ namespace gspn2 {
 namespace runtime {
 namespace {
 
+constexpr int kAmpereMajor = 8;
 constexpr char kRebuild[] = "build the plan again with gspn2-deploy build";
 constexpr char kBundleAgain[] = "write the bundle again with gspn2-deploy bundle";
 
@@ -67,6 +70,24 @@ TensorInfo readTensor(const Json& item, bool isInput) {
   return tensor;
 }
 
+bool isSet(const Json& options, const char* name) {
+  const Json* value = options.find(name);
+  return value != nullptr && value->asBool();
+}
+
+bool isSetTo(const Json& options, const char* name, const char* wanted) {
+  const Json* value = options.find(name);
+  return value != nullptr && value->asString() == wanted;
+}
+
+void readOptions(const Json& options, Manifest& manifest) {
+  manifest.versionCompatible = isSet(options, "version_compatible");
+  manifest.leanRuntime = !isSet(options, "exclude_lean_runtime");
+  manifest.carriesPlugin = isSet(options, "embed_plugin");
+  manifest.amperePlus = isSetTo(options, "hardware_compatibility", "ampere-plus");
+  manifest.stripped = isSetTo(options, "weights", "stripped");
+}
+
 Manifest readManifest(const Json& content, const std::string& where) {
   const std::string& backend = content.at("backend").asString();
   if (backend != kBackend) {
@@ -88,6 +109,7 @@ Manifest readManifest(const Json& content, const std::string& where) {
   for (const auto& [name, count] : content.at("propagations").members()) {
     if (count.asInteger() > 0) manifest.plugins.push_back(name);
   }
+  if (const Json* options = content.find("options")) readOptions(*options, manifest);
   return manifest;
 }
 
@@ -115,6 +137,19 @@ Bundle readBundle(const Json& content) {
 }
 
 }  // namespace
+
+bool Manifest::acceptsVersion(const Version& version) const {
+  if (version == tensorrt) return true;
+  // A later version would need the lean runtime that the plan does without.
+  return versionCompatible && leanRuntime && version[0] == tensorrt[0] && version > tensorrt;
+}
+
+bool Manifest::acceptsGpu(const std::string& computeCapability) const {
+  const auto end = computeCapabilities.end();
+  if (std::find(computeCapabilities.begin(), end, computeCapability) != end) return true;
+  const int major = std::atoi(computeCapability.c_str());  // "9.0"
+  return amperePlus && major >= kAmpereMajor;
+}
 
 std::string toText(const Version& version) {
   return std::to_string(version[0]) + "." + std::to_string(version[1]) + "." +

@@ -29,6 +29,17 @@ struct Manifest {
   std::vector<std::string> computeCapabilities;
   std::vector<TensorInfo> tensors;   // inputs, then outputs
   std::vector<std::string> plugins;  // names of the plugins in the plan
+  // How it was built; manifests of before these options have none of them.
+  bool versionCompatible = false;  // with later versions of the same major version
+  bool leanRuntime = true;         // which such a plan carries, unless it was left out
+  bool amperePlus = false;         // runs on every GPU from compute capability 8.0 on
+  bool carriesPlugin = false;
+  bool stripped = false;  // its weights were left out
+
+  bool acceptsVersion(const Version& version) const;
+  bool acceptsGpu(const std::string& computeCapability) const;
+  // Whether the plan holds code that the host runs: TensorRT loads it only when allowed to.
+  bool holdsHostCode() const { return carriesPlugin || (versionCompatible && leanRuntime); }
 };
 
 // `where` is for messages. Throws Error(kManifest).

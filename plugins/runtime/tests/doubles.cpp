@@ -118,8 +118,9 @@ struct FakeTensorRT : TensorRT {
                  const std::string& pluginNamespace) const override {
     return platform.registered.count(name + pluginVersion + pluginNamespace) > 0;
   }
-  std::unique_ptr<Plan> deserialize(const void*, size_t) override {
+  std::unique_ptr<Plan> deserialize(const void*, size_t, bool hostCode) override {
     ++platform.deserialised;
+    platform.hostCodeAllowed = hostCode;
     if (platform.refusePlan) {
       log(LogLevel::kError, "the plan is not mine");
       return nullptr;
@@ -181,7 +182,8 @@ std::string Files::manifest() const {
  "inputs": [{"name": "images", "dtype": ")" +
          inputDtype + R"(", "shape": ["batch", 2, null]}],
  "outputs": [{"name": "scores", "dtype": "float32", "shape": ["batch", 3]}],
- "propagations": {"GspnProp2D": 3, "GspnLineScan": 0}, "host": "m\u00e9t\ud83d\ude00"})";
+ "propagations": {"GspnProp2D": 3, "GspnLineScan": 0}, "options": )" +
+         options + R"(, "host": "m\u00e9t\ud83d\ude00"})";
 }
 
 std::string Files::bundle() const {

@@ -69,6 +69,7 @@ struct FakePlatform : Platform {
   std::set<std::string> registered;
   std::vector<std::string> opened;  // libraries, then the plugin
   int deserialised = 0;
+  bool hostCodeAllowed = false;
 };
 
 // A folder with a plan and its manifest, or a bundle of both, removed at the end.
@@ -90,6 +91,7 @@ class Files {
   std::string backend = "tensorrt";
   std::string backendVersion = "8.6.0";
   std::string inputDtype = "float32";
+  std::string options = "{}";
   void writeAll();
 
  private:

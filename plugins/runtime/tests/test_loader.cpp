@@ -136,6 +136,56 @@ GSPN2_TEST(loaderUsesRegisteredPlugins) {
   CHECK(world.platform.opened.empty());
 }
 
+GSPN2_TEST(loaderTakesCompatiblePlans) {
+  World world;
+  world.files.options =
+      R"({"version_compatible": true, "hardware_compatibility": "ampere-plus",
+          "exclude_lean_runtime": false, "embed_plugin": false, "weights": "fixed",
+          "tactic_sources": null})";
+  world.files.writeAll();
+  world.platform.version = {8, 6, 1};
+  world.platform.gpu->capability = "12.0";
+  world.load();
+  CHECK(world.platform.hostCodeAllowed);
+  world.platform.deserialised = 0;
+  world.platform.version = {8, 5, 3};  // an earlier one
+  world.refused(ErrorKind::kVersion, {"TensorRT 8.6.0 or a later one of that major version"});
+  world.platform.version = {10, 0, 0};
+  world.refused(ErrorKind::kVersion, {"TensorRT 10.0.0"});
+  world.platform.version = {8, 6, 0};
+  world.platform.gpu->capability = "7.5";
+  world.refused(ErrorKind::kGpu, {"compute capability 7.5", "or any from 8.0 on"});
+}
+
+GSPN2_TEST(loaderNeedsTheLeanRuntimeForLaterVersions) {
+  World world;
+  world.files.options = R"({"version_compatible": true, "exclude_lean_runtime": true})";
+  world.files.writeAll();
+  world.load();  // the very version needs none
+  CHECK(!world.platform.hostCodeAllowed);
+  world.platform.deserialised = 0;
+  world.platform.version = {8, 6, 1};
+  world.refused(ErrorKind::kVersion, {"TensorRT 8.6.1"});
+}
+
+GSPN2_TEST(loaderTakesThePluginOutOfThePlan) {
+  World world;
+  world.files.options = R"({"embed_plugin": true})";
+  world.files.writeAll();
+  world.refused(ErrorKind::kPlugin, {"the plan carries its plugin", "leave Options::plugin empty"});
+  world.options.plugin.clear();
+  world.load();
+  CHECK(world.platform.hostCodeAllowed);
+  CHECK(world.platform.opened.empty());
+}
+
+GSPN2_TEST(loaderRefusesPlansWithoutWeights) {
+  World world;
+  world.files.options = R"({"weights": "stripped"})";
+  world.files.writeAll();
+  world.refused(ErrorKind::kManifest, {"the plan's weights were left out"});
+}
+
 GSPN2_TEST(loaderNamesEverythingAtOnce) {
   World world;
   world.files.write("a.plan", "short");

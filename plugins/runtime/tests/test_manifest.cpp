@@ -56,6 +56,18 @@ GSPN2_TEST(manifestErrorsAreNamed) {
                {"the file is damaged", "byte"});
 }
 
+GSPN2_TEST(manifestOptionsAreRead) {
+  Files files;
+  const Manifest plain = parseManifest(files.manifest(), "m");
+  CHECK(!plain.versionCompatible && !plain.amperePlus && !plain.carriesPlugin && !plain.stripped);
+  CHECK(!plain.holdsHostCode());
+  const Manifest before = parseManifest(replaced(files.manifest(), "\"options\"", "\"o\""), "m");
+  CHECK(!before.holdsHostCode());
+  files.options = R"({"hardware_compatibility": "same-compute-capability", "embed_plugin": 1})";
+  checkRefused(ErrorKind::kManifest, [&] { parseManifest(files.manifest(), "m"); },
+               {"m is damaged"});
+}
+
 GSPN2_TEST(bundleNamesStayInside) {
   const Files files;
   const std::string text = files.bundle();
