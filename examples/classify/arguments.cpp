@@ -18,6 +18,7 @@ const char kUsage[] =
     "  --std A[,B,C]         what they are divided by then\n"
     "  --expect FILE         one class a line: counts how many images get it\n"
     "  --dump-input FILE     write what would be fed, as raw float32, and run nothing\n"
+    "  --dump-scores FILE    write the engine's scores too, as raw float32\n"
     "  --tensorrt PATH       libnvinfer, or the folder that holds it\n"
     "  --plugin PATH         another libgspn2_tensorrt.so than the bundle's\n"
     "  --device N            the GPU (0)\n";
@@ -65,6 +66,8 @@ void setOption(Arguments& arguments, const std::string& option, const std::strin
     arguments.expect = value;
   } else if (option == "--dump-input") {
     arguments.dumpInput = value;
+  } else if (option == "--dump-scores") {
+    arguments.dumpScores = value;
   } else if (option == "--tensorrt") {
     arguments.tensorrt = value;
   } else if (option == "--plugin") {

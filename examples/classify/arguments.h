@@ -22,8 +22,9 @@ struct Arguments {
   size_t batch = 0;          // 0: the largest of the profile
   std::vector<double> mean;  // one for each channel, or one for all
   std::vector<double> std;
-  std::string expect;     // a file with one class for each image
-  std::string dumpInput;  // where to write the network's input instead of running it
+  std::string expect;      // a file with one class for each image
+  std::string dumpInput;   // where to write the network's input instead of running it
+  std::string dumpScores;  // where to write its output
   std::string tensorrt;
   std::string plugin;
   int device = 0;

@@ -46,14 +46,20 @@ std::vector<size_t> readExpected(const std::string& path, size_t count) {
   return classes;
 }
 
-void dump(const std::vector<Sample>& samples, const std::string& path) {
+void dump(const std::vector<float>& values, const std::string& path) {
   std::ofstream stream(path, std::ios::binary);
-  for (const Sample& sample : samples) {
-    stream.write(reinterpret_cast<const char*>(sample.values.data()),
-                 static_cast<std::streamsize>(sample.values.size() * sizeof(float)));
-  }
+  stream.write(reinterpret_cast<const char*>(values.data()),
+               static_cast<std::streamsize>(values.size() * sizeof(float)));
   stream.close();
   if (!stream) throw UsageError(path + " cannot be written");
+}
+
+std::vector<float> pixelsOf(const Sample* samples, size_t count) {
+  std::vector<float> pixels;
+  for (size_t i = 0; i < count; ++i) {
+    pixels.insert(pixels.end(), samples[i].values.begin(), samples[i].values.end());
+  }
+  return pixels;
 }
 
 // The one input and the one output that a classifier has.
@@ -72,10 +78,7 @@ class Classifier {
 
   // Scores, (count, classes).
   std::vector<float> run(const Sample* samples, size_t count) {
-    std::vector<float> pixels;
-    for (size_t i = 0; i < count; ++i) {
-      pixels.insert(pixels.end(), samples[i].values.begin(), samples[i].values.end());
-    }
+    const std::vector<float> pixels = pixelsOf(samples, count);
     gspn2::Shape shape{static_cast<int64_t>(count)};
     shape.insert(shape.end(), samples->shape.begin(), samples->shape.end());
     mSession.setInputShape(mInput.name, shape);
@@ -100,10 +103,12 @@ std::vector<size_t> classifyAll(Classifier& classifier, const std::vector<Sample
   size_t batch = classifier.largestBatch();
   if (arguments.batch != 0) batch = std::min(batch, arguments.batch);
   std::vector<size_t> best;
+  std::vector<float> all;
   for (size_t begin = 0; begin < samples.size(); begin += batch) {
     const size_t count = std::min(batch, samples.size() - begin);
     const std::vector<float> scores = classifier.run(&samples[begin], count);
     const size_t classes = scores.size() / count;
+    all.insert(all.end(), scores.begin(), scores.end());
     for (size_t i = 0; i < count; ++i) {
       std::printf("%s", samples[begin + i].name.c_str());
       const auto top = topClasses(&scores[i * classes], classes, arguments.topK);
@@ -116,13 +121,14 @@ std::vector<size_t> classifyAll(Classifier& classifier, const std::vector<Sample
       best.push_back(top.front().index);
     }
   }
+  if (!arguments.dumpScores.empty()) dump(all, arguments.dumpScores);
   return best;
 }
 
 int run(const Arguments& arguments) {
   const std::vector<Sample> samples = readAll(arguments);
   if (!arguments.dumpInput.empty()) {
-    dump(samples, arguments.dumpInput);
+    dump(pixelsOf(samples.data(), samples.size()), arguments.dumpInput);
     return 0;
   }
   std::vector<size_t> expected;

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from runtime_build import Build, configure, missing
+from runtime.runtime_build import Build, configure, missing
 
 
 @pytest.fixture(scope="session")

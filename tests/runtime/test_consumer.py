@@ -2,10 +2,17 @@
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_build import CLASSIFY, run
+from runtime.runtime_build import CLASSIFY, run
+from runtime.runtime_plans import ONNX_SHA256, write_manifest
+
+from gspn2_deploy.bundle import write_bundle
+from gspn2_deploy.golden import GoldenSample, GoldenSamples
+from gspn2_deploy.validate.compare import compare_output
+from gspn2_deploy.validate.tolerances import MODEL_TOLERANCES
 
 pytestmark = pytest.mark.tensorrt
 
@@ -134,6 +141,102 @@ def test_errors_of_the_runtime_are_printed(classify, digits, tmp_path):
     assert "fix:" in result.stderr
 
 
+@pytest.fixture
+def pretended(build, classify, tmp_path):
+    """Run the application on a pretended machine, whose engine doubles ten pixels."""
+    bundle = write_pretended_bundle(tmp_path)
+    env = os.environ | {"LD_LIBRARY_PATH": str(build.folder / "tests/pretend")}
+
+    def call(*arguments, code=0):
+        result = run(classify, bundle, *arguments, check=False, env=env)
+        assert result.returncode == code, result.stdout + result.stderr
+        return result
+
+    call.bundle, call.folder = bundle, tmp_path
+    return call
+
+
+def write_pretended_bundle(folder):
+    """A bundle for that machine; its golden samples are what its engine answers."""
+    plan, plugin = folder / "nano.plan", folder / "libgspn2_tensorrt.so"
+    plan.write_bytes(b"a plan")
+    plugin.write_bytes(b"\x7fELF initLibGspn2Plugins")
+    write_manifest(plan, compute_capabilities=("9.0",))
+    images = np.random.default_rng(0).uniform(-2, 2, (9, 1, 8, 8)).astype(np.float32)
+    scores = {"scores": 2 * images.reshape(9, -1)[:, :10]}
+    golden = folder / "nano.golden.npz"
+    sample = GoldenSample({"images": images}, scores, scores)
+    GoldenSamples((sample,), ONNX_SHA256, "cd" * 32, "nano", "fp32").save(golden)
+    write_bundle(plan, folder / "bundle", golden=golden, plugin=plugin)
+    return folder / "bundle"
+
+
+def check_golden(call, bundle, folder, precision="fp32"):
+    """Feed the application a bundle's golden inputs, and hold its scores against the outputs."""
+    golden = GoldenSamples.load(next(Path(bundle).glob("*.npz")))
+    for index, sample in enumerate(golden.samples):
+        ((_, images),) = sample.inputs.items()
+        ((name, expected),) = sample.outputs.items()
+        np.save(folder / "golden.npy", images)
+        printed = call(folder / "golden.npy", "--dump-scores", folder / "scores").stdout
+        scores = np.fromfile(folder / "scores", np.float32).reshape(expected.shape)
+        result = compare_output(name, expected, scores, MODEL_TOLERANCES[precision])
+        assert result.passed, f"sample {index}: {result.failures}"
+        classes = [int(line.split()[1]) for line in printed.splitlines()]
+        assert classes == scores.argmax(axis=1).tolist()
+
+
+def test_the_golden_samples_come_out(pretended):
+    check_golden(pretended, pretended.bundle, pretended.folder)
+
+
+def test_probabilities_are_the_softmax_of_the_scores(pretended, digits):
+    images = np.load(digits / "images.npy")
+    lines = pretended(digits / "images.npy", "--top-k", "10").stdout.splitlines()
+    assert len(lines) == 360
+    scores = 2 * images.reshape(360, -1)[:, :10].astype(np.float64)
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    for line, expected in zip(lines, shares, strict=True):
+        words = line.split()[1:]
+        found = {int(words[i]): float(words[i + 1]) for i in range(0, 20, 2)}
+        assert [found[k] for k in range(10)] == pytest.approx(expected.tolist(), abs=6e-5)
+        printed = [float(word) for word in words[1::2]]
+        assert printed == sorted(printed, reverse=True)
+
+
+def test_batches_do_not_change_the_answers(pretended, digits):
+    whole = pretended(digits / "images.npy").stdout
+    for batch in ("1", "7", "64", "1000"):
+        assert pretended(digits / "images.npy", "--batch", batch).stdout == whole
+    images = sorted(digits.glob("*.pgm"))
+    answers = pretended(*NORMALISE, *images).stdout.splitlines()
+    assert [line.split()[1] for line in answers] == [line.split()[1] for line in whole.splitlines()]
+
+
+def test_expected_classes_are_counted(pretended, digits, tmp_path):
+    images = np.load(digits / "images.npy")
+    classes = (images.reshape(360, -1)[:, :10]).argmax(axis=1)
+    expect = tmp_path / "labels.txt"
+    expect.write_text("\n".join(map(str, classes)))
+    result = pretended(digits / "images.npy", "--expect", expect)
+    assert result.stdout.endswith("360 of 360 images have the expected class\n")
+    classes[5] += 1
+    expect.write_text("\n".join(map(str, classes)))
+    result = pretended(digits / "images.npy", "--expect", expect, code=1)
+    assert "359 of 360" in result.stdout
+    expect.write_text("1 2 3")
+    result = pretended(digits / "images.npy", "--expect", expect, code=2)
+    assert "holds 3 classes, expected 360" in result.stderr
+
+
+def test_what_the_engine_cannot_take_is_said(pretended, tmp_path):
+    np.save(tmp_path / "wide.npy", np.zeros((1, 1, 8, 9), np.float32))
+    result = pretended(tmp_path / "wide.npy", code=3)
+    assert 'the shape of the input "images" does not fit' in result.stderr
+    np.save(tmp_path / "nan.npy", np.full((1, 1, 8, 8), np.nan, np.float32))
+    assert "hold NaN" in pretended(tmp_path / "nan.npy", code=3).stderr
+
+
 PROJECT = """
 cmake_minimum_required(VERSION 3.18)
 project(consumer LANGUAGES CXX)
@@ -182,6 +285,14 @@ def test_sessions_on_a_gpu(build, digits_bundle):
     result = build.program("gpu_sessions", digits_bundle, *([folder] if folder else []))
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("ok ") == 4
+
+
+@pytest.mark.gpu
+def test_the_golden_samples_come_out_on_a_gpu(classify, digits_bundle, tmp_path):
+    where = ("--tensorrt", folder) if (folder := os.environ.get("TENSORRT_LIB_DIR")) else ()
+    check_golden(
+        lambda *arguments: run(classify, digits_bundle, *where, *arguments), digits_bundle, tmp_path
+    )
 
 
 @pytest.mark.gpu

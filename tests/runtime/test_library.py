@@ -5,26 +5,24 @@ With ``TENSORRT_LIB_DIR`` naming the folder of TensorRT 8.6's libraries, and the
 """
 
 import ctypes.util
-import hashlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_build import has_gpu, run
+from runtime.runtime_build import has_gpu, run
+from runtime.runtime_plans import ONNX_SHA256, write_manifest
 
 from gspn2_deploy.bundle import write_bundle
 from gspn2_deploy.golden import GoldenSample, GoldenSamples
-from gspn2_deploy.manifest import Manifest, TensorInfo, manifest_path
+from gspn2_deploy.manifest import manifest_path
 
 pytestmark = pytest.mark.tensorrt
 
 ROOT = Path(__file__).parents[2]
 STATUS = {"File": 2, "Manifest": 3, "Altered": 4, "Library": 5, "Version": 6, "NoGpu": 7}
 STATUS |= {"Gpu": 8, "Plugin": 9, "Engine": 10}
-ALL_GPUS = tuple(f"{major}.{minor}" for major in range(7, 13) for minor in range(10))
-ONNX_SHA256 = "ab" * 32
 LIBM = "libm.so.6"
 KERNELS = "libgspn2_kernels.so [0];  generating link map"
 
@@ -36,36 +34,6 @@ def plan(tmp_path):
     path.write_bytes(b"not a plan" * 100)
     write_manifest(path)
     return path
-
-
-def write_manifest(plan, **changes):
-    values = {
-        "plan_file": plan.name,
-        "plan_bytes": plan.stat().st_size,
-        "plan_sha256": hashlib.sha256(plan.read_bytes()).hexdigest(),
-        "onnx_file": "nano.onnx",
-        "onnx_sha256": ONNX_SHA256,
-        "external_data_sha256": {},
-        "backend": "tensorrt",
-        "backend_version": "8.6.0",
-        "package_version": "0.1.0",
-        "cuda_version": None,
-        "driver_version": None,
-        "compute_capabilities": ALL_GPUS,
-        "profiles": (),
-        "inputs": (TensorInfo("images", "float32", ("batch", 1, 8, 8)),),
-        "outputs": (TensorInfo("scores", "float32", ("batch", 10)),),
-        "precision": "fp32",
-        "layer_dtypes": {},
-        "propagations": {"GspnProp2D": 3},
-        "activation_bytes": None,
-        "metadata": {"note": 'quotes " and \\ and é and 😀'},
-        "unproven": (),
-        "build_seconds": 1.5,
-        "host": "test",
-        "created": "2026-01-01T00:00:00+00:00",
-    }
-    Manifest(**(values | changes)).save(manifest_path(plan))
 
 
 def opened(build, *arguments):

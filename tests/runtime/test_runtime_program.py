@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from runtime_build import RUNTIME
+from runtime.runtime_build import RUNTIME
 
 pytestmark = pytest.mark.tensorrt
 

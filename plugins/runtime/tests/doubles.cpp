@@ -13,9 +13,6 @@
 namespace gspn2 {
 namespace runtime {
 
-// engine.cpp asks for the real machine; these tests have none.
-Platform& realPlatform() { throw Error(ErrorKind::kNoGpu, "the tests have no machine"); }
-
 namespace tests {
 
 void* FakeDevice::allocate(size_t bytes) {
@@ -70,7 +67,7 @@ struct FakeContext : Context {
   }
 
   Shape shape(const std::string&) const override {
-    return input.empty() ? Shape{-1, 3} : Shape{input[0], 3};
+    return {input.empty() ? -1 : input[0], engine.classes};
   }
 
   bool setAddress(const std::string& tensor, void* data) override {
@@ -78,16 +75,17 @@ struct FakeContext : Context {
     return !engine.refuseAddress;
   }
 
-  // scores[i, j] = 2 * images[i, j], for j < 3.
+  // scores[i, j] = 2 * images[i, j], for as many j as there are classes.
   bool enqueue(Stream) override {
     if (engine.refuseEnqueue) {
       log(LogLevel::kError, "TensorRT stumbled");
       return false;
     }
-    const int64_t width = input[1] * input[2];
+    int64_t width = 1;
+    for (size_t axis = 1; axis < input.size(); ++axis) width *= input[axis];
     for (int64_t i = 0; i < input[0]; ++i) {
-      for (int64_t j = 0; j < 3; ++j) {
-        addresses["scores"][i * 3 + j] = 2 * addresses["images"][i * width + j];
+      for (int64_t j = 0; j < engine.classes; ++j) {
+        addresses["scores"][i * engine.classes + j] = 2 * addresses["images"][i * width + j];
       }
     }
     return true;

@@ -44,6 +44,7 @@ struct FakeEngine {
   std::vector<TensorInfo> tensors;
   ShapeRange range;
   int32_t profiles = 1;
+  int64_t classes = 3;
   bool refuseContext = false;
   bool refuseShape = false;
   bool refuseAddress = false;
