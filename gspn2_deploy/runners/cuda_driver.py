@@ -29,7 +29,11 @@ class CudaDriver:
         try:
             self._library = ctypes.CDLL(library)
         except OSError as error:
-            raise NoGpuError("there is no CUDA driver", got=error) from error
+            raise NoGpuError(
+                "there is no CUDA driver",
+                got=error,
+                hint="use a machine with an NVIDIA GPU and its driver; a container needs --gpus",
+            ) from error
 
     def capture(self, stream: int, enqueue: Callable[[], None]) -> CudaGraph:
         """Record what a function enqueues, instead of running it.

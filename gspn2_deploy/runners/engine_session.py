@@ -312,7 +312,7 @@ class EngineSession:
                 got=tuple(array["shape"]),
                 expected=self._shapes[name],
             )
-        if array.get("strides") is not None:
+        if not _contiguous(array, dtype.itemsize):
             raise DeviceBufferError(f"{self._name}: the buffer of {name!r} is not contiguous")
         address = int(array["data"][0])
         if address % _ALIGNMENT:
@@ -400,6 +400,18 @@ def _covers(shapes: ShapeRange, shape: tuple[int, ...]) -> bool:
         low <= extent <= high
         for low, extent, high in zip(shapes.min, shape, shapes.max, strict=True)
     )
+
+
+def _contiguous(array: Mapping[str, Any], itemsize: int) -> bool:
+    """Whether an array's elements lie one after the other, the last axis first."""
+    strides, step = array.get("strides"), itemsize
+    if strides is None:
+        return True
+    for extent, stride in zip(reversed(array["shape"]), reversed(strides), strict=True):
+        if extent != 1 and stride != step:
+            return False
+        step *= extent
+    return True
 
 
 def _interface(name: str, value: Any) -> Mapping[str, Any]:

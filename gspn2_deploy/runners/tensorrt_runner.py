@@ -117,9 +117,9 @@ class TensorRTRunner(Runner):
             PlanRefusedError: TensorRT does not load the plan.
         """
         self._trt = _import("tensorrt")
+        self._driver = CudaDriver()  # first: without a driver pycuda does not even import
         self._cuda = _import("pycuda.driver")
         try:
-            self._driver = CudaDriver()
             self._open_device()
             self._manifest = Manifest.load(manifest_path(self._path))
             check_plan(

@@ -70,8 +70,8 @@ class FakeCuda(ModuleType):
         )
 
     def _detach(self):
-        assert not self.memory, "device memory outlives the context"
         self.retained -= 1
+        assert self.retained or not self.memory, "device memory outlives the context"
 
     def do(self, milliseconds, action):
         """Run what is enqueued, or collect it where the stream is capturing."""
@@ -136,6 +136,12 @@ class FakeCuda(ModuleType):
             host[:] = self.memory[int(device)][: host.size]
 
         self.do(COPY_MS, copy)
+
+    def memcpy_htod(self, device, host):
+        self._write(int(device), host.reshape(-1).view(np.uint8))
+
+    def memcpy_dtoh(self, host, device):
+        host.reshape(-1).view(np.uint8)[:] = self.memory[int(device)][: host.nbytes]
 
     def memcpy_dtod_async(self, destination, source, size, stream):
         self.do(COPY_MS, lambda: None)

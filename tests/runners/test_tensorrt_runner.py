@@ -204,6 +204,13 @@ class TestCallersMemory:
         strided = world[1].cuda.array(rows(2), strides=(24, 8))
         self.refused(world, DeviceBufferError, "not contiguous", x=strided)
 
+    def test_strides_that_change_nothing_are_taken(self, world):
+        runner, machine, buffers = world
+        one = machine.cuda.array(rows(1), strides=(999, 4))  # one row: its stride is not used
+        out = machine.cuda.array(rows(1), strides=(12, 4))
+        runner.enqueue({"x": one, "y": out}, stream=9)
+        runner.enqueue(buffers, stream=9)
+
     def test_misaligned_memory_is_refused(self, world):
         x = world[2]["x"]
         x.__cuda_array_interface__["data"] = (4096 * 16 + 4, False)

@@ -236,3 +236,18 @@ class TestBadPlans:
         result = world.invoke()
         assert result.exit_code == 3
         assert json.loads(result.stdout)["error"]["type"] == "NoGpuError"
+
+
+def test_the_steps_for_a_gpu_run_on_the_stand_in(world, three_blocks, tmp_path, capsys):
+    """What tests/runners/run_on_gpu.py does is sound before it meets a GPU."""
+    from runners import run_on_gpu
+
+    plan = world.build(three_blocks / "fp32.onnx", tmp_path / "m.plan")
+    golden = three_blocks / "fp32.npz"
+    code = run_on_gpu.main(str(plan), str(golden))
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0, lines
+    assert [line.split()[1].rstrip(":") for line in lines] == list(run_on_gpu.STEPS)
+    world.change_layers = lambda layers: layers.pop()
+    assert run_on_gpu.main(str(plan), str(golden)) == 1
+    assert "FAILED  layers: AssertionError: 2 of 3 plugin layers ran" in capsys.readouterr().out
