@@ -25,6 +25,7 @@ from gspn2_deploy.build.tensorrt_plugin import (
     find_embeddable,
     find_plugin,
     last_error,
+    library_version,
     load_plugin,
 )
 from gspn2_deploy.build.timing_cache import TimingCache
@@ -92,7 +93,8 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         KernelLibraryError: The plugin library is missing or does not fit.
     """
     options = request.options
-    plugin_path = find_plugin(trt.__version__)
+    version = library_version(trt)
+    plugin_path = find_plugin(version)
     embedded = find_embeddable(plugin_path) if options.embed_plugin else plugin_path
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
@@ -111,7 +113,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     cache = None
     if options.timing_cache:
         cache = TimingCache.open(
-            trt.__version__, gpu, driver_version(), plugin_path, options.timing_cache_path
+            version, gpu, driver_version(), plugin_path, options.timing_cache_path
         )
         cache.attach(config)
     plan = session.builder.build_serialized_network(session.network, config)
@@ -122,7 +124,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     layers, unproven = check_engine(session, plan, request, types)
     kept = cache.keep(config) if cache is not None else None
     return BuiltEngine(
-        library_version=trt.__version__,
+        library_version=version,
         cuda_version=None,
         driver_version=driver_version(),
         inputs=summary.inputs,

@@ -20,7 +20,34 @@ _HINT = (
     f"make plugin && export {PLUGIN_VARIABLE}=$PWD/build/kernels/tensorrt/X.Y/{LIBRARY_NAME}"
 )
 _KERNELS_NAME = b"libgspn2_kernels.so\0"  # among the names of the libraries that one needs
+_LONG_NUMBERS_SINCE = 100000
 _V3_MAJOR = 10  # getCreators and one registry call for every interface
+
+
+def library_version(trt: ModuleType) -> str:
+    """Return the version of the TensorRT library that a module has loaded.
+
+    Plans belong to the library. The bindings may be of another patch level, and say a longer
+    number.
+
+    Args:
+        trt: TensorRT's module, loaded.
+
+    Returns:
+        The module's own version where it begins with the library's, as in ``10.16.1.11``; else the
+        library's, as in ``8.6.0``.
+    """
+    stated = str(trt.__version__)
+    name = f"libnvinfer.so.{_short(stated)[0]}"
+    try:
+        library = ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        number = int(library.getInferLibVersion())
+    except (OSError, AttributeError):  # it is not found by that name: the module has to know
+        return stated
+    # major * 1000 + minor * 100 + patch up to 9.x, major * 10000 + ... from 10.0 on.
+    unit = 10000 if number >= _LONG_NUMBERS_SINCE else 1000
+    loaded = f"{number // unit}.{number % unit // 100}.{number % 100}"
+    return stated if f"{stated}.".startswith(f"{loaded}.") else loaded
 
 
 def find_plugin(version: str, folder: Path = _LIBRARIES) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
-from gspn2_deploy.build.tensorrt_plugin import find_plugin, load_plugin
+from gspn2_deploy.build.tensorrt_plugin import find_plugin, library_version, load_plugin
 from gspn2_deploy.build.trt_network import engine_interface
 from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.manifest import Manifest, Profile, TensorInfo, manifest_path
@@ -125,7 +125,7 @@ class TensorRTRunner(Runner):
             check_plan(
                 self._manifest,
                 self._path,
-                version=self._trt.__version__,
+                version=library_version(self._trt),
                 compute_capability=self._gpu["compute_capability"],
             )
             with self.current():
@@ -233,7 +233,7 @@ class TensorRTRunner(Runner):
         manifest = self._manifest
         return {
             "name": self.name,
-            "tensorrt": self._trt.__version__ if self._trt else None,
+            "tensorrt": library_version(self._trt) if self._trt else None,
             "gpu": dict(self._gpu),
             "plan": str(self._path),
             "plan_sha256": manifest.plan_sha256 if manifest else None,
@@ -273,7 +273,7 @@ class TensorRTRunner(Runner):
         trt, manifest = self._trt, self.manifest
         carried = manifest.options.get("embed_plugin") is True
         if any(manifest.propagations.values()) and not carried:
-            self._plugin = find_plugin(trt.__version__)
+            self._plugin = find_plugin(library_version(trt))
             load_plugin(trt, self._plugin)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         if manifest.holds_host_code:  # as much a program as a plugin library is

@@ -203,6 +203,7 @@ class Day:
                 stdout=stdout,
                 stderr=log,
                 env={**os.environ, **command.env},
+                cwd=self.work,  # not the tree: a package that lies there would be taken first
                 start_new_session=True,
             )
             try:

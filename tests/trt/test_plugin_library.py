@@ -1,7 +1,9 @@
 """Finding the plugin library, and refusing one that does not fit, without TensorRT."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from gspn2_deploy.build.tensorrt_plugin import (
     LIBRARY_NAME,
     PLUGIN_VARIABLE,
     find_plugin,
+    library_version,
     load_plugin,
 )
 from gspn2_deploy.errors import KernelLibraryError
@@ -111,3 +114,64 @@ def test_a_missing_creator_is_named(tmp_path, accepts, creators):
     ) as caught:
         load_plugin(fake_tensorrt("10.3.0", creators), library)
     assert caught.value.got == "the reason"
+
+
+VERSION_SCRIPT = """
+import ctypes, sys
+from types import SimpleNamespace
+from gspn2_deploy.build.tensorrt_plugin import library_version
+ctypes.CDLL(sys.argv[1])
+print(library_version(SimpleNamespace(__version__=sys.argv[2])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the plugin is built for Linux")
+@pytest.mark.parametrize(
+    "stated, number, version",
+    [
+        ("8.6.1", 8601, "8.6.1"),
+        ("8.6.1", 8600, "8.6.0"),  # bindings of another patch level than the library
+        ("10.16.1.11", 101601, "10.16.1.11"),
+        ("10.16.1", 101610, "10.16.10"),
+        ("11.1.0.106", 110100, "11.1.0.106"),
+    ],
+)
+def test_the_librarys_version_counts(tmp_path, stated, number, version):
+    code, major = tmp_path / "nvinfer.c", stated.split(".")[0]
+    code.write_text(f"int getInferLibVersion(void) {{ return {number}; }}")
+    library = tmp_path / f"libnvinfer.so.{major}"
+    command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{library.name}", "-o", library, code]
+    try:
+        subprocess.run(command, check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    result = subprocess.run(
+        [sys.executable, "-c", VERSION_SCRIPT, library, stated],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == version
+
+
+def test_without_the_library_the_module_says_its_version():
+    assert library_version(SimpleNamespace(__version__="8.6.1")) == "8.6.1"
+
+
+def test_the_version_of_an_installed_tensorrt_8():
+    python, site = os.environ.get("TENSORRT_PYTHON"), os.environ.get("TENSORRT_SITE")
+    if not python or not site:
+        pytest.skip("TENSORRT_PYTHON and TENSORRT_SITE name no Python with TensorRT 8")
+    script = (
+        "import ctypes, tensorrt; from gspn2_deploy.build.tensorrt_plugin import library_version; "
+        "print(library_version(tensorrt), ctypes.CDLL('libnvinfer.so.8').getInferLibVersion())"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([site, str(root)])}
+    result = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    version, number = result.stdout.split()
+    major, minor, patch = map(int, version.split(".")[:3])
+    assert major * 1000 + minor * 100 + patch == int(number)
