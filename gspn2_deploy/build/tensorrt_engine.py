@@ -129,7 +129,10 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         driver_version=driver_version(),
         inputs=summary.inputs,
         outputs=summary.outputs,
-        layer_dtypes=summary.layer_dtypes,
+        # Of a weakly typed network the file's nodes: it tells its own layers' types only in part.
+        layer_dtypes=summary.layer_dtypes
+        if session.strongly_typed
+        else dict(Counter(model.node_types.values())),
         engine_dtypes=dtype_counts(layers),
         gpu=gpu.name,
         plugin_sha256=sha256_of(embedded),

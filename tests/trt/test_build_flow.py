@@ -119,6 +119,7 @@ def test_a_build(backend, version, precision):
     assert built.plugin_sha256 == sha256_of(backend.plugin_path)
     assert built.activation_bytes == 4096
     assert built.engine_dtypes["float16" if precision == "fp16" else "float32"] >= 4
+    assert built.layer_dtypes == {"float16" if precision == "fp16" else "float32": 6}
     assert built.unproven == ("the engine was loaded but not run",)
     assert "TF32" not in backend.trt.config.flags
 
