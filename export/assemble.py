@@ -64,7 +64,7 @@ def attach_functions(model: ir.Model, opset: int) -> None:
     """
     nodes = [node for node in _nodes(model.graph) if node.domain == ONNX_DOMAIN]
     variants = {id(node): _variant(node) for node in nodes}
-    for op_type in {node.op_type for node in nodes}:
+    for op_type in sorted({node.op_type for node in nodes}):
         distinct = sorted(
             {item for item in variants.values() if item.op_type == op_type},
             key=lambda item: item.suffix,

@@ -24,6 +24,8 @@ _REGISTRATION_LOG = "torch.onnx._internal.exporter._registration"
 _ERROR_LINES = 12
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _OVERLOAD = re.compile(r"<OpOverload\(op='([^']+)', overload='([^']+)'\)>")
+# What torch says to its own developers.
+_ADVICE = re.compile(r"For |If you suspect |consider using data-dependent friendly|The error above")
 
 
 def capture(
@@ -61,7 +63,8 @@ def capture(
         raise ExportError(
             "torch.export cannot trace the model",
             got=_head(error),
-            hint="data-dependent Python control flow is the usual cause; see the text above",
+            hint="Python control flow that depends on tensor values is the usual cause: replace "
+            "it by tensor operations, such as torch.where",
         ) from error
 
 
@@ -115,7 +118,7 @@ def _translation_error(error: Exception, program: torch.export.ExportedProgram) 
     found = re.search(
         r"No (?:ONNX function|decompositions?) (?:found|registered) for (\S+?)[.\s]", text
     )
-    operator = re.search(r"<OpOverload\(op='([^']+)', overload='([^']+)'\)>", text)
+    operator = _OVERLOAD.search(text)
     name = ".".join(operator.groups()) if operator else found.group(1) if found else None
     if name is None:
         return ExportError("torch's ONNX exporter failed", got=_head(error))
@@ -152,7 +155,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _head(error: BaseException) -> str:
     # The exporter's advice to its own developers comes before its summary.
     text = _TERMINAL_CODES.sub("", str(error)).rpartition("## Exception summary")[2]
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and not _ADVICE.match(line)]
     more = "\n..." if len(lines) > _ERROR_LINES else ""
     return f"{type(error).__name__}: " + "\n".join(lines[:_ERROR_LINES]) + more
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -57,8 +58,8 @@ class OnnxSummary:
             "op_version": self.op_version,
             "op_counts": dict(self.op_counts),
             "functions": list(self.functions),
-            "inputs": [str(tensor) for tensor in self.inputs],
-            "outputs": [str(tensor) for tensor in self.outputs],
+            "inputs": [dataclasses.asdict(tensor) for tensor in self.inputs],
+            "outputs": [dataclasses.asdict(tensor) for tensor in self.outputs],
             "metadata": dict(self.metadata),
             "external_data": dict(self.external_data),
         }

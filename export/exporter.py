@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import time
 from collections.abc import Mapping
@@ -12,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import onnx_ir as ir
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from gspn2_deploy import progress
-from gspn2_deploy.errors import ExportError, Gspn2Error
+from gspn2_deploy.errors import ExportError
 from gspn2_deploy.files import sha256_of, staged_output
 from gspn2_deploy.manifest import TensorInfo
 
@@ -25,16 +23,15 @@ from . import metadata as meta
 from .assemble import attach_functions, clean, remove_stale_data, save
 from .capture import DynamicAxes, capture, count_operators, translate
 from .check import OnnxSummary, check_onnx
+from .example import check_finite, dynamic_axes, make_example, run_example
 from .golden import GoldenSource, record
-from .precision import PrecisionPlan, cast_floating, prepare_model, resolve_blocks
+from .precision import PrecisionPlan, prepare_model, resolve_blocks
 from .verify import Verification, image_size, verify_file
 
 # 18 is what torch's exporter writes natively and what every TensorRT since 8.6 parses; Gelu stays
 # a chain of Erf, which all of them fuse. bfloat16 needs 22: the first version whose Conv has it.
 OPSET = 18
 OPSET_BFLOAT16 = 22
-BATCH, HEIGHT, WIDTH = "batch", "height", "width"
-_DEFAULT_CHANNELS = 3
 # Protobuf's limit is 2 GiB for the whole file; the graph and the functions need a little of it.
 _EXTERNAL_DATA_BYTES = 2**31 - 2**27
 
@@ -46,6 +43,7 @@ class ExportOptions:
     Args:
         image_size: (height, width) in pixels of the example; None for the model's default.
         batch: Items of the example. At least 2 is traced where the batch is dynamic.
+        channels: Channels of the example image; None for the model's ``config.in_channels``, or 3.
         precision: What to bake in.
         dynamic_batch: Whether to leave axis 0 of every input free.
         dynamic_size: Whether to leave height and width of four-axis inputs free.
@@ -63,6 +61,7 @@ class ExportOptions:
 
     image_size: tuple[int, int] | None = None
     batch: int = 1
+    channels: int | None = None
     precision: PrecisionPlan = field(default_factory=PrecisionPlan)
     dynamic_batch: bool = True
     dynamic_size: bool = False
@@ -139,55 +138,34 @@ def export_onnx(
             do not fit it.
         ShapeError: The model refuses the image size.
         OnnxFileError: The written file failed its check; the old one is untouched.
-        ValidationFailedError: It computes something else; the old one is untouched.
+        ValidationFailedError: The file computes something else, or the model itself returns NaN
+            or Inf; the old file is untouched.
         OutputError: The output place is not writable or full.
     """
     options = options or ExportOptions()
     clock = _Clock()
     with progress.step(f"Exporting {output.name}") as step:
-        step.update(detail="preparing the model")
-        prepared = prepare_model(model, options.precision)
-        example = _example(model, options)
-        names = options.output_names or getattr(model, "output_names", None)
-        outputs = _outputs(prepared, example, names)
-        clock.lap("prepare")
-
-        step.update(detail="tracing")
-        dynamic = _dynamic_axes(example, options)
-        program = capture(prepared, example, dynamic)
-        counts = count_operators(program)
-        if not counts:
-            raise ExportError(
-                "the model has no propagation",
-                got=f"{type(model).__name__} without gspn2::prop2d or gspn2::line_scan",
-                expected="a module that calls gspn2_deploy.ops.prop2d or line_scan",
-                hint="export other models with torch.onnx.export itself",
-            )
-        clock.lap("trace")
-
-        step.update(detail="translating")
-        opset = options.opset or _opset(options.precision)
-        graph = translate(
-            program,
-            dynamic=dynamic,
-            input_names=list(example),
-            output_names=list(outputs),
-            opset=opset,
-        )
-        clean(graph)
-        attach_functions(graph, opset)
-        graph.metadata_props.update(_metadata(model, example, counts, dynamic, options))
-        clock.lap("translate")
-
         with ExitStack() as stack:
+            # First: a place that cannot be written to shows at once, not after the tracing.
             folders = _stage(stack, output, options.golden)
+            step.update(detail="preparing the model")
+            prepared = prepare_model(model, options.precision)
+            example = make_example(model, options)
+            names = options.output_names or getattr(model, "output_names", None)
+            outputs = run_example(prepared, example, names)
+            check_finite(outputs, options.precision)
+            clock.lap("prepare")
+
+            free = dynamic_axes(example, options)
+            graph = _graph(model, prepared, example, tuple(outputs), free, options, step, clock)
+
             step.update(detail="writing")
             staged = folders[output] / output.name
             save(graph, staged, options.external_data_bytes)
             clock.lap("write")
             step.update(detail="checking")
             summary = check_onnx(staged)
-            _check_interface(summary, example, dynamic)
+            _check_interface(summary, example, free)
             verification = verify_file(staged, prepared, example, outputs, summary)
             digest = sha256_of(staged)
             clock.lap("check")
@@ -204,6 +182,49 @@ def export_onnx(
         golden=options.golden,
         seconds=clock.laps,
     )
+
+
+def _graph(
+    model: nn.Module,
+    prepared: nn.Module,
+    example: Mapping[str, Tensor],
+    output_names: tuple[str, ...],
+    dynamic: DynamicAxes,
+    options: ExportOptions,
+    step: progress.Step,
+    clock: _Clock,
+) -> ir.Model:
+    """Trace and translate the prepared model, and attach the bodies and the metadata.
+
+    Raises:
+        ExportError: The model has no propagation, or cannot be traced or translated.
+    """
+    step.update(detail="tracing")
+    program = capture(prepared, example, dynamic)
+    counts = count_operators(program)
+    if not counts:
+        raise ExportError(
+            "the model has no propagation",
+            got=f"{type(model).__name__} without gspn2::prop2d or gspn2::line_scan",
+            expected="a module that calls gspn2_deploy.ops.prop2d or line_scan",
+            hint="export other models with torch.onnx.export itself",
+        )
+    clock.lap("trace")
+
+    step.update(detail="translating")
+    opset = options.opset or _opset(options.precision)
+    graph = translate(
+        program,
+        dynamic=dynamic,
+        input_names=list(example),
+        output_names=output_names,
+        opset=opset,
+    )
+    clean(graph)
+    attach_functions(graph, opset)
+    graph.metadata_props.update(_metadata(model, example, counts, dynamic, options))
+    clock.lap("translate")
+    return graph
 
 
 def _stage(stack: ExitStack, output: Path, golden: Path | None) -> dict[Path, Path]:
@@ -225,104 +246,6 @@ class _Clock:
         now = time.perf_counter()
         self.laps[phase] = now - self._since
         self._since = now
-
-
-def _example(model: nn.Module, options: ExportOptions) -> dict[str, Tensor]:
-    """Inputs by name, in the order of ``forward``, with the types of the exported file."""
-    given = options.example
-    names = _parameter_names(model, None if given is None else len(given))
-    if given is None:
-        given = {names[0]: _random_image(model, options)}
-    elif set(given) != set(names):
-        raise ExportError(
-            "the example does not fit the model's forward",
-            got=", ".join(given),
-            expected=", ".join(names),
-        )
-    ordered = {name: cast_floating(given[name], options.precision.io) for name in names}
-    if options.dynamic_batch:
-        # An extent of 1 would be taken for a constant.
-        ordered = {
-            name: torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
-            for name, value in ordered.items()
-        }
-    return ordered
-
-
-def _parameter_names(model: nn.Module, count: int | None) -> list[str]:
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    positional = [
-        item.name
-        for item in parameters
-        if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
-    ]
-    required = sum(item.default is item.empty for item in parameters if item.name in positional)
-    taken = 1 if count is None else count
-    if not required <= taken <= len(positional):
-        raise ExportError(
-            "the model does not take one image",
-            got=f"forward({', '.join(item.name for item in parameters)})",
-            expected="one positional parameter, or an example input for each",
-            hint="give ExportOptions.example, or wrap the model in a module that takes one image",
-        )
-    return positional[:taken]
-
-
-def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
-    size = options.image_size or getattr(model, "default_size", None)
-    if size is None:
-        raise ExportError(
-            "the image size is not known",
-            got=f"{type(model).__name__} without default_size",
-            hint="give --image-size HEIGHTxWIDTH",
-        )
-    channels = getattr(getattr(model, "config", None), "in_channels", _DEFAULT_CHANNELS)
-    generator = torch.Generator().manual_seed(options.seed)
-    return torch.randn(options.batch, channels, *size, generator=generator)
-
-
-def _outputs(
-    prepared: nn.Module, example: Mapping[str, Tensor], given: tuple[str, ...] | None
-) -> dict[str, Tensor]:
-    """Run the model once: it may refuse the example, and what it returns gives the names."""
-    try:
-        with torch.no_grad():
-            result = prepared(*example.values())
-    except Gspn2Error:
-        raise
-    except Exception as error:  # user code
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
-        raise ExportError(
-            "the model fails on the example input",
-            got=f"{type(error).__name__}: {error} (for {shapes})",
-            hint="a block that casts by itself may not take part in a mixed precision; "
-            "otherwise check --image-size and --model-arg",
-        ) from error
-    leaves = pytree.tree_leaves(result)
-    if not leaves or not all(isinstance(value, Tensor) for value in leaves):
-        raise ExportError(
-            "the model must return tensors", got=type(result).__name__, expected="tensors only"
-        )
-    names = given or _default_names(result, len(leaves))
-    if len(set(names)) != len(leaves):
-        raise ExportError("output names do not fit", got=names, expected=f"{len(leaves)} names")
-    return dict(zip(names, leaves, strict=True))
-
-
-def _default_names(result: Any, count: int) -> tuple[str, ...]:
-    if isinstance(result, Mapping) and len(result) == count:
-        return tuple(str(name) for name in result)
-    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
-
-
-def _dynamic_axes(example: Mapping[str, Tensor], options: ExportOptions) -> DynamicAxes:
-    axes: dict[str, dict[int, str]] = {}
-    for name, value in example.items():
-        named = {0: BATCH} if options.dynamic_batch and value.ndim else {}
-        if options.dynamic_size and value.ndim == 4:
-            named |= {2: HEIGHT, 3: WIDTH}
-        axes[name] = named
-    return axes
 
 
 def _opset(plan: PrecisionPlan) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gspn2_deploy import progress
 from gspn2_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 JSON_KEY = "gspn2_deploy.json"
+_LOG = logging.getLogger(__name__)
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg]
@@ -94,26 +97,38 @@ class ModelSource:
             ModelFactoryError: The user's factory failed.
             CheckpointError: The checkpoint cannot be used.
         """
+        if not self.given:
+            raise UsageError(
+                "no model was given",
+                expected="--model NAME, --model package.module:factory, or --checkpoint FILE",
+                hint="gspn2-deploy models lists the names",
+            )
+        if self.model is None and self.arguments:
+            raise UsageError(
+                "--model-arg needs --model",
+                got=", ".join(self.arguments),
+                hint="without --model the checkpoint's own configuration is used",
+            )
+        with progress.step("Loading PyTorch"):
+            import torch  # noqa: F401
+        if self.model is not None and ":" in self.model:
+            return self._load()  # the user's code: what it prints must not meet a live line
+        with progress.step("Loading the model"):
+            model = self._load()
+        if self.checkpoint is None:
+            _LOG.warning("no --checkpoint: the weights of %s are random", self.model)
+        return model
+
+    def _load(self) -> nn.Module:
         from gspn2_deploy.models import create_model, load_checkpoint, model_from_checkpoint
 
-        if self.model is None:
-            if self.checkpoint is None:
-                raise UsageError(
-                    "no model was given",
-                    expected="--model NAME, --model package.module:factory, or --checkpoint FILE",
-                    hint="gspn2-deploy models lists the names",
-                )
-            if self.arguments:
-                raise UsageError(
-                    "--model-arg needs --model",
-                    got=", ".join(self.arguments),
-                    hint="without --model the checkpoint's own configuration is used",
-                )
-            return model_from_checkpoint(self.checkpoint).eval()
-        model = create_model(self.model, **self.arguments)
-        if self.checkpoint is not None:
-            load_checkpoint(model, self.checkpoint)
-        return model.eval()
+        if self.model is not None:
+            model = create_model(self.model, **self.arguments)
+            if self.checkpoint is not None:
+                load_checkpoint(model, self.checkpoint)
+            return model.eval()
+        assert self.checkpoint is not None
+        return model_from_checkpoint(self.checkpoint).eval()
 
 
 def model_options(function: _Function) -> _Function:

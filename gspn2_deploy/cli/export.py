@@ -35,6 +35,11 @@ _MIB = 1 << 20
     help="Items per batch, where the batch is not dynamic.",
 )
 @click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    help="Channels of the example image. [default: the model's config.in_channels, or 3]",
+)
+@click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16"]),
     default="fp32",
@@ -80,13 +85,20 @@ _MIB = 1 << 20
     help="Record the outputs for your own inputs instead: an .npz with an array per input, or "
     "one .npy; items along axis 0, preprocessed.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the example and of the random golden inputs.",
+)
 @json_option
 def command(
     source: ModelSource,
     output: Path,
     image_size: tuple[int, int] | None,
     batch: int,
+    channels: int | None,
     precision: str,
     keep_fp32: tuple[str, ...],
     io_dtype: str,
@@ -106,12 +118,14 @@ def command(
     """
     if golden_inputs is not None and golden is None:
         raise click.UsageError("--golden-inputs needs --golden, the file to write.")
+    model = source.load()
     from gspn2_deploy.export import ExportOptions, GoldenSource, PrecisionPlan, export_onnx
 
     plan = PrecisionPlan(precision, keep_fp32, io_dtype)
     options = ExportOptions(
         image_size=image_size,
         batch=batch,
+        channels=channels,
         precision=plan,
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
@@ -119,7 +133,7 @@ def command(
         golden_source=GoldenSource(golden_samples, seed, golden_inputs),
         seed=seed,
     )
-    report = export_onnx(source.load(), output, options)
+    report = export_onnx(model, output, options)
     emit(report.to_dict(), _text(report), as_json=as_json)
 
 

@@ -77,12 +77,15 @@ class Plain(nn.Module):
 
 
 def seeded(module, seed=0):
-    """The module in eval mode with weights from a seed, which stay the caller's own generator."""
+    """The module in eval mode, its weights and biases drawn from a seed.
+
+    They are small: propagations multiply several of them, and what grows leaves float16's precision.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1 or name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return module.eval()
 
 
