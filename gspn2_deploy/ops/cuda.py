@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import gspn2_deploy
 from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
 ABI_VERSION = 1
 
-_INSTALLED = Path(__file__).resolve().parent.parent / "lib" / "libgspn2_kernels.so"
+_LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (
-    "pip install gspn2-deploy on a machine with nvcc, or: "
+    "pip install a checkout on a machine with nvcc, or: "
     "cmake -S plugins -B build && cmake --build build && "
     f"export {LIBRARY_VARIABLE}=$PWD/build/libgspn2_kernels.so"
 )
@@ -54,15 +55,19 @@ def library_path() -> Path:
         KernelLibraryError: There is no such file.
     """
     named = os.environ.get(LIBRARY_VARIABLE)
-    path = Path(named) if named else _INSTALLED
-    if not path.is_file():
-        raise KernelLibraryError(
-            "the CUDA kernel library is missing",
-            got=f"no file at {path}" + (f" ({LIBRARY_VARIABLE})" if named else ""),
-            expected="libgspn2_kernels.so",
-            hint=_BUILD_HINT,
-        )
-    return path
+    # An editable installation spreads the package: the sources here, what was compiled there.
+    folders = [Path(folder) / "lib" for folder in gspn2_deploy.__path__]
+    places = [Path(named)] if named else [folder / _LIBRARY_NAME for folder in folders]
+    for path in places:
+        if path.is_file():
+            return path
+    raise KernelLibraryError(
+        "the CUDA kernel library is missing",
+        got=f"no file at {' or '.join(map(str, places))}"
+        + (f" ({LIBRARY_VARIABLE})" if named else ""),
+        expected=_LIBRARY_NAME,
+        hint=_BUILD_HINT,
+    )
 
 
 @functools.cache
