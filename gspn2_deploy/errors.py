@@ -46,12 +46,11 @@ class Gspn2Error(Exception):
         self.expected = expected
         self.hint = hint
         parts = [problem]
-        if got is not None:
-            parts.append(f"  got:      {got}")
-        if expected is not None:
-            parts.append(f"  expected: {expected}")
-        if hint is not None:
-            parts.append(f"  fix:      {hint}")
+        for label, value in (("got:", got), ("expected:", expected), ("fix:", hint)):
+            if value is not None:
+                # Further lines stand under the first one.
+                text = str(value).rstrip().replace("\n", f"\n{'':<12}")
+                parts.append(f"  {label:<9} {text}")
         super().__init__("\n".join(parts))
 
 

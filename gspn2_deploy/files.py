@@ -45,7 +45,7 @@ def staged_output(*targets: Path) -> Iterator[Path]:
     folder = targets[0].parent
     if any(target.parent != folder for target in targets):
         raise ValueError("staged targets must share one folder")
-    with _as_output_error(folder):
+    with _as_output_error(folder, everything=True):
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
@@ -73,12 +73,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _as_output_error(folder: Path) -> Iterator[None]:
+def _as_output_error(folder: Path, *, everything: bool = False) -> Iterator[None]:
+    """Turn what the file system says of the destination into an OutputError.
+
+    Args:
+        folder: The destination.
+        everything: Whether any OSError can only be about the destination. Otherwise one that may
+            be about another file, such as a reader's own FileNotFoundError, passes through.
+    """
     try:
         yield
     except OSError as error:
-        # Only what the file system says of the destination; a reader's own FileNotFoundError
-        # for another path passes through.
+        elsewhere = isinstance(error.filename, str) and not Path(
+            error.filename
+        ).resolve().is_relative_to(folder.resolve())
+        if elsewhere and not everything:
+            raise
         reasons = {
             errno.ENOSPC: ("the disk is full", "free some space or choose another place"),
             errno.EDQUOT: ("the quota is used up", "free some space or choose another place"),
@@ -89,9 +99,12 @@ def _as_output_error(folder: Path) -> Iterator[None]:
             errno.EEXIST: ("a file stands where the folder should be", "choose another place"),
             errno.EFBIG: ("the file is too large for this file system", "choose another place"),
         }
-        if error.errno not in reasons:
+        if error.errno in reasons:
+            reason, hint = reasons[error.errno]
+        elif everything:
+            reason, hint = "no file can be made there", "choose another place"
+        else:
             raise
-        reason, hint = reasons[error.errno]
         raise OutputError(
             f"cannot write to {folder}: {reason}", got=str(error), hint=hint
         ) from error

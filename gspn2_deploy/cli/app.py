@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import logging
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from gspn2_deploy import __version__, progress
+from gspn2_deploy.cli import EXIT_INTERRUPTED
 from gspn2_deploy.cli.common import JSON_KEY
 from gspn2_deploy.cli.config import load_config
 from gspn2_deploy.errors import Gspn2Error
@@ -21,7 +23,6 @@ COMMANDS = (
     *("inspect", "models", "info"),
 )
 
-EXIT_INTERRUPTED = 130
 EXIT_UNEXPECTED = 3
 
 EPILOG = """\b
@@ -30,7 +31,7 @@ Exit codes
   1  validation failed
   2  wrong usage or input: options, model, checkpoint, ONNX or golden file
   3  this machine cannot do it: missing package, full disk, TensorRT refused
-  130  interrupted
+  130  interrupted (143: terminated)
 
 \b
 Shell completion
@@ -54,6 +55,16 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"gspn2_deploy.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name, or say which ones are alike."""
+        name = args[0] if args else ""
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        if close and name not in COMMANDS:
+            ctx.fail(f"No such command {name!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and turn what it raises into a message and an exit code."""
@@ -117,5 +128,6 @@ def app(ctx: click.Context, config: Path | None, debug: bool, verbose: bool, qui
         ctx.default_map = load_config(config, app, ctx)
     progress.set_quiet(quiet)
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")  # to stderr
+    names = " %(name)s" if debug else ""
+    logging.basicConfig(format=f"%(levelname)s{names}: %(message)s")  # to stderr
     logging.getLogger("gspn2_deploy").setLevel(level)

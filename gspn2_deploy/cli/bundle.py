@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gspn2_deploy import progress
 from gspn2_deploy.cli.common import emit, json_option
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -52,14 +53,16 @@ def command(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Bundle PLAN with its manifest, the plugin, golden samples and checksums.
+    """Pack PLAN with all that it needs elsewhere.
 
-    An application opens the bundle with libgspn2_runtime; `gspn2-deploy verify` proves it on the
-    machine that is to run it. Written whole or not at all.
+    That is its manifest, the plugin, golden samples and checksums. An application opens the bundle
+    with libgspn2_runtime; `gspn2-deploy verify` proves it on the machine that is to run it.
+    Written whole or not at all.
     """
     from gspn2_deploy.bundle import write_bundle
 
-    bundle = write_bundle(plan, output, golden=golden, plugin=plugin, libraries=libraries)
+    with progress.step(f"Bundling {plan.name}"):
+        bundle = write_bundle(plan, output, golden=golden, plugin=plugin, libraries=libraries)
     size = sum(entry.bytes for entry in bundle.files.values())
     lines = [f"bundle      {output} ({size / _MIB:.1f} MiB)"]
     lines += [f"file        {name} ({entry.bytes} bytes)" for name, entry in bundle.files.items()]

@@ -13,6 +13,7 @@ A file holds one section per command; each key is an option's long name without 
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import click
 
+from gspn2_deploy.cli.common import SIZE, ModelArgType
 from gspn2_deploy.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -67,7 +69,7 @@ def load_config(path: Path, group: click.Group, ctx: click.Context) -> dict[str,
                 got=type(options).__name__,
                 expected="a mapping from option to value",
             )
-        default_map[name] = _section(path, command, options)
+        default_map[name] = _section(path, name, command, options)
     return default_map
 
 
@@ -75,7 +77,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot read the configuration file {path}", got=error) from error
+        raise UsageError(
+            f"cannot read the configuration file {path}",
+            got=error.strerror,
+            expected="a .yaml, .yml or .toml file with one section per command",
+        ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not text (UTF-8)", got=error) from error
     if path.suffix not in _PARSERS:
@@ -95,7 +101,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _section(path: Path, command: click.Command, options: dict[str, Any]) -> dict[str, Any]:
+def _section(
+    path: Path, section: str, command: click.Command, options: dict[str, Any]
+) -> dict[str, Any]:
     # An option goes by its long name: `--image-size` is `image-size` here.
     parameters: dict[str, click.Parameter] = {}
     for parameter in command.params:
@@ -108,19 +116,46 @@ def _section(path: Path, command: click.Command, options: dict[str, Any]) -> dic
     for key, value in options.items():
         known = parameters.get(str(key).replace("-", "_"))
         if known is None or known.name is None:
-            raise _unknown(path, f"option of {command.name!r}", str(key), parameters)
+            raise _unknown(path, f"option of {section!r}", str(key), parameters)
         flag = f"--{str(key).replace('_', '-')}"
-        negated = flag in known.secondary_opts and isinstance(value, bool)
-        values[known.name] = _value(known, not value if negated else value)
+        try:
+            taken = _value(known, value)
+        except ValueError as error:
+            raise UsageError(
+                f"{path}: {section} cannot take this {key}", got=repr(value), expected=error
+            ) from None
+        values[known.name] = not taken if flag in known.secondary_opts else taken
     return values
 
 
 def _value(parameter: click.Parameter, value: Any) -> Any:
-    if not parameter.multiple:
+    """What click is given in place of what the command line would say.
+
+    Raises:
+        ValueError: The value is of the wrong kind; the text says what would be right.
+    """
+    if getattr(parameter, "is_flag", False):
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
         return value
+    if not parameter.multiple:
+        return _single(parameter, value)
     if isinstance(value, dict):  # model-arg: {num_classes: 10} equals --model-arg num_classes=10
-        return [f"{key}={item}" for key, item in value.items()]
-    return value if isinstance(value, list) else [value]
+        # Text stays text: model-arg reads what follows the = as YAML, which JSON is part of.
+        exact = isinstance(parameter.type, ModelArgType)
+        return [
+            f"{key}={item if isinstance(item, str) and not exact else json.dumps(item)}"
+            for key, item in value.items()
+        ]
+    return [_single(parameter, item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _single(parameter: click.Parameter, value: Any) -> Any:
+    if isinstance(value, list) and parameter.type is SIZE:
+        return value  # [height, width]
+    if value is None or isinstance(value, (list, dict)):
+        raise ValueError("one value" if not parameter.multiple else "one value or a list of them")
+    return str(value)  # as on the command line: each option's own type reads it
 
 
 def _unknown(path: Path, what: str, name: str, known: Iterable[str]) -> UsageError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gspn2_deploy import __version__
+from gspn2_deploy import __version__, progress
 from gspn2_deploy.cli.common import emit, json_option
 from gspn2_deploy.errors import KernelLibraryError
 
@@ -27,14 +27,18 @@ _DISTRIBUTIONS = {
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Show the versions that matter, the CUDA kernel library and the GPU."""
-    result: dict[str, Any] = {
-        "gspn2-deploy": __version__,
-        "python": platform.python_version(),
-        "packages": {name: _version(names) for name, names in _DISTRIBUTIONS.items()},
-        "kernel_library": _kernel_library(),
-        "gpu": _gpu(),
-    }
+    """Show what this installation can do.
+
+    The versions that matter, where the CUDA kernel library is, and the GPU.
+    """
+    with progress.step("Looking around"):
+        result: dict[str, Any] = {
+            "gspn2-deploy": __version__,
+            "python": platform.python_version(),
+            "packages": {name: _version(names) for name, names in _DISTRIBUTIONS.items()},
+            "kernel_library": _kernel_library(),
+            "gpu": _gpu(),
+        }
     lines = [f"gspn2-deploy    {__version__}", f"python          {result['python']}"]
     packages = result["packages"].items()
     lines += [f"{name:<15} {version or 'not installed'}" for name, version in packages]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gspn2_deploy import progress
 from gspn2_deploy.cli.common import emit, json_option
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def command(file: Path, as_json: bool) -> None:
     plan by the hashes in its manifest.
     """
     if file.suffix == ".onnx":
-        from gspn2_deploy.export.check import check_onnx
+        with progress.step(f"Checking {file.name}"):
+            from gspn2_deploy.export.check import check_onnx
 
-        source = check_onnx(file)
+            source = check_onnx(file)
         emit(_onnx_dict(source), _onnx_text(source), as_json=as_json)
         return
     from gspn2_deploy.manifest import Manifest, manifest_path
@@ -36,7 +38,8 @@ def command(file: Path, as_json: bool) -> None:
     # Either of the two names both.
     plan = file.with_suffix("") if file.suffix == ".json" else file
     manifest = Manifest.load(manifest_path(plan))
-    manifest.verify(plan)
+    with progress.step(f"Checking {plan.name}"):
+        manifest.verify(plan)
     emit({"plan": str(plan), **manifest.to_dict()}, _plan_text(plan, manifest), as_json=as_json)
 
 
@@ -48,8 +51,6 @@ def _onnx_dict(source: OnnxSummary) -> dict[str, Any]:
         **source.to_dict(),
         "onnx_sha256": digest,
         "external_data_sha256": external,
-        "inputs": [_tensor_dict(tensor) for tensor in source.inputs],
-        "outputs": [_tensor_dict(tensor) for tensor in source.outputs],
     }
 
 
@@ -105,7 +106,3 @@ def _metadata_lines(metadata: Any) -> list[str]:
         f"metadata      {key}: {value if len(value) <= width else value[:width] + ' …'}"
         for key, value in metadata.items()
     ]
-
-
-def _tensor_dict(tensor: TensorInfo) -> dict[str, Any]:
-    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}

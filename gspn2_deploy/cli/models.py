@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 
+from gspn2_deploy import progress
 from gspn2_deploy.cli.common import emit, json_option
 
 
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the models that --model knows: parameters, MACs and their default image size."""
-    rows = _describe()
+    """List the models that --model knows.
+
+    With their parameters, multiply-accumulates (MACs) per image, and default image size in pixels.
+    """
+    with progress.step("Counting"):
+        rows = _describe()
     lines = [f"{'name':<8} {'parameters':>12} {'MACs':>9} {'size':>9}  depths, widths, C_proxy"]
     for row in rows:
         config = row["config"]
@@ -46,4 +51,4 @@ def _describe() -> list[dict[str, Any]]:
                 "config": asdict(model.config),
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: row["parameters"])

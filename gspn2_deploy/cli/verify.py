@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gspn2_deploy import progress
 from gspn2_deploy.cli.common import JSON_KEY, emit, json_option
 from gspn2_deploy.errors import PlatformError, ValidationFailedError
 
@@ -34,7 +35,7 @@ def command(ctx: click.Context, /, bundle: Path, run: bool, as_json: bool) -> No
     from gspn2_deploy.bundle import opened_bundle
     from gspn2_deploy.verify import Status, verify_bundle
 
-    with opened_bundle(bundle) as folder:
+    with progress.step(f"Verifying {bundle.name}"), opened_bundle(bundle) as folder:
         result = verify_bundle(folder, run=run)
     emit({"bundle": str(bundle), **result.as_dict()}, _as_text(bundle, result), as_json=as_json)
     ctx.meta[JSON_KEY] = False  # the result is printed: an error goes to stderr only

@@ -93,7 +93,11 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
             ),
             expected=f"the {len(own)} keys of {type(model).__name__}",
             hint="create the model with the options that it was trained with"
-            + (", or load with strict=False" if strict and not shapes and not nothing else ""),
+            + (
+                "; load_checkpoint(model, path, strict=False) loads what fits"
+                if strict and not shapes and not nothing
+                else ""
+            ),
         )
     model.load_state_dict(state, strict=False)
     return LoadReport(missing, unexpected)
@@ -145,7 +149,8 @@ def model_from_checkpoint(path: str | Path) -> Gspn2:
             f"{path} does not say which model it belongs to",
             got=f"metadata {sorted(metadata)}" if metadata else "no metadata",
             expected="a safetensors file written by save_checkpoint",
-            hint="name the model: create_model(name) and load_checkpoint(model, path)",
+            hint="name the model with --model; in Python, create_model(name) and "
+            "load_checkpoint(model, path)",
         )
     try:
         model = Gspn2(ModelConfig.from_json(metadata["config"]))
@@ -212,10 +217,17 @@ def _is_safetensors(path: Path) -> bool:
             head = stream.read(len(_LFS_POINTER))
     except FileNotFoundError as error:
         raise CheckpointError(
-            "no such checkpoint", got=path, expected="a .safetensors or PyTorch file"
+            "no such checkpoint",
+            got=path,
+            expected="a .safetensors or PyTorch file",
+            hint=f"check the path; it is looked for from {Path.cwd()}",
         ) from error
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}", got=error.strerror) from error
+        raise CheckpointError(
+            f"cannot read {path}",
+            got=error.strerror,
+            expected="a .safetensors or PyTorch file that you may read",
+        ) from error
     if not head:
         raise CheckpointError(f"{path} is empty", hint="copy or download it again")
     if head == _LFS_POINTER:
@@ -252,14 +264,17 @@ def _torch_load(path: Path) -> Any:
 
 
 def _corrupt(path: Path, error: Exception) -> CheckpointError:
-    text = str(error)
+    reason = str(error).strip().split("\n")[0].split(". ")[0]
     if isinstance(error, pickle.UnpicklingError):
         # Only the cause: PyTorch's text goes on to advise switching the safety off.
-        cause = _OPERAND.search(text)
-        text = cause[0] if cause else "not a pickle that PyTorch can read"
+        cause = _OPERAND.search(str(error))
+        reason = cause[0] if cause else "not a pickle that PyTorch can read"
+    elif not isinstance(error, SafetensorError | RuntimeError | EOFError):
+        # Garbage that happens to be a pickle's first bytes: KeyError 101, OSError 22.
+        reason = "not a file that PyTorch can read"
     return CheckpointError(
         f"{path} is truncated, corrupt, or not a checkpoint",
-        got=text.strip().split("\n")[0].split(". ")[0] or type(error).__name__,
+        got=f"{path.stat().st_size} bytes: {reason or type(error).__name__}",
         expected="a .safetensors file or one that torch.save wrote",
         hint="compare its size with the original's and copy or download it again",
     )

@@ -89,10 +89,13 @@ def _from_factory(target: str, overrides: dict[str, Any]) -> nn.Module:
         try:
             model = factory(**overrides)
         except (Exception, SystemExit) as error:
+            hint = "call it in a Python shell to see the whole traceback"
+            if isinstance(error, TypeError) and len(traceback.extract_tb(error.__traceback__)) == 1:
+                hint = "give the arguments that it takes: --model-arg NAME=VALUE"  # never entered
             raise ModelFactoryError(
                 f"the model factory {target} raised {_describe(error)}",
                 got=f"arguments {overrides}" if overrides else "no arguments",
-                hint="call it in a Python shell to see the whole traceback",
+                hint=hint,
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelFactoryError(
@@ -130,6 +133,7 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> Callable[...,
             raise ModelFactoryError(
                 f"{module.__name__} has no {attribute!r}",
                 got=target,
+                expected="the name of a function or class in that module",
                 hint=f"did you mean {' or '.join(close)}?" if close else None,
             )
         factory = getattr(factory, part)
@@ -144,7 +148,7 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> Callable[...,
 
 def _describe(error: BaseException) -> str:
     """The exception's type and text, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is ours
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"
 
