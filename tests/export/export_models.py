@@ -79,7 +79,7 @@ class Plain(nn.Module):
 def seeded(module, seed=0):
     """The module in eval mode, its weights and biases drawn from a seed.
 
-    They are small: propagations multiply several of them, and what grows leaves float16's precision.
+    They are small: propagations multiply several of them, and float16 loses what grows.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
