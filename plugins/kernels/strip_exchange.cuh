@@ -158,16 +158,16 @@ struct StripStates {
     return roles;
   }
 
-  // One step with the s-th weights; `overlap` is called while the shuffles are under way. Masks
-  // rather than weights of 0 keep the NaN and Inf of a finished segment, and of the positions next
-  // to the line, where they belong.
+  // One step with the s-th weights; `overlap` is called while the shuffles are under way. A mask
+  // keeps the NaN and Inf of the positions next to the line where they belong, and a segment's
+  // first step is selected, whatever its weights and the states before it hold.
   template <typename Overlap>
   __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s,
                                        const Overlap& overlap) {
-    const uint32_t carries = phase <= 0 ? 0U : ~0U;
+    const bool restart = phase <= 0;
     phase = phase + 1 == p.chunk ? 0 : phase + 1;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = maskFloat(h[r], inside[r] & carries);
+    for (int r = 0; r < kRows; ++r) h[r] = maskFloat(h[r], inside[r]);
     const float left = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
     const float right = __shfl_down_sync(kFullMask, h[0], 1);
     overlap();
@@ -182,7 +182,7 @@ struct StripStates {
     next[kRows - 1] =
         fmaf(weights.plus[s][kRows - 1], lane == kWarpLanes - 1 ? 0.0F : right, next[kRows - 1]);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = next[r];
+    for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
   }
 
   // Gives the neighbouring warps the states that they share.
