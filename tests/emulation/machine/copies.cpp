@@ -201,6 +201,7 @@ void arriveAfterCopies(uint32_t barrier) {
 
 void loadTile(uint32_t target, const CUtensorMap& map, int column, int row, int plane,
               uint32_t barrier) {
+  requireHopper("cp.async.bulk.tensor");
   const DecodedMap decoded = decodeMap(map);
   checkTile(target, decoded);
   checkBarrier(barrier);
@@ -213,6 +214,7 @@ void loadTile(uint32_t target, const CUtensorMap& map, int column, int row, int 
 }
 
 void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier) {
+  requireHopper("cp.async.bulk");
   if (bytes <= 0 || bytes % kChunkBytes != 0 || target % kChunkBytes != 0 ||
       reinterpret_cast<uintptr_t>(source) % kChunkBytes != 0) {
     fail("copyBulk: %d bytes from %p to %#x; expected multiples of 16", bytes, source, target);
@@ -227,6 +229,7 @@ void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier) 
 }
 
 void storeTile(const CUtensorMap& map, int column, int row, int plane, uint32_t source) {
+  requireHopper("cp.async.bulk.tensor");
   const DecodedMap decoded = decodeMap(map);
   checkTile(source, decoded);
   Transfer transfer = newTransfer(Transfer::Kind::kRead, decoded.boxBytes(), source, 0);
@@ -247,6 +250,7 @@ void commitStores() {
 }
 
 void waitStores(int pending, bool readOnly) {
+  requireHopper("cp.async.bulk.wait_group");
   mayYield();
   Fiber* const self = gMachine->current();
   StoreQueue& stores = self->stores;
@@ -257,6 +261,7 @@ void waitStores(int pending, bool readOnly) {
 }
 
 void storeRemote(uint32_t address, const void* value, int bytes, uint32_t barrier) {
+  requireHopper("st.async");
   Transfer transfer = newTransfer(Transfer::Kind::kRemote, bytes, address, barrier);
   if (address >> kSlotShift != barrier >> kSlotShift) {
     fail("a remote store to one block is counted on a barrier of another");

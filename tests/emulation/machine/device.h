@@ -56,7 +56,7 @@ GSPN2_EMULATION_HIDDEN void checkAligned(const void* address, size_t bytes);
 // A 32-bit address holds the block's number in its upper bits and a byte offset in its lower ones.
 
 GSPN2_EMULATION_HIDDEN void* dynamicShared();
-// The block's object for `key`, made at the first call.
+// The block's object for `key`, full of NaN at first.
 GSPN2_EMULATION_HIDDEN void* staticShared(const void* key, size_t bytes, size_t alignment);
 GSPN2_EMULATION_HIDDEN uint32_t sharedAddress(const void* pointer);
 // From an address to memory; fails outside the running block, or misaligned.
@@ -67,7 +67,8 @@ GSPN2_EMULATION_HIDDEN uint32_t clusterAddress(uint32_t address, uint32_t rank);
 // ---- mbarriers ---------------------------------------------------------------------------------
 
 GSPN2_EMULATION_HIDDEN void initBarrier(uint32_t address, uint32_t arrivals);
-GSPN2_EMULATION_HIDDEN void arriveBarrier(uint32_t address, uint32_t expectedBytes);
+GSPN2_EMULATION_HIDDEN void arriveBarrier(uint32_t address);
+GSPN2_EMULATION_HIDDEN void arriveBarrierExpecting(uint32_t address, uint32_t bytes);
 GSPN2_EMULATION_HIDDEN void waitBarrier(uint32_t address, uint32_t parity);
 
 // ---- copies behind the threads' backs ----------------------------------------------------------

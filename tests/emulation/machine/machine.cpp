@@ -127,7 +127,7 @@ void Machine::startCluster() {
     block->cluster = cluster.get();
     block->rank = rank;
     block->segment = takeSegment(mLaunch.dynamicBytes);
-    block->segment->reset();
+    block->segment->reset(mStaticEnd);
     if (mFreeSlots.empty()) {
       mFreeSlots.push_back(static_cast<uint32_t>(mSlots.size()));
       mSlots.push_back(nullptr);
@@ -220,6 +220,22 @@ void Machine::endTransfer(Cluster* cluster) {
 Block* Machine::blockOf(uint32_t address) const {
   const uint32_t slot = address >> kSlotShift;
   return slot < mSlots.size() ? mSlots[slot] : nullptr;
+}
+
+size_t Machine::staticOffset(const void* key, size_t bytes, size_t alignment) {
+  for (const StaticObject& object : mStaticObjects) {
+    if (object.key == key) return object.offset;
+  }
+  const size_t offset = (mStaticEnd + alignment - 1) / alignment * alignment;
+  if (offset + bytes > kStaticBytes) {
+    fail("%zu bytes of static shared memory; the emulation has %zu", offset + bytes, kStaticBytes);
+  }
+  mStaticObjects.push_back({key, offset});
+  mStaticEnd = offset + bytes;
+  for (const auto& cluster : mClusters) {
+    for (const auto& block : cluster->blocks) block->segment->extendStatic(mStaticEnd);
+  }
+  return offset;
 }
 
 // ---- who runs next -----------------------------------------------------------------------------
@@ -341,6 +357,13 @@ void mayYield() {
 void spin() { gMachine->spin(); }
 void wakeSpinning() { gMachine->wakeSpinning(); }
 
+void requireHopper(const char* what) {
+  const int capability = gMachine->launch().computeCapability;
+  if (capability < 90) {
+    fail("%s on a device of compute capability %d.%d", what, capability / 10, capability % 10);
+  }
+}
+
 void checkAligned(const void* address, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(address) % bytes != 0) {
     fail("an access of %zu bytes at %p", bytes, address);
@@ -350,14 +373,8 @@ void checkAligned(const void* address, size_t bytes) {
 void* dynamicShared() { return gMachine->current()->block->segment->dynamic(); }
 
 void* staticShared(const void* key, size_t bytes, size_t alignment) {
-  Block& block = *gMachine->current()->block;
-  for (const StaticObject& object : block.staticObjects) {
-    if (object.key == key) return object.object;
-  }
-  void* const object = block.segment->takeStatic(bytes, alignment);
-  if (object == nullptr) fail("more than %zu bytes of static shared memory", kStaticBytes);
-  block.staticObjects.push_back({key, object});
-  return object;
+  const size_t offset = gMachine->staticOffset(key, bytes, alignment);
+  return gMachine->current()->block->segment->base() + offset;
 }
 
 uint32_t sharedAddress(const void* pointer) {
@@ -384,6 +401,7 @@ void* ownShared(uint32_t address, size_t bytes) {
 }
 
 uint32_t clusterAddress(uint32_t address, uint32_t rank) {
+  requireHopper("mapa");
   const Block& block = *gMachine->current()->block;
   if (address >> kSlotShift != block.slot) {
     fail("clusterAddress of %#x, which is not in this block's memory", address);

@@ -82,9 +82,10 @@ struct NamedBarrier {
   std::vector<uint32_t> arrived;
 };
 
+// At the same place in every block, as the compiler would have it.
 struct StaticObject {
   const void* key;
-  void* object;
+  size_t offset;  // from the segment's base
 };
 
 struct Block {
@@ -95,7 +96,6 @@ struct Block {
   int liveWarps;
   std::vector<Warp> warps;
   NamedBarrier barriers[kNamedBarriers];
-  std::vector<StaticObject> staticObjects;
   std::unordered_map<uint32_t, std::vector<Fiber*>> waiting;  // at mbarriers, by address
 };
 
@@ -111,6 +111,7 @@ struct Cluster {
 // What to run.
 struct Launch {
   uint3 grid, block;
+  int computeCapability;  // major * 10 + minor
   unsigned clusterBlocks;
   size_t dynamicBytes;
   unsigned residentClusters;  // the most that the device holds at once
@@ -149,6 +150,8 @@ class Machine {
   void endTransfer(Cluster* cluster);
   // The block whose shared memory the address is in, or null.
   Block* blockOf(uint32_t address) const;
+  // The offset of the object for `key` in every block's segment.
+  size_t staticOffset(const void* key, size_t bytes, size_t alignment);
   sigjmp_buf& escape() { return mEscape; }
 
  private:
@@ -173,6 +176,8 @@ class Machine {
   std::vector<std::unique_ptr<Cluster>> mClusters;  // resident
   std::vector<Block*> mSlots;                       // by number; the first one is none
   std::vector<uint32_t> mFreeSlots;
+  std::vector<StaticObject> mStaticObjects;
+  size_t mStaticEnd = kReservedBytes;
   std::vector<Warp*> mReady;
   std::vector<Fiber*> mSpinning;
   Fiber* mCurrent = nullptr;
@@ -186,6 +191,8 @@ class Machine {
   uint32_t mKeep;  // a warp is left once in this many times while it can go on
 };
 
+// Fails where the launch's device is older than compute capability 9.0.
+void requireHopper(const char* what);
 void leaveMeetings(Fiber* fiber);
 // "block 3, warp 1, lane 0"
 std::string nameOf(const Fiber* fiber);

@@ -134,10 +134,18 @@ void initBarrier(uint32_t address, uint32_t arrivals) {
   mayYield();
 }
 
-void arriveBarrier(uint32_t address, uint32_t expectedBytes) {
+void arriveBarrier(uint32_t address) {
   ownShared(address, 8);
   mayYield();
-  arrive(address, expectedBytes);
+  arrive(address, 0);
+  mayYield();
+}
+
+void arriveBarrierExpecting(uint32_t address, uint32_t bytes) {
+  requireHopper("mbarrier.arrive.expect_tx");
+  ownShared(address, 8);
+  mayYield();
+  arrive(address, bytes);
   mayYield();
 }
 

@@ -36,12 +36,9 @@ uint64_t meet(Meeting::Kind kind, uint32_t mask, uint64_t value, int source) {
   if ((mask & bit(self->lane)) == 0) fail("the mask %#x of a warp leaves out its caller", mask);
   Meeting* meeting = nullptr;
   for (Meeting& open : warp.meetings) {
-    if (open.mask == mask && open.kind == kind) {
-      meeting = &open;
-    } else if ((open.mask & mask) != 0) {
-      fail("lanes of a warp meet for different things: masks %#x and %#x, kinds %d and %d",
-           open.mask, mask, static_cast<int>(open.kind), static_cast<int>(kind));
-    }
+    if (open.mask != mask) continue;
+    if (open.kind != kind) fail("lanes of a warp meet for different things by the mask %#x", mask);
+    meeting = &open;
   }
   if (meeting == nullptr) {
     warp.meetings.emplace_back();
@@ -161,9 +158,13 @@ uint32_t ballot(uint32_t mask, bool value) {
   return static_cast<uint32_t>(meet(Meeting::Kind::kBallot, mask, value ? 1 : 0, 0));
 }
 uint32_t liveLanes() { return gMachine->current()->warp->live; }
-uint32_t clusterRank() { return gMachine->current()->block->rank; }
+uint32_t clusterRank() {
+  requireHopper("%cluster_ctarank");
+  return gMachine->current()->block->rank;
+}
 
 void arriveCluster() {
+  requireHopper("barrier.cluster");
   Fiber* const self = gMachine->current();
   Cluster& cluster = *self->block->cluster;
   if (self->arrivedInCluster) fail("a second arrival at the cluster's barrier without a wait");

@@ -194,6 +194,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const c
   Launch launch{};
   launch.grid = {config.gridDim.x, config.gridDim.y, config.gridDim.z};
   launch.block = {block.x, block.y, block.z};
+  launch.computeCapability = computeCapability();
   launch.clusterBlocks = cluster;
   launch.dynamicBytes = config.dynamicSmemBytes;
   launch.residentClusters = std::max(blocks / cluster, 1U);

@@ -12,10 +12,10 @@ constexpr unsigned char kPattern = 0xa5;
 constexpr int kPoison = 0xff;  // a NaN in every dtype
 
 char* mapBetweenGuards(size_t bytes) {
-  void* const whole = mmap(nullptr, bytes + 2 * kPageBytes, PROT_NONE,
+  void* const whole = mmap(nullptr, bytes + 2 * kGuardBytes, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (whole == MAP_FAILED) throw std::bad_alloc();
-  char* const first = static_cast<char*>(whole) + kPageBytes;
+  char* const first = static_cast<char*>(whole) + kGuardBytes;
   if (mprotect(first, bytes, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
   return first;
 }
@@ -32,13 +32,19 @@ Segment::Segment(size_t dynamicBytes)
   mBase = mapBetweenGuards(mBytes);
 }
 
-Segment::~Segment() { munmap(mBase - kPageBytes, mBytes + 2 * kPageBytes); }
+Segment::~Segment() { munmap(mBase - kGuardBytes, mBytes + 2 * kGuardBytes); }
 
-void Segment::reset() {
-  mStaticEnd = kReservedBytes;
+void Segment::reset(size_t staticEnd) {
   std::memset(mBase, kPattern, mDynamicOffset);
   std::memset(dynamic(), kPoison, mDynamicBytes);
   std::memset(dynamic() + mDynamicBytes, kPattern, mBytes - mDynamicOffset - mDynamicBytes);
+  mStaticEnd = kReservedBytes;
+  extendStatic(staticEnd);
+}
+
+void Segment::extendStatic(size_t end) {
+  std::memset(mBase + mStaticEnd, kPoison, end - mStaticEnd);
+  mStaticEnd = end;
 }
 
 int64_t Segment::damaged() const {
@@ -52,14 +58,6 @@ int64_t Segment::damaged() const {
   if (found < 0) found = changed(mStaticEnd, mDynamicOffset);
   if (found < 0) found = changed(mDynamicOffset + mDynamicBytes, mBytes);
   return found;
-}
-
-void* Segment::takeStatic(size_t bytes, size_t alignment) {
-  const size_t begin = roundUp(mStaticEnd, alignment);
-  if (begin + bytes > mDynamicOffset) return nullptr;
-  mStaticEnd = begin + bytes;
-  std::memset(mBase + begin, kPoison, bytes);
-  return mBase + begin;
 }
 
 bool Segment::owns(uint32_t offset, size_t bytes) const {

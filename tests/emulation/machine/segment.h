@@ -10,11 +10,12 @@
 namespace emulation {
 
 constexpr size_t kPageBytes = 4096;
+constexpr size_t kGuardBytes = 1 << 20;          // that may not be touched, on either side
 constexpr size_t kStaticBytes = 2 * kPageBytes;  // for the objects of staticShared()
 constexpr size_t kReservedBytes = 1024;          // no object has the address 0
 constexpr size_t kDynamicAlignment = 1024;       // as shared_memory.cuh promises
 
-// Between two pages that may not be touched: static objects, then the dynamic part, less than 1024
+// Between two guards: static objects, then the dynamic part, less than 1024
 // bytes of which separate from the end. Bytes that belong to nobody hold a pattern.
 class Segment {
  public:
@@ -24,15 +25,15 @@ class Segment {
   Segment& operator=(const Segment&) = delete;
 
   // Fills what the block may use with NaN and the rest with the pattern.
-  void reset();
+  void reset(size_t staticEnd);
+  // Gives the block what lies before `end`, full of NaN; an offset from the base.
+  void extendStatic(size_t end);
   // The first byte outside every object that has lost the pattern, or -1.
   int64_t damaged() const;
   char* base() const { return mBase; }
   char* dynamic() const { return mBase + mDynamicOffset; }
   size_t dynamicBytes() const { return mDynamicBytes; }
   size_t bytes() const { return mBytes; }
-  // Room for a static object, full of NaN, or null.
-  void* takeStatic(size_t bytes, size_t alignment);
   bool owns(uint32_t offset, size_t bytes) const;
 
  private:

@@ -97,9 +97,9 @@ inline void barrierInit(uint32_t barrier, uint32_t arrivals) {
   emulation::initBarrier(barrier, arrivals);
 }
 inline void barrierInitFence() {}
-inline void barrierArrive(uint32_t barrier) { emulation::arriveBarrier(barrier, 0); }
+inline void barrierArrive(uint32_t barrier) { emulation::arriveBarrier(barrier); }
 inline void barrierArriveExpect(uint32_t barrier, uint32_t bytes) {
-  emulation::arriveBarrier(barrier, bytes);
+  emulation::arriveBarrierExpecting(barrier, bytes);
 }
 inline void barrierWait(uint32_t barrier, uint32_t parity) {
   emulation::waitBarrier(barrier, parity);

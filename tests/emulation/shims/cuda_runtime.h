@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "device.h"
+#include "machine/device.h"
 
 #define __CUDA_ARCH__ \
   900  // whichever device the host code sees: it does not launch what that lacks

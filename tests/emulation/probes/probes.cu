@@ -1,0 +1,259 @@
+// Small kernels that hold the emulated machine to what a device does, and that break the rules it
+// is meant to watch over. test_emulated_machine.py runs them.
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "gspn2/kernels.h"
+#include "hopper.cuh"
+#include "launch.cuh"
+#include "shared_memory.cuh"
+#include "tensor_map.h"
+
+namespace probes {
+
+using namespace gspn2;
+
+constexpr unsigned kFullMask = 0xffffffffU;
+
+// What a probe is given; `variant` 0 keeps to the rules.
+struct Call {
+  const float* in;
+  float* out;
+  unsigned* flags;
+  int variant, extent;
+};
+
+cudaError_t launchClusters(void (*kernel)(Call), unsigned grid, unsigned block, unsigned cluster,
+                           size_t shared, const Call& call) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid);
+  config.blockDim = dim3(block);
+  config.dynamicSmemBytes = shared;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, call);
+}
+
+// ---- lanes -------------------------------------------------------------------------------------
+
+// Rows of 32: by index, up, down, by exclusive or, each in segments of `extent` lanes; two halves
+// that meet apart; votes.
+__global__ void lanes(Call p) {
+  const int lane = static_cast<int>(threadIdx.x);
+  const float value = p.in[lane];
+  p.out[lane] = __shfl_sync(kFullMask, value, 5, p.extent);
+  p.out[32 + lane] = __shfl_up_sync(kFullMask, value, 3, p.extent);
+  p.out[64 + lane] = __shfl_down_sync(kFullMask, value, 3, p.extent);
+  p.out[96 + lane] = __shfl_xor_sync(kFullMask, value, 5, p.extent);
+  if (lane < 16) {
+    p.out[128 + lane] = __shfl_down_sync(0xffffU, value, 1);  // lane 15's source is not there
+  } else {
+    p.out[128 + lane] = static_cast<float>(__ballot_sync(0xffff0000U, lane % 3 == 0) >> 16);
+  }
+  p.out[160 + lane] =
+      static_cast<float>(__any_sync(kFullMask, lane == 7) + 2 * __all_sync(kFullMask, lane < 31));
+}
+
+// Variant 1: lanes of a warp meet for different things. Variant 2: a mask without its caller.
+__global__ void lanesApart(Call p) {
+  const unsigned lane = threadIdx.x;
+  if (p.variant == 2) {
+    __syncwarp(1U);
+  } else if (lane == 0) {
+    __syncwarp();
+  } else {
+    p.out[lane] = __shfl_sync(kFullMask, p.in[lane], 0);
+  }
+}
+
+// ---- blocks ------------------------------------------------------------------------------------
+
+// Turns a block's values round, by shared memory. Variant 1 forgets the barrier, variant 2 leaves
+// half of a named barrier's threads out, variant 3 writes one value past the end, variant 4 far
+// past it, variant 5 reads 8 bytes at an odd address.
+__global__ void turnRound(Call p) {
+  float* const shared = dynamicShared<float>();
+  const unsigned count = blockDim.x;
+  const unsigned at = blockIdx.x * count + threadIdx.x;
+  shared[threadIdx.x] = p.in[at];
+  if (p.variant == 2 && threadIdx.x < count / 2) namedBarrier(3, static_cast<int>(count));
+  if (p.variant == 3 && threadIdx.x == 0) shared[count] = 1.0F;
+  if (p.variant == 4 && threadIdx.x == 0) shared[count + 4096] = 1.0F;
+  if (p.variant == 5) p.out[at] = reinterpret_cast<const volatile float2*>(shared + 1)->x;
+  if (p.variant != 1) __syncthreads();
+  p.out[at] = shared[count - 1 - threadIdx.x];
+}
+
+// Threads that have ended count as arrived; whole warps do in named barriers.
+__global__ void someEnd(Call p) {
+  float* const shared = dynamicShared<float>();
+  if (threadIdx.x >= 64 && threadIdx.x % 32 >= 7) return;
+  if (threadIdx.x >= 96) return;
+  shared[threadIdx.x] = p.in[threadIdx.x];
+  __syncthreads();
+  p.out[threadIdx.x] = shared[threadIdx.x ^ 1U];
+  namedBarrier(5, 96);
+}
+
+// ---- blocks that wait for each other through global memory -------------------------------------
+
+// Every block waits for a neighbour: variant 0 for that whose ticket is one less, variant 1 for
+// that whose index is one more, variant 2 for a flag that nobody sets.
+__global__ void relay(Call p) {
+  auto& ticket = staticShared<unsigned>();
+  if (threadIdx.x == 0) ticket = atomicAdd(p.flags, 1U);
+  __syncthreads();
+  const unsigned last = gridDim.x - 1;
+  const unsigned own = p.variant == 0 ? ticket : blockIdx.x;
+  const bool first = p.variant == 0 ? own == 0 : own == last && p.variant == 1;
+  const unsigned* const wanted = p.flags + 1 + (p.variant == 0 ? own - 1 : own + 1);
+  if (threadIdx.x == 0 && !first) {
+    while (loadAcquire(wanted) == 0) spinPause();
+  }
+  __syncthreads();
+  const float before = first ? 0.0F : p.out[p.variant == 0 ? own - 1 : own + 1];
+  if (threadIdx.x == 0) {
+    p.out[own] = before + p.in[own];
+    storeRelease(p.flags + 1 + own, 1);
+  }
+}
+
+// ---- copies ------------------------------------------------------------------------------------
+
+// Through shared memory by 16-byte copies. Variant 1 does not wait, variant 2 arrives once too
+// often, variant 3 never arrives.
+__global__ void chunks(Call p) {
+  float* const shared = dynamicShared<float>();
+  auto& barrier = staticShared<uint64_t>();
+  const uint32_t address = sharedAddress(&barrier);
+  const int chunk = static_cast<int>(threadIdx.x);
+  if (chunk == 0) barrierInit(address, blockDim.x);
+  __syncthreads();
+  copyChunk(sharedAddress(shared + 4 * chunk), p.in + 4 * chunk, chunk % 2 == 0 ? 16 : 0);
+  if (p.variant != 3) barrierArriveCopies(address);
+  if (p.variant != 1) barrierWait(address, 0);
+  if (p.variant == 2 && chunk == 0) {
+    for (unsigned i = 0; i <= blockDim.x; ++i) barrierArriveExpect(address, 16);
+  }
+  const int other = static_cast<int>(blockDim.x) - 1 - chunk;
+  for (int i = 0; i < 4; ++i) p.out[4 * chunk + i] = shared[4 * other + i];
+}
+
+constexpr int kTileRows = 16;
+
+struct TileCall {
+  CUtensorMap source, target;
+  float* out;
+  int variant, columns, swizzleBytes, fromColumn, fromRow, toColumn, toRow;
+};
+
+// Brings a tile of `columns` x 16, hands it out as it lies behind the swizzle, and stores it
+// elsewhere. Variant 1 changes it before the store has read it, variant 2 ends before.
+__global__ void tile(const __grid_constant__ TileCall p) {
+  char* const shared = dynamicShared<char>();
+  auto& barrier = staticShared<uint64_t>();
+  const uint32_t address = sharedAddress(&barrier);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int rowBytes = p.columns * 4;
+  if (thread == 0) {
+    barrierInit(address, 1);
+    barrierArriveExpect(address, static_cast<uint32_t>(rowBytes * kTileRows));
+    loadTile(sharedAddress(shared), &p.source, p.fromColumn, p.fromRow, 0, address, kEvictFirst);
+  }
+  __syncthreads();
+  barrierWait(address, 0);
+  for (int i = thread; i < p.columns * kTileRows; i += static_cast<int>(blockDim.x)) {
+    const int dense = i * 4;
+    const int turned = p.swizzleBytes == 0 ? 0 : (dense >> 7) & (p.swizzleBytes / 16 - 1);
+    p.out[i] = *reinterpret_cast<const float*>(shared + (dense ^ (turned << 4)));
+  }
+  fenceSharedForCopies();
+  __syncthreads();
+  if (thread != 0) return;
+  storeTile(&p.target, p.toColumn, p.toRow, 0, sharedAddress(shared), kEvictFirst);
+  commitStores();
+  if (p.variant == 2) return;
+  if (p.variant == 0) waitStoresRead<0>();
+  std::memset(shared, 0, static_cast<size_t>(rowBytes * kTileRows));
+  waitStores();
+}
+
+// ---- clusters ----------------------------------------------------------------------------------
+
+// Every block of a cluster gives its values to the next one. Variant 1 does not wait for the peers'
+// barriers to exist, variant 2 not for the values.
+__global__ void passOn(Call p) {
+  float* const shared = dynamicShared<float>();
+  auto& barrier = staticShared<uint64_t>();
+  const uint32_t address = sharedAddress(&barrier);
+  const uint32_t count = blockDim.x;
+  const uint32_t next = (clusterRank() + 1) % static_cast<uint32_t>(p.extent);
+  if (threadIdx.x == 0) {
+    barrierInit(address, 1);
+    barrierArriveExpect(address, count * 4);
+    barrierInitFence();
+  }
+  if (p.variant != 1) clusterSync();
+  storeRemote(clusterAddress(sharedAddress(shared + threadIdx.x), next),
+              p.in[blockIdx.x * count + threadIdx.x], clusterAddress(address, next));
+  if (p.variant != 2) barrierWaitCluster(address, 0);
+  p.out[blockIdx.x * count + threadIdx.x] = shared[threadIdx.x];
+  clusterSync();
+}
+
+}  // namespace probes
+
+extern "C" {
+
+// 0, or a cudaError_t whose text gspn2_probe_error() has.
+GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float* out,
+                          unsigned* flags, int extent) {
+  const probes::Call call{in, out, flags, variant, extent};
+  const auto is = [name](const char* other) { return std::strcmp(name, other) == 0; };
+  using gspn2::launchKernel;
+  if (is("lanes")) return launchKernel(probes::lanes, 1, 32, 0, nullptr, call);
+  if (is("lanesApart")) return launchKernel(probes::lanesApart, 1, 32, 0, nullptr, call);
+  if (is("turnRound")) return launchKernel(probes::turnRound, 3, 96, 96 * 4, nullptr, call);
+  if (is("someEnd")) return launchKernel(probes::someEnd, 1, 128, 512, nullptr, call);
+  if (is("relay")) {
+    return launchKernel(probes::relay, static_cast<unsigned>(extent), 64, 0, nullptr, call);
+  }
+  if (is("chunks")) return launchKernel(probes::chunks, 1, 64, 1024, nullptr, call);
+  if (is("passOn")) {
+    const auto cluster = static_cast<unsigned>(extent);
+    return probes::launchClusters(probes::passOn, 2 * cluster, 64, cluster, 256, call);
+  }
+  return cudaErrorInvalidValue;
+}
+
+// From `source` (rows, columns) to `target` of the same shape; `out` holds 16 x box columns.
+GSPN2_API int gspn2_probe_tile(int variant, const float* source, float* target, float* out,
+                               int rows, int columns, int boxColumns, int swizzleBytes,
+                               const int* corners) {
+  probes::TileCall call{};
+  const gspn2::TileShape shape{1, rows, columns, probes::kTileRows, boxColumns, swizzleBytes};
+  cudaError_t error = gspn2::encodeTensorMap(&call.source, GSPN2_FLOAT32, source, shape);
+  if (error != cudaSuccess) return error;
+  error = gspn2::encodeTensorMap(&call.target, GSPN2_FLOAT32, target, shape);
+  if (error != cudaSuccess) return error;
+  call.out = out;
+  call.variant = variant;
+  call.columns = boxColumns;
+  call.swizzleBytes = swizzleBytes;
+  call.fromColumn = corners[0];
+  call.fromRow = corners[1];
+  call.toColumn = corners[2];
+  call.toRow = corners[3];
+  return gspn2::launchKernel(probes::tile, 1, 64, 64 * 1024 / 4, nullptr, call);
+}
+
+GSPN2_API const char* gspn2_probe_error(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+}  // extern "C"
