@@ -14,6 +14,8 @@ import torch
 SEED = int(os.environ.get("GSPN2_TEST_SEED", int.from_bytes(os.urandom(4), "little")))
 FULL = os.environ.get("GSPN2_EMULATION_FULL", "0") != "0"
 
+CHOICES = ("generic", "proven", "columns", "all", "old")
+
 Opener = Callable[[str], ctypes.CDLL]
 
 
@@ -39,7 +41,7 @@ def built() -> Path:
 
 @pytest.fixture(scope="session")
 def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
-    """From "generic", "proven", "all" or "old" (a device of 8.0) to its library."""
+    """From one of CHOICES to its library: the paths, "old" for all of them on a device of 8.0."""
     folder = tmp_path_factory.mktemp("emulated")
     opened: dict[str, ctypes.CDLL] = {}
 
@@ -52,6 +54,6 @@ def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
     return open_choice
 
 
-@pytest.fixture(params=["generic", "proven", "all"])
+@pytest.fixture(params=CHOICES)
 def library(request: pytest.FixtureRequest, opener: Opener) -> ctypes.CDLL:
     return opener(request.param)

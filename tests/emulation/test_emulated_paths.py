@@ -10,17 +10,18 @@ import emulated
 import pytest
 import scan_reference
 import torch
-from conftest import FULL, Opener
+from conftest import CHOICES, FULL, Opener
 from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
 
-SEEDS = range(40) if FULL else range(6)
+SEEDS = range(40) if FULL else range(4)
 # Extents that between them reach every kernel: packed, block and long lines; whole lines and ones
 # that clusters split; on chip and not.
 EXTENTS = (
     (7, 7), (33, 40), (64, 64), (72, 136), (136, 72), (300, 16), (16, 264), (1032, 8), (8, 1032),
 )  # fmt: skip
-CHOICES = ("generic", "proven", "all", "old")
+GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
+FAST = ("proven", "columns", "all")
 
 
 def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> Counter[str]:
@@ -29,7 +30,9 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
     scan = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
     for direction in DIRECTION_NAMES:
         line_scan(*scan, direction, library=library)
-    prop2d(*prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", True, "cpu"), library=library)
+    for options in (False, True):
+        inputs = prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", options, "cpu")
+        prop2d(*inputs, library=library)
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
 
 
@@ -43,20 +46,27 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
     assert set(reached) == compiled
 
 
-@pytest.mark.parametrize("choice", ["generic", "old"])
-def test_generic_kernels_alone(opener: Opener, choice: str) -> None:
+def test_generic_kernels_alone(opener: Opener) -> None:
     for extent in EXTENTS:
-        templates = launched(opener(choice), extent, torch.float16)
-        assert set(templates) <= {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
+        assert set(launched(opener("generic"), extent, torch.float16)) <= GENERIC
 
 
+def test_every_choice_has_fast_kernels(opener: Opener) -> None:
+    for choice in (*FAST, "old"):
+        templates = {
+            name for extent in EXTENTS for name in launched(opener(choice), extent, DTYPES[1])
+        }
+        assert templates - GENERIC, choice
+
+
+@pytest.mark.parametrize("choice", FAST)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
 @pytest.mark.parametrize("extent", [(64, 64), (136, 72), (72, 136), (300, 16), (16, 264)], ids=str)
 def test_any_schedule_of_a_line_scan(
-    opener: Opener, extent: tuple[int, int], direction: str, dtype: torch.dtype
+    opener: Opener, extent: tuple[int, int], direction: str, dtype: torch.dtype, choice: str
 ) -> None:
-    library = opener("all")
+    library = opener(choice)
     inputs = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
     expected = scan_reference.line_scan(*inputs, direction, "sigmoid", 11)
     first: torch.Tensor | None = None
@@ -68,13 +78,16 @@ def test_any_schedule_of_a_line_scan(
         assert torch.equal(out, first), f"seed {seed} gives other bits"
 
 
+@pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40)], ids=str)
+@pytest.mark.parametrize(
+    "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264)], ids=str
+)
 def test_any_schedule_of_prop2d(
-    opener: Opener, extent: tuple[int, int], dtype: torch.dtype
+    opener: Opener, extent: tuple[int, int], dtype: torch.dtype, options: bool
 ) -> None:
     library = opener("all")
-    inputs = prop2d_inputs((1, 3, *extent), False, dtype, "sigmoid", True, "cpu")
+    inputs = prop2d_inputs((1, 3, *extent), False, dtype, "sigmoid", options, "cpu")
     expected = scan_reference.prop2d(*inputs, "sigmoid", 11)
     first: torch.Tensor | None = None
     for seed in SEEDS:

@@ -17,7 +17,7 @@ SIZES = (
     (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
     (64, 64), (72, 40), (128, 24), (24, 128), (136, 16), (16, 136),
 )  # fmt: skip
-LARGE_SIZES = ((96, 128), (128, 128), (1025, 7), (12, 1025), (256, 40), (40, 256))
+LARGE_SIZES = ((96, 128), (128, 128), (1025, 7), (1032, 8), (12, 1032), (256, 40), (40, 256))
 CHUNKS = (0, 1, 2, 5, 16, 100)
 EXTENTS = ((21, 37), (24, 16), (64, 48), (8, 40))
 
@@ -62,6 +62,7 @@ def test_every_size(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.
 def test_large_maps(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
     for dtype in DTYPES if FULL else (DTYPES[sum(extent) % 3],):
         check(library, (1, 2, *extent), dtype)
+        check(library, (1, 3, *extent), dtype, options=False)
 
 
 @pytest.mark.parametrize("only", ["d", "m"])
