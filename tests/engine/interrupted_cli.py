@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any
 
 from test_build_engine import FakeBackend
@@ -25,5 +26,7 @@ class Hanging(FakeBackend):
 
 
 if __name__ == "__main__":
+    # A shell starts background jobs with interrupts ignored, which their children inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     backend._BACKENDS["tensorrt-rtx"] = (__name__, "Hanging")
     main()
