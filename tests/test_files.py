@@ -59,6 +59,17 @@ def test_a_full_disk(tmp_path):
 def test_other_os_errors_pass_through(tmp_path):
     with pytest.raises(FileNotFoundError), staged_output(tmp_path / "name"):
         (tmp_path / "absent").read_bytes()
+    with pytest.raises(PermissionError), staged_output(tmp_path / "name"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/input")
+
+
+def test_a_place_where_no_file_can_be_made(monkeypatch, tmp_path):
+    def refuse(**_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(OutputError, match="no file can be made there"):
+        write_text(tmp_path / "name", "text")
 
 
 def test_sha256(tmp_path):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -12,6 +11,8 @@ from click.testing import CliRunner
 from gspn2_deploy.cli import app as app_module
 from gspn2_deploy.cli.app import COMMANDS, app
 from gspn2_deploy.cli.common import emit, json_option
+from gspn2_deploy.cli.config import _value
+from gspn2_deploy.cli.export import command as export_command
 from gspn2_deploy.errors import (
     MissingDependencyError,
     UnknownModelError,
@@ -27,7 +28,7 @@ HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx
 )
 def test_help_loads_nothing_heavy_and_answers_at_once(arguments):
     script = f"""
-import sys
+import sys, time
 sys.argv = ["gspn2-deploy", *{arguments!r}]
 from gspn2_deploy.cli import main
 try:
@@ -35,18 +36,19 @@ try:
 except SystemExit as stop:
     assert stop.code == 0
 print("\\nLOADED", *sorted(set(sys.modules) & set({HEAVY!r})))
+print(time.process_time())
 """
-    times = []
+    seconds = []
     for _ in range(3):
-        began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         )
-        times.append(time.perf_counter() - began)
-    assert "Usage: gspn2-deploy" in done.stdout
-    assert done.stdout.splitlines()[-1] == "LOADED"
-    # The documented figure is 0.3 s; a busy machine must not make this test fail by chance.
-    assert min(times) < 1.0
+        *text, loaded, spent = done.stdout.splitlines()
+        seconds.append(float(spent))
+    assert "Usage: gspn2-deploy" in "\n".join(text)
+    assert loaded == "LOADED"
+    # Processor time, since the process began: waiting for a busy machine does not count.
+    assert min(seconds) < 0.3
 
 
 @pytest.fixture
@@ -107,6 +109,40 @@ def test_errors_say_what_came_and_how_to_mend_it(run):
     assert (body["error"]["fix"], body["error"]["exit_code"]) == ("c", 2)
 
 
+def test_further_lines_of_an_error_stand_in_their_column(run):
+    def fail(_):
+        raise UsageError("does not fit", got="a\nb")
+
+    assert run(fail).stderr == "Error: does not fit\n  got:      a\n            b\n"
+
+
+def test_an_unknown_command_is_suggested():
+    result = CliRunner().invoke(app, ["exprt"])
+    assert result.exit_code == 2
+    assert "Did you mean 'export'?" in result.stderr
+
+
+def test_termination_clears_away_what_was_begun(tmp_path):
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from gspn2_deploy import cli
+from gspn2_deploy.cli import app
+from gspn2_deploy.files import staged_output
+
+def work(*_, **__):
+    with staged_output(Path({str(tmp_path)!r}) / "file") as staging:
+        (staging / "file").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+app.app = work
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_debug_shows_the_traceback(run):
     def fail(_):
         raise UsageError("does not fit")
@@ -132,6 +168,13 @@ def test_configuration_files_mirror_the_options(run, tmp_path, name):
     assert seen == [expected, expected | {"number": 7}]
 
 
+def test_a_configuration_keeps_text_apart_from_numbers():
+    options = {item.name: item for item in export_command.params}
+    given = _value(options["model_arg"], {"a": "yes", "b": None, "c": [1, 2], "d": 0.5})
+    read = dict(options["model_arg"].type.convert(text, None, None) for text in given)
+    assert read == {"a": "yes", "b": None, "c": [1, 2], "d": 0.5}
+
+
 @pytest.mark.parametrize(
     "name, text, message",
     [
@@ -143,6 +186,10 @@ def test_configuration_files_mirror_the_options(run, tmp_path, name):
         ("a.toml", "= 1", "cannot be parsed"),
         ("a.json", "{}", "unknown kind"),
         ("absent.yaml", None, "cannot read"),
+        ("a.yaml", "probe:\n  number: [1, 2]\n", "one value"),
+        ("a.yaml", "probe:\n  many: [[1]]\n", "a list of them"),
+        ("a.yaml", "probe:\n  flag: maybe\n", "true or false"),
+        ("a.yaml", "probe:\n  number:\n", "cannot take this number"),
     ],
 )
 def test_bad_configuration_files_are_refused(run, tmp_path, name, text, message):

@@ -72,15 +72,3 @@ def test_an_unwritable_place_exits_with_3(tmp_path):
     done = run("--model", "nano", "--output", tmp_path / "file" / "a.onnx")
     assert done.exit_code == 3
     assert "cannot write" in done.stderr
-
-
-def test_help_loads_neither_torch_nor_onnx():
-    code = (
-        "import sys; from gspn2_deploy.cli.app import app\n"
-        "try: app(['export', '--help'])\n"
-        "except SystemExit: pass\n"
-        "sys.exit(bool({'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--keep-fp32" in done.stdout

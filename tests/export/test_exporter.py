@@ -245,6 +245,18 @@ def test_without_onnxruntime_the_report_says_so(model, tmp_path, monkeypatch):
     assert count_ops(onnx.load(tmp_path / "a.onnx")) == {"GspnProp2D": 1}
 
 
+def test_a_model_that_is_not_finite_itself_is_told_apart(model, tmp_path):
+    class Spoil(nn.Module):
+        def forward(self, y):
+            return y / 0.0 * 0.0
+
+    options = ExportOptions(image_size=(4, 5))
+    with pytest.raises(ValidationFailedError, match="own output 'output' is not finite") as caught:
+        export_onnx(nn.Sequential(model, Spoil()), tmp_path / "a.onnx", options)
+    assert caught.value.hint == "mend the weights or the model"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_overflow_is_named(tmp_path):
     model = seeded(Propagate())
     with torch.no_grad():

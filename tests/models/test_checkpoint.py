@@ -162,6 +162,7 @@ def test_a_corrupt_file(tmp_path, trained, kind):
     CORRUPT[kind](path, trained)
     text = refused(path)
     assert f"{path} is truncated, corrupt, or not a checkpoint" in text
+    assert f"got:      {path.stat().st_size} bytes: " in text
     assert "weights_only" not in text.replace("``weights_only=True``", "")
 
 

@@ -132,5 +132,6 @@ def test_the_original_exception_is_kept(user_module):
 
 
 def test_arguments_that_the_factory_does_not_take(user_module):
-    with pytest.raises(ModelFactoryError, match="unexpected keyword argument 'depth'"):
+    with pytest.raises(ModelFactoryError, match="unexpected keyword argument 'depth'") as caught:
         create_model(f"{user_module}:good", depth=3)
+    assert "--model-arg" in caught.value.hint
