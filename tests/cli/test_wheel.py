@@ -1,4 +1,4 @@
-"""A wheel without nvcc: pure Python, for every machine, with the exporter in its installed place."""
+"""A wheel without nvcc: pure Python, for every machine, the exporter in its installed place."""
 
 import os
 import subprocess
