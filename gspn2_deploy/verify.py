@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Module and class of the runner for each backend's plans; imported when it is needed.
 _RUNNERS = {"tensorrt": ("gspn2_deploy.runners.tensorrt_runner", "TensorRTRunner")}
+_POST_RELEASE = re.compile(r"\.post\d+$")  # of the package, not of the library in it
 _UNKNOWN = "unknown"  # what a backend says of an installation without package metadata
 
 
@@ -148,7 +150,7 @@ def _check_library(manifest: Manifest) -> Step:
     if found == _UNKNOWN:  # an installation without package metadata; the runner compares again
         note = f"{manifest.backend} is installed, and its package does not say which version"
         return Step("library", Status.PASSED, (note,))
-    if not manifest.accepts_version(found):
+    if not manifest.accepts_version(_POST_RELEASE.sub("", found)):
         wrong = f"{manifest.backend} is {found}, the plan needs {manifest.backend_version}"
         return Step("library", Status.FOREIGN, (wrong,))
     return Step("library", Status.PASSED, (f"{manifest.backend} {found}",))

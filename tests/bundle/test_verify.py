@@ -132,6 +132,11 @@ def test_a_machine_that_fits_proves_it(folder, machine, monkeypatch, before):
     assert os.environ.get(PLUGIN_VARIABLE) == before
 
 
+def test_a_post_release_of_the_package_is_the_same_library(folder, machine):
+    machine.version = "8.6.0.post12"
+    assert verify(folder)[0].exit_code == 0
+
+
 def test_an_installation_that_does_not_say_its_version_is_left_to_the_runner(folder, machine):
     machine.version = "unknown"
     assert verify(folder)[0].exit_code == 0
