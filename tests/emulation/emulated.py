@@ -132,7 +132,8 @@ def seeded(seed: int) -> contextlib.AbstractContextManager[None]:
 class Fenced:
     """Copies of tensors that end, or begin, at memory which may not be touched.
 
-    A kernel that reads past that side fails its launch. The memory goes when the object closes.
+    A kernel that reads past that side fails its launch. The memory goes when the object closes,
+    unless a test has failed: its report shows the tensors.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -153,7 +154,9 @@ class Fenced:
     def __enter__(self) -> Fenced:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:
+            return
         for address, size in self._held:
             self._library.gspn2_emulation_free(address, size)
         self._held.clear()

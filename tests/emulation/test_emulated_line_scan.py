@@ -16,9 +16,12 @@ from tolerances import FORWARD, assert_close
 SIZES = (
     (1, 1), (1, 9), (9, 1), (1, 64), (64, 1), (7, 7), (14, 16), (31, 32), (32, 31), (32, 32),
     (33, 33), (33, 40), (40, 136), (56, 56), (64, 64), (72, 40), (128, 96), (136, 40), (161, 24),
-    (224, 24), (8, 264), (300, 16), (520, 16), (16, 520),
+    (224, 24),
 )  # fmt: skip
-LONG_SIZES = ((1023, 8), (8, 1024), (1024, 16), (12, 1025), (1025, 7), (2, 2100), (2100, 4))
+LONG_SIZES = (
+    (72, 264), (264, 72), (300, 16), (520, 16), (16, 520), (1023, 8), (8, 1024), (1024, 16),
+    (12, 1025), (1025, 7), (2, 2100), (2100, 4),
+)  # fmt: skip
 CHUNKS = (0, 1, 2, 5, 16, 100)
 EXTENTS = ((21, 37), (64, 48), (40, 136), (136, 40))
 
@@ -79,7 +82,7 @@ def test_every_size(library: ctypes.CDLL, direction: str, dtype: torch.dtype) ->
 @pytest.mark.parametrize("extent", LONG_SIZES, ids=str)
 def test_long_lines_and_scans(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
     for i, direction in enumerate(DIRECTION_NAMES):
-        for dtype in DTYPES if FULL else (DTYPES[(i + sum(extent)) % 3],):
+        for dtype in DTYPES if FULL else (DTYPES[(i + extent[0] // 2) % 3],):
             check(library, (1, 2, *extent), direction, dtype)
 
 

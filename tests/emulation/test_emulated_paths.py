@@ -60,39 +60,37 @@ def test_every_choice_has_fast_kernels(opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("choice", FAST)
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
-@pytest.mark.parametrize("extent", [(64, 64), (136, 72), (72, 136), (300, 16), (16, 264)], ids=str)
+@pytest.mark.parametrize("extent", [(64, 64), (136, 72), (72, 136), (264, 72), (72, 264)], ids=str)
 def test_any_schedule_of_a_line_scan(
-    opener: Opener, extent: tuple[int, int], direction: str, dtype: torch.dtype, choice: str
+    opener: Opener, extent: tuple[int, int], direction: str, choice: str
 ) -> None:
     library = opener(choice)
-    inputs = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
-    expected = scan_reference.line_scan(*inputs, direction, "sigmoid", 11)
-    first: torch.Tensor | None = None
-    for seed in SEEDS:
-        with emulated.seeded(seed):
-            out = line_scan(*inputs, direction, "sigmoid", 11, library=library)
-        assert_close(out, expected, FORWARD[dtype], f"seed {seed}")
-        first = out if first is None else first
-        assert torch.equal(out, first), f"seed {seed} gives other bits"
+    for dtype in DTYPES if FULL else (DTYPES[1 + extent[0] // 8 % 2], torch.float32):
+        inputs = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
+        expected = scan_reference.line_scan(*inputs, direction, "sigmoid", 11)
+        first: torch.Tensor | None = None
+        for seed in SEEDS:
+            with emulated.seeded(seed):
+                out = line_scan(*inputs, direction, "sigmoid", 11, library=library)
+            assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
+            first = out if first is None else first
+            assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
 
 
 @pytest.mark.parametrize("options", [False, True])
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264)], ids=str
 )
-def test_any_schedule_of_prop2d(
-    opener: Opener, extent: tuple[int, int], dtype: torch.dtype, options: bool
-) -> None:
+def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options: bool) -> None:
     library = opener("all")
-    inputs = prop2d_inputs((1, 3, *extent), False, dtype, "sigmoid", options, "cpu")
-    expected = scan_reference.prop2d(*inputs, "sigmoid", 11)
-    first: torch.Tensor | None = None
-    for seed in SEEDS:
-        with emulated.seeded(seed):
-            out = prop2d(*inputs, "sigmoid", 11, library=library)
-        assert_close(out, expected, FORWARD[dtype], f"seed {seed}")
-        first = out if first is None else first
-        assert torch.equal(out, first), f"seed {seed} gives other bits"
+    for dtype in DTYPES if FULL else (DTYPES[1 + extent[0] % 2], torch.float32):
+        inputs = prop2d_inputs((1, 3, *extent), False, dtype, "sigmoid", options, "cpu")
+        expected = scan_reference.prop2d(*inputs, "sigmoid", 11)
+        first: torch.Tensor | None = None
+        for seed in SEEDS:
+            with emulated.seeded(seed):
+                out = prop2d(*inputs, "sigmoid", 11, library=library)
+            assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
+            first = out if first is None else first
+            assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"

@@ -7,6 +7,8 @@
 #include <cstdlib>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <pthread.h>
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -51,6 +53,9 @@ constexpr unsigned kColours = 16;
 void prepareContext(Context& context, void* stack, size_t bytes, unsigned colour, void (*entry)()) {
   context.stack = stack;
   context.stackBytes = bytes;
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(stack, bytes);  // the last thread on it left in mid-function
+#endif
   const size_t usable = bytes - colour % kColours * kColourBytes;
 #ifdef GSPN2_EMULATION_PORTABLE
   getcontext(&context.state);
@@ -90,6 +95,17 @@ void arriveInContext() {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
+}
+
+Context nativeContext() {
+  Context context{};
+#ifdef __SANITIZE_ADDRESS__
+  pthread_attr_t attributes;
+  pthread_getattr_np(pthread_self(), &attributes);
+  pthread_attr_getstack(&attributes, &context.stack, &context.stackBytes);
+  pthread_attr_destroy(&attributes);
+#endif
+  return context;
 }
 
 void* allocateStack(size_t bytes) {

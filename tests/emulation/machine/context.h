@@ -33,6 +33,9 @@ GSPN2_EMULATION_HIDDEN void switchContext(Context& from, Context& to, bool ends 
 // To be called first wherever a switch arrives for the first time.
 GSPN2_EMULATION_HIDDEN void arriveInContext();
 
+// The context of this OS thread's own stack, to be switched away from.
+GSPN2_EMULATION_HIDDEN Context nativeContext();
+
 // A stack between two pages that may not be touched; it lives until the process ends.
 GSPN2_EMULATION_HIDDEN void* allocateStack(size_t bytes);
 

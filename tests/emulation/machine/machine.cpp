@@ -68,7 +68,11 @@ void runThread() {
 }  // namespace
 
 Machine::Machine(const Launch& launch, uint64_t seed)
-    : mLaunch(launch), mRandom(seed), mEngine(*this, mRandom), mHome(), mSlots(1, nullptr) {
+    : mLaunch(launch),
+      mRandom(seed),
+      mEngine(*this, mRandom),
+      mHome(nativeContext()),
+      mSlots(1, nullptr) {
   const unsigned blocks = launch.clusterBlocks;
   const uint64_t threads = uint64_t{blocks} * launch.block.x * launch.block.y * launch.block.z;
   mClusterCount = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z / blocks;
