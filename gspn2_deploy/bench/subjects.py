@@ -19,6 +19,7 @@ from gspn2_deploy.bench.timing import Phases, Stopwatch
 from gspn2_deploy.errors import PlatformError, UsageError
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER, OnnxRuntimeRunner
+from gspn2_deploy.runners.torch_runner import checked_device
 from gspn2_deploy.runners.torch_tf32 import tf32
 
 if TYPE_CHECKING:
@@ -166,12 +167,7 @@ class TorchSubject(Subject):
         """Move the model there."""
         import torch
 
-        if self.on_gpu and not torch.cuda.is_available():
-            raise PlatformError(
-                "PyTorch sees no GPU",
-                got=f"torch {torch.__version__}",
-                hint="use --device cpu, or a CUDA build of PyTorch on a machine with a GPU",
-            )
+        checked_device(self.place)
         self._stack.enter_context(tf32(allowed=self._tf32))
         if self._threads and not self.on_gpu:
             self._stack.callback(torch.set_num_threads, torch.get_num_threads())

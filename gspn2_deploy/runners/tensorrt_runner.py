@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 from gspn2_deploy.build.tensorrt_plugin import find_plugin, library_version, load_plugin
 from gspn2_deploy.build.trt_network import engine_interface
 from gspn2_deploy.errors import MissingDependencyError
-from gspn2_deploy.manifest import Manifest, Profile, TensorInfo, manifest_path
+from gspn2_deploy.manifest import Manifest, ManifestError, Profile, TensorInfo, manifest_path
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
 from gspn2_deploy.runners.cuda_driver import CudaDriver
 from gspn2_deploy.runners.engine_layers import (
@@ -35,6 +35,7 @@ from gspn2_deploy.runners.plan_errors import (
 )
 
 _EXTRA = "tensorrt"
+_BACKEND = "tensorrt"  # whose plans this runs
 
 _Value = TypeVar("_Value")
 
@@ -122,6 +123,12 @@ class TensorRTRunner(Runner):
         try:
             self._open_device()
             self._manifest = Manifest.load(manifest_path(self._path))
+            if self._manifest.backend != _BACKEND:
+                raise ManifestError(
+                    f"{self._path} is a plan of another kind",
+                    (f"backend {self._manifest.backend}, this runner takes {_BACKEND}",),
+                    "build the plan with gspn2-deploy build --backend tensorrt",
+                )
             check_plan(
                 self._manifest,
                 self._path,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gspn2_deploy.errors import Gspn2Error, InputError, PlatformError, ShapeError
+from gspn2_deploy.errors import Gspn2Error, InputError, PlatformError, ShapeError, UsageError
 from gspn2_deploy.manifest import TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner
 from gspn2_deploy.runners.torch_tf32 import tf32
@@ -57,8 +57,13 @@ class TorchRunner(Runner):
         return self._output_names
 
     def activate(self) -> None:
-        """Move the module to the device and into eval mode."""
-        self._model.eval().to(self._device)
+        """Move the module to the device and into eval mode.
+
+        Raises:
+            UsageError: There is no device of that name.
+            PlatformError: PyTorch has no such device here.
+        """
+        self._model.eval().to(checked_device(self._device))
 
     def deactivate(self) -> None:
         """Nothing to let go of: the module is the caller's."""
@@ -114,6 +119,31 @@ class TorchRunner(Runner):
         return {
             name: to_array(value) for name, value in zip(self._output_names, values, strict=True)
         }
+
+
+def checked_device(name: str) -> str:
+    """A device's name, where PyTorch knows it and has it here.
+
+    Raises:
+        UsageError: There is no device of that name.
+        PlatformError: PyTorch has no such device here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError("no such device", got=name, expected="cpu, cuda or cuda:N") from error
+    if device.type != "cuda":
+        return name
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        raise PlatformError(
+            "PyTorch sees no GPU of that number" if count else "PyTorch sees no GPU",
+            got=f"{name}; torch {torch.__version__} sees {count}",
+            hint="use --device cpu, or a CUDA build of PyTorch on a machine with a GPU",
+        )
+    return name
 
 
 def to_tensor(array: Array) -> torch.Tensor:

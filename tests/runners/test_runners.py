@@ -21,6 +21,7 @@ from gspn2_deploy.errors import (
     OnnxFileError,
     PlatformError,
     ShapeError,
+    UsageError,
 )
 from gspn2_deploy.runners.golden_runner import GoldenRunner, Recording
 from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner, Optimization
@@ -100,6 +101,15 @@ class TestTorch:
 
         with TorchRunner(Noisy().train(), specs(), ["y"]) as runner:
             np.testing.assert_array_equal(runner.infer({"images": images()})["y"], images())
+
+    @pytest.mark.parametrize(
+        "device, error, words",
+        [("banana", UsageError, "no such device"), ("cuda:97", PlatformError, "sees no GPU")],
+    )
+    def test_a_device_that_is_not_there(self, device, error, words):
+        runner = TorchRunner(TwoHeads(), specs(), ("logits", "aux"), device=device)
+        with pytest.raises(error, match=words), runner:
+            pass
 
     def test_float32_is_float32_on_a_gpu_too(self):
         seen = []

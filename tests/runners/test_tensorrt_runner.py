@@ -317,6 +317,11 @@ class TestBadPlans:
         with runner:
             runner.infer({"x": rows(2)})
 
+    def test_a_plan_of_another_library_is_refused(self, make):
+        runner, _ = make(backend="tensorrt-rtx", backend_version="1.7.1")
+        with pytest.raises(ManifestError, match="a plan of another kind"), runner:
+            pass
+
     def test_a_plan_without_weights_is_refused(self, make):
         runner, _ = make(options={"weights": "stripped"})
         with pytest.raises(ManifestError, match="weights were left out") as caught, runner:
