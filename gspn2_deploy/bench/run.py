@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from gspn2_deploy.bench.report import (
     check_comparable,
     read_rows,
 )
+from gspn2_deploy.bench.source import Source, read_source
 from gspn2_deploy.bench.subjects import (
     CPU_PLACE,
     CUDA_PLACE,
@@ -29,12 +29,11 @@ from gspn2_deploy.bench.subjects import (
 from gspn2_deploy.bench.timing import Effort, measure
 from gspn2_deploy.errors import PlatformError, ShapeError, UsageError
 from gspn2_deploy.export import metadata as keys
-from gspn2_deploy.manifest import Manifest, TensorInfo, manifest_path
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER
 from gspn2_deploy.validate.compare import compare_outputs
 from gspn2_deploy.validate.samples import Sample, random_samples
-from gspn2_deploy.validate.tolerances import Tolerance, model_tolerance, tolerance_row
+from gspn2_deploy.validate.tolerances import Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,48 +101,6 @@ class BenchRequest:
         return f"{CUDA_PLACE}:{index or 0}"
 
 
-@dataclass(frozen=True)
-class Source:
-    """What the ONNX file, or a plan's manifest, says.
-
-    Args:
-        inputs: The model's inputs.
-        outputs: Its outputs' names.
-        metadata: The ONNX file's metadata.
-        onnx_sha256: The ONNX file's hash.
-    """
-
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[str, ...]
-    metadata: Mapping[str, str]
-    onnx_sha256: str
-
-    @property
-    def model(self) -> str:
-        """The model's name and precision."""
-        name = self.metadata.get(keys.MODEL, "a model")
-        return f"{name} in {self.metadata.get(keys.PRECISION, 'a precision that is not told')}"
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels that it was exported with."""
-        text = self.metadata.get(keys.INPUT_SIZE)
-        if text is None:
-            return None
-        height, width = json.loads(text)
-        return int(height), int(width)
-
-    @property
-    def tolerance(self) -> Tolerance | None:
-        """Within which executors agree; None where the precision is not told."""
-        precision = self.metadata.get(keys.PRECISION)
-        if precision is None:
-            return None
-        return model_tolerance(
-            tolerance_row(precision, self.metadata.get(keys.BASE_PRECISION, precision))
-        )
-
-
 def run_benchmark(
     request: BenchRequest, *, on_step: Callable[[str], None] | None = None
 ) -> BenchReport:
@@ -173,7 +130,7 @@ def run_benchmark(
     rows: list[Row] = list(earlier)
     layers: list[LayerTable] = []
     if request.onnx is not None or request.engines:
-        source = _source(request)
+        source = read_source(request.onnx, request.engines)
         subjects = _subjects(request, source)
         _check_places(subjects, request)
         samples = _samples(request, source)
@@ -205,30 +162,6 @@ def run_benchmark(
         tuple(layers),
         (*filter(None, [_left_out(request)]), *warnings, *_doubts(rows)),
     )
-
-
-def _source(request: BenchRequest) -> Source:
-    manifests = {path: Manifest.load(manifest_path(path)) for path in request.engines}
-    if request.onnx is not None:
-        from gspn2_deploy.export.check import check_onnx
-        from gspn2_deploy.files import sha256_of
-
-        for path, manifest in manifests.items():
-            manifest.verify(path, onnx_path=request.onnx)
-        summary = check_onnx(request.onnx, full=False)
-        outputs = tuple(tensor.name for tensor in summary.outputs)
-        return Source(summary.inputs, outputs, summary.metadata, sha256_of(request.onnx))
-    first, *others = manifests.values()
-    for manifest in others:
-        if manifest.onnx_sha256 != first.onnx_sha256:
-            raise UsageError(
-                "the plans were built from several ONNX files, which are not compared",
-                got=f"{first.plan_file}: {first.onnx_file}; "
-                f"{manifest.plan_file}: {manifest.onnx_file}",
-                expected="plans of one file",
-            )
-    outputs = tuple(tensor.name for tensor in first.outputs)
-    return Source(first.inputs, outputs, first.metadata, first.onnx_sha256)
 
 
 def _subjects(request: BenchRequest, source: Source) -> list[Subject]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from gspn2_deploy.errors import ShapeError
 from gspn2_deploy.manifest import Profile, ShapeRange, TensorInfo
-from gspn2_deploy.runners.base import Array, Arrays
+from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.cuda_driver import CudaDriver, CudaGraph
+from gspn2_deploy.runners.device_memory import StagingBuffer, array_interface, is_contiguous
 from gspn2_deploy.runners.plan_errors import DeviceBufferError, PlanRefusedError, RunFailedError
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: what others put on the default stream holds nothing up
@@ -186,7 +187,7 @@ class EngineSession:
             DeviceBufferError: One is missing, on the host, freed, not aligned or not contiguous.
             ShapeError: One has another dtype or shape than the engine gives or takes.
         """
-        arrays = {name: _interface(name, value) for name, value in buffers.items()}
+        arrays = {name: array_interface(name, value) for name, value in buffers.items()}
         missing = [name for name in self._dtypes if name not in arrays]
         if missing or len(arrays) != len(self._dtypes):
             raise DeviceBufferError(
@@ -312,7 +313,7 @@ class EngineSession:
                 got=tuple(array["shape"]),
                 expected=self._shapes[name],
             )
-        if not _contiguous(array, dtype.itemsize):
+        if not is_contiguous(array, dtype.itemsize):
             raise DeviceBufferError(f"{self._name}: the buffer of {name!r} is not contiguous")
         address = int(array["data"][0])
         if address % _ALIGNMENT:
@@ -326,48 +327,6 @@ class EngineSession:
                 got="memory that was freed, or the host's",
                 hint="keep it until the stream has passed the work",
             )
-
-
-class StagingBuffer:
-    """GPU memory with page-locked host memory of the same size beside it.
-
-    Args:
-        cuda: ``pycuda.driver``.
-        capacity: Bytes.
-    """
-
-    def __init__(self, cuda: Any, capacity: int) -> None:
-        self.capacity = max(capacity, 1)
-        self.size = capacity  # what the copies move
-        self._cuda = cuda
-        self._host = cuda.pagelocked_empty(self.capacity, np.uint8)
-        self._device = cuda.mem_alloc(self.capacity)
-
-    @property
-    def address(self) -> int:
-        """Of the GPU memory."""
-        return int(self._device)
-
-    def fill(self, array: Array) -> None:
-        """Take an array into the host memory."""
-        self._host[: self.size] = array.reshape(-1).view(np.uint8)
-
-    def upload(self, stream: Any) -> None:
-        """Enqueue the copy to the GPU."""
-        self._cuda.memcpy_htod_async(self._device, self._host[: self.size], stream)
-
-    def download(self, stream: Any) -> None:
-        """Enqueue the copy from the GPU."""
-        self._cuda.memcpy_dtoh_async(self._host[: self.size], self._device, stream)
-
-    def content(self) -> Array:
-        """What lies in the host memory."""
-        bytes_: Array = self._host[: self.size]
-        return bytes_
-
-    def free(self) -> None:
-        """Free the GPU memory; the host's goes with this object."""
-        self._device.free()
 
 
 def profiles_of(engine: Any, inputs: tuple[TensorInfo, ...]) -> tuple[Profile, ...]:
@@ -400,27 +359,3 @@ def _covers(shapes: ShapeRange, shape: tuple[int, ...]) -> bool:
         low <= extent <= high
         for low, extent, high in zip(shapes.min, shape, shapes.max, strict=True)
     )
-
-
-def _contiguous(array: Mapping[str, Any], itemsize: int) -> bool:
-    """Whether an array's elements lie one after the other, the last axis first."""
-    strides, step = array.get("strides"), itemsize
-    if strides is None:
-        return True
-    for extent, stride in zip(reversed(array["shape"]), reversed(strides), strict=True):
-        if extent != 1 and stride != step:
-            return False
-        step *= extent
-    return True
-
-
-def _interface(name: str, value: Any) -> Mapping[str, Any]:
-    interface = getattr(value, "__cuda_array_interface__", None)
-    if not isinstance(interface, Mapping):
-        raise DeviceBufferError(
-            f"the buffer of {name!r} is not on the GPU",
-            got=type(value).__name__,
-            expected="an array with __cuda_array_interface__",
-            hint="use infer for arrays in host memory",
-        )
-    return interface

@@ -122,19 +122,7 @@ class TensorRTRunner(Runner):
         self._cuda = _import("pycuda.driver")
         try:
             self._open_device()
-            self._manifest = Manifest.load(manifest_path(self._path))
-            if self._manifest.backend != _BACKEND:
-                raise ManifestError(
-                    f"{self._path} is a plan of another kind",
-                    (f"backend {self._manifest.backend}, this runner takes {_BACKEND}",),
-                    "build the plan with gspn2-deploy build --backend tensorrt",
-                )
-            check_plan(
-                self._manifest,
-                self._path,
-                version=library_version(self._trt),
-                compute_capability=self._gpu["compute_capability"],
-            )
+            self._manifest = self._checked_manifest()
             with self.current():
                 self.free_before_load = int(self._cuda.mem_get_info()[0])
                 self._load()
@@ -248,6 +236,22 @@ class TensorRTRunner(Runner):
             "precision": manifest.precision if manifest else None,
             "cuda_graph": self._graph,
         }
+
+    def _checked_manifest(self) -> Manifest:
+        manifest = Manifest.load(manifest_path(self._path))
+        if manifest.backend != _BACKEND:
+            raise ManifestError(
+                f"{self._path} is a plan of another kind",
+                (f"backend {manifest.backend}, this runner takes {_BACKEND}",),
+                "build the plan with gspn2-deploy build --backend tensorrt",
+            )
+        check_plan(
+            manifest,
+            self._path,
+            version=library_version(self._trt),
+            compute_capability=self._gpu["compute_capability"],
+        )
+        return manifest
 
     def _open_device(self) -> None:
         try:
