@@ -4,6 +4,7 @@
 
 #include "column_scan.cuh"
 #include "generic.h"
+#include "launch.cuh"
 #include "tensor_map.h"
 
 namespace gspn2 {
@@ -26,25 +27,13 @@ cudaError_t launchColumnScan(const LineScanCall& call, int parts) {
   params.own = static_cast<int>(((problem.h + parts - 1) / parts + 7) / 8 * 8);
   params.parts = parts;
   const int outSteps = kColumnOutBytes / static_cast<int>(sizeof(T));
-  cudaError_t status =
+  const cudaError_t status =
       encodeTensorMap(&params.hMap, problem.dtype, call.h,
                       {slices, problem.h, problem.w, params.own, outSteps, kColumnOutBytes});
   if (status != cudaSuccess) return status;
-  const auto kernel = columnScanKernel<T, kReverse, kNormalize, kChunked>;
-  status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kColumnSharedBytes);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(parts), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(slices * parts));
-  config.blockDim = dim3(kColumnThreads);
-  config.dynamicSmemBytes = kColumnSharedBytes;
-  config.stream = call.stream;
-  config.attrs = &attribute;
-  config.numAttrs = parts > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  return launchClusters(columnScanKernel<T, kReverse, kNormalize, kChunked>,
+                        static_cast<unsigned>(slices * parts), kColumnThreads,
+                        static_cast<unsigned>(parts), kColumnSharedBytes, call.stream, params);
 }
 
 template <typename T, bool kReverse, gspn2_normalize_t kNormalize>

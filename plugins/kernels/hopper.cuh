@@ -163,32 +163,26 @@ __device__ __forceinline__ void barrierArriveExpect(uint32_t barrier, uint32_t b
                : "memory");
 }
 
+// Waits for a phase; before compute capability 9.0 by asking again and again.
 __device__ __forceinline__ void barrierWait(uint32_t barrier, uint32_t parity) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
+#define GSPN2_BARRIER_ASK "try_wait"
 #else
+#define GSPN2_BARRIER_ASK "test_wait"
+#endif
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier." GSPN2_BARRIER_ASK
+      ".parity.shared::cta.b64 done, [%0], %1;\n"
       "@done bra finished;\n"
       "bra again;\n"
       "finished:\n"
       "}\n" ::"r"(barrier),
       "r"(parity)
       : "memory");
-#endif
+#undef GSPN2_BARRIER_ASK
 }
 
 // Copies 16 bytes, or fills them with zeros where `bytes` is 0, behind the thread's back.

@@ -1,4 +1,4 @@
-// Launches a kernel that needs neither a cluster nor any other attribute.
+// Launches of kernels, by themselves or in clusters of blocks.
 #ifndef GSPN2_KERNELS_LAUNCH_CUH_
 #define GSPN2_KERNELS_LAUNCH_CUH_
 
@@ -19,6 +19,28 @@ cudaError_t launchKernel(void (*kernel)(Parameters...), unsigned grid, unsigned 
   config.dynamicSmemBytes = sharedBytes;
   config.stream = stream;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+}
+
+// The same in clusters of `clusterBlocks` blocks, with as much shared memory as the device lends a
+// block on request. A cluster of one block is none.
+template <typename Parameters>
+cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned block,
+                           unsigned clusterBlocks, size_t sharedBytes, cudaStream_t stream,
+                           const Parameters& parameters) {
+  const cudaError_t status = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sharedBytes));
+  if (status != cudaSuccess) return status;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {clusterBlocks, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid);
+  config.blockDim = dim3(block);
+  config.dynamicSmemBytes = sharedBytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = clusterBlocks > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, parameters);
 }
 
 }  // namespace gspn2

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "launch.cuh"
 #include "paths.h"
 #include "prop2d_onchip.cuh"
 
@@ -43,23 +44,11 @@ cudaError_t launch(const Prop2dCall& call) {
   params.affinities = static_cast<int>(problem.g);
   params.chunk = static_cast<int>(std::min<int64_t>(problem.chunk, kMaxExtent + 1));
   params.workers = chooseWorkers(problem, kVector);
-  const size_t shared = onchipShared(params.height, params.width, kVector, kChannels);
-  const auto kernel = onchipKernel<T, kRows, kVector, kChannels, kNormalize>;
-  const cudaError_t status = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {kOnchipDirections, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim =
-      dim3(static_cast<unsigned>(problem.n * (problem.c / kChannels) * kOnchipDirections));
-  config.blockDim = dim3(static_cast<unsigned>(params.workers + kWarpSize));
-  config.dynamicSmemBytes = shared;
-  config.stream = call.stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  return launchClusters(
+      onchipKernel<T, kRows, kVector, kChannels, kNormalize>,
+      static_cast<unsigned>(problem.n * (problem.c / kChannels) * kOnchipDirections),
+      static_cast<unsigned>(params.workers + kWarpSize), kOnchipDirections,
+      onchipShared(params.height, params.width, kVector, kChannels), call.stream, params);
 }
 
 template <typename T, int kRows, int kVector, int kChannels>

@@ -93,7 +93,7 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
     sources[2 + j] = static_cast<const T*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
   }
   if constexpr (C::kGated) sources[5] = static_cast<const T*>(p.u) + block.gate * p.plane;
-  StripCursor cursor;
+  StageCursor cursor;
   for (int i = 0; i < order.pieces; ++i) {
     if (i >= p.stages) barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
     const uint32_t stage = stages + cursor.stage * layout.stageBytes;
@@ -160,7 +160,7 @@ struct ColumnWalker {
   const float merge;
   uint32_t rowOffsets[kRows];
   uint32_t hasMinus[kRows], hasPlus[kRows];  // all ones where the neighbour is
-  StripCursor cursor;
+  StageCursor cursor;
   alignas(16) T raw[C::kTensors][kRows][kChunkSteps];
   alignas(16) T gates[kRows][kChunkSteps];  // u of the chunk before `raw`
 

@@ -11,6 +11,7 @@
 
 #include "common.cuh"
 #include "hopper.cuh"
+#include "stage_cursor.cuh"
 #include "strip_layout.h"
 #include "tiled_math.cuh"
 
@@ -59,18 +60,6 @@ struct StripBlock {
     affinity = static_cast<int64_t>(n) * p.affinityBatch + (p.affinities == 1 ? 0 : c);
     lead = p.parts > 1 || p.warps > 1 ? kStripHalo : 0;
     start = rank * p.own - lead;
-  }
-};
-
-// A place in the ring of stages and how often the ring has been passed.
-struct StripCursor {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance(int stages) {
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
   }
 };
 

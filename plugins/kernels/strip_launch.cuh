@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "common.cuh"
+#include "launch.cuh"
 #include "strip_plan.h"
 
 namespace gspn2 {
@@ -43,20 +44,10 @@ inline StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
 
 inline cudaError_t launchStrips(void (*kernel)(StripParams), const StripScan& scan,
                                 const StripPlan& plan, int sharedBytes) {
-  const cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(plan.parts), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(scan.problem.n * scan.problem.c * plan.parts));
-  config.blockDim = dim3(static_cast<unsigned>((plan.warps + plan.producers) * kWarpSize));
-  config.dynamicSmemBytes = static_cast<size_t>(sharedBytes);
-  config.stream = scan.stream;
-  config.attrs = &attribute;
-  config.numAttrs = plan.parts > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, stripParams(scan, plan));
+  return launchClusters(kernel, static_cast<unsigned>(scan.problem.n * scan.problem.c * plan.parts),
+                        static_cast<unsigned>((plan.warps + plan.producers) * kWarpSize),
+                        static_cast<unsigned>(plan.parts), sharedBytes, scan.stream,
+                        stripParams(scan, plan));
 }
 
 // Calls `launch` with the normalisation as a constant.

@@ -2,16 +2,13 @@
 #include <cstdint>
 
 #include "paths.h"
+#include "plan_arithmetic.h"
 #include "strip_plan.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
-
-bool isAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % kStripAccess == 0;
-}
 
 cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
@@ -73,8 +70,8 @@ StripScan direction(const Prop2dCall& call, int k) {
 
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
   StripPlan plan{};
-  return isAligned(call.x) && isAligned(call.lam) && isAligned(call.w) && isAligned(call.h) &&
-         planStripScan(lineScan(call), device, &plan);
+  return isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
+         isCopyAligned(call.h) && planStripScan(lineScan(call), device, &plan);
 }
 
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device) {
@@ -82,8 +79,9 @@ cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& devi
 }
 
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
-  if (call.d != nullptr || !isAligned(call.x) || !isAligned(call.lam) || !isAligned(call.w) ||
-      !isAligned(call.u) || !isAligned(call.y) || !isAligned(call.workspace)) {
+  if (call.d != nullptr || !isCopyAligned(call.x) || !isCopyAligned(call.lam) ||
+      !isCopyAligned(call.w) || !isCopyAligned(call.u) || !isCopyAligned(call.y) ||
+      !isCopyAligned(call.workspace)) {
     return false;
   }
   for (int k = 0; k < kDirections; ++k) {

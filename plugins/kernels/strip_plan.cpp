@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "plan_arithmetic.h"
+
 namespace gspn2 {
 namespace {
 
@@ -24,13 +26,10 @@ struct Shape {
 constexpr Shape kColumnShapes[] = {{1, 1}, {2, 4}, {3, 4}};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
-int ceilDiv(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
-int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
-
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
   return scan.horizontal() ? columnLayout(scan.output, plan.rows, plan.warps, plan.stages).total
                            : rowLayout(scan.output, plan.rows, plan.warps, plan.stages,
-                                       elementBytes(scan.problem.dtype))
+                                       planElementBytes(scan.problem.dtype))
                                  .total;
 }
 
@@ -41,15 +40,15 @@ int warpsOf(const StripPlan& plan, int rows) {
   // Warps share out the block's own positions and, where parts meet, the halos but for an edge
   // each.
   const int shared = plan.own + (plan.parts > 1 ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge);
-  return ceilDiv(shared, stripStride(rows));
+  return planCeilDiv(shared, stripStride(rows));
 }
 
 // Cuts the line into `parts`, or fewer where rounding leaves the last ones empty; false where a
 // part is too long for a block.
 bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
          StripPlan* plan) {
-  plan->own = ceilDiv(ceilDiv(line, parts), kPartUnit) * kPartUnit;
-  plan->parts = ceilDiv(line, plan->own);
+  plan->own = planCeilDiv(planCeilDiv(line, parts), kPartUnit) * kPartUnit;
+  plan->parts = planCeilDiv(line, plan->own);
   for (const Shape& shape : scan.horizontal() ? kColumnShapes : kRowShapes) {
     plan->rows = shape.rows;
     plan->warps = warpsOf(*plan, shape.rows);
@@ -68,7 +67,7 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   const gspn2_problem_t& problem = scan.problem;
   const int64_t slices = problem.n * problem.c;
   const int64_t line = scan.horizontal() ? problem.h : problem.w;
-  if (problem.w * elementBytes(problem.dtype) % kStripAccess != 0) return false;
+  if (problem.w * planElementBytes(problem.dtype) % kStripAccess != 0) return false;
   if (problem.h > kMaxExtent || problem.w > kMaxExtent || slices > kMaxExtent / kMaxParts ||
       problem.n * 12 * problem.c > kMaxExtent) {
     return false;

@@ -80,7 +80,7 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
   for (int tensor = 0; tensor < kTensors; ++tensor) {
     stepBytes += RowCopy::of(C{}, p, block, layout, tensor, 0).bytes;
   }
-  StripCursor cursor;
+  StageCursor cursor;
   for (int begin = 0; begin < p.steps; begin += kStripEdge) {
     const uint32_t full = barriers.full + 8 * cursor.stage;
     const uint32_t stage = stages + cursor.stage * layout.stageBytes;
@@ -131,7 +131,7 @@ struct RowWalker {
   const bool writes;
   const int pitch;     // elements of the map between steps
   int64_t offset;      // of the next result in the map
-  StripCursor cursor;  // of the stage that has been prepared
+  StageCursor cursor;  // of the stage that has been prepared
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
                                        const StripBarriers& barriers_, const StripLayout& layout_,

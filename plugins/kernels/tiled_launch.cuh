@@ -3,6 +3,7 @@
 #define GSPN2_KERNELS_TILED_LAUNCH_CUH_
 
 #include "generic.h"
+#include "launch.cuh"
 #include "tensor_map.h"
 #include "tiled_plan.h"
 #include "tiled_scan.cuh"
@@ -65,24 +66,13 @@ cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
   params.warps = (plan.extent() + C::kRows * kWarpSize - 1) / (C::kRows * kWarpSize);
   params.reverse = call.direction == GSPN2_RIGHT_TO_LEFT || call.direction == GSPN2_BOTTOM_TO_TOP;
   if (params.warps > C::kMaxWarps) return cudaErrorInvalidConfiguration;
-  cudaError_t status = encodeScanMaps(params, call, plan);
+  const cudaError_t status = encodeScanMaps(params, call, plan);
   if (status != cudaSuccess) return status;
-
-  const int shared = tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total;
-  status =
-      cudaFuncSetAttribute(tiledScanKernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(plan.parts), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(problem.n * problem.c * plan.parts));
-  config.blockDim = dim3(static_cast<unsigned>((params.warps + C::kProducers) * kWarpSize));
-  config.dynamicSmemBytes = static_cast<size_t>(shared);
-  config.stream = call.stream;
-  config.attrs = &attribute;
-  config.numAttrs = plan.parts > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, tiledScanKernel<C>, params);
+  return launchClusters(
+      tiledScanKernel<C>, static_cast<unsigned>(problem.n * problem.c * plan.parts),
+      static_cast<unsigned>((params.warps + C::kProducers) * kWarpSize),
+      static_cast<unsigned>(plan.parts),
+      tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total, call.stream, params);
 }
 
 }  // namespace gspn2

@@ -6,11 +6,11 @@
 
 #include "path_choice.h"
 #include "paths.h"
+#include "plan_arithmetic.h"
 
 namespace gspn2 {
 namespace {
 
-constexpr int kCopyBytes = 16;  // the copy engine's unit of alignment
 constexpr int64_t kMaxCoordinate = 1 << 30;
 constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a block
 constexpr int kMinPart = 128;              // positions that are worth a block of their own
@@ -22,23 +22,15 @@ constexpr int kMaxWholeColumn = 160;  // one walker, no halos
 constexpr int kColumnPart = 128;
 constexpr int kMaxProvenLine = 1024;  // longer ones have not run through the C ABI
 
-int elementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
-
-bool isAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % kCopyBytes == 0;
-}
-
-int ceilDiv(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
-
 // Splits the line into `parts` of a multiple of 8 positions.
 void split(TiledPlan& plan, int64_t line, int parts) {
-  plan.own = ceilDiv(ceilDiv(line, parts), 8) * 8;
-  plan.parts = ceilDiv(line, plan.own);
+  plan.own = planCeilDiv(planCeilDiv(line, parts), 8) * 8;
+  plan.parts = planCeilDiv(line, plan.own);
 }
 
 // Parts that a line needs, or more where there are too few slices to keep the device busy.
 int choosePartCount(int64_t line, int64_t slices, int maxPart, const DeviceInfo& device) {
-  int parts = ceilDiv(line, maxPart);
+  int parts = planCeilDiv(line, maxPart);
   while (2 * slices * parts <= device.multiprocessors && 2 * parts <= kMaxClusterParts &&
          line >= static_cast<int64_t>(2 * parts) * kMinPart) {
     parts *= 2;
@@ -51,12 +43,12 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
   int parts = choosePartCount(problem.w, slices, kMaxVerticalPart, device);
   if (parts > 1) {  // the halos count towards a block's positions
     const int positions =
-        std::min(kMaxVerticalPart, kMaxTileColumnBytes / elementBytes(problem.dtype));
-    parts = std::max(parts, ceilDiv(problem.w, positions - 2 * 8));
+        std::min(kMaxVerticalPart, kMaxTileColumnBytes / planElementBytes(problem.dtype));
+    parts = std::max(parts, planCeilDiv(problem.w, positions - 2 * 8));
   }
   plan.rows = 2;
   split(plan, problem.w, parts);
-  plan.tileSteps = plan.parts == 1 && plan.own * elementBytes(problem.dtype) > 2048 ? 4 : 8;
+  plan.tileSteps = plan.parts == 1 && plan.own * planElementBytes(problem.dtype) > 2048 ? 4 : 8;
 }
 
 // The column scan where it may be taken and its cluster holds the line, else the tiled scan.
@@ -65,14 +57,14 @@ void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const Devic
   if (problem.h < kMinColumnLine) return;
   if (pathChoice() >= PathChoice::kColumns && problem.h <= kColumnPart * kMaxClusterParts) {
     plan.columns = true;
-    split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : ceilDiv(problem.h, kColumnPart));
+    split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : planCeilDiv(problem.h, kColumnPart));
     return;
   }
   split(plan, problem.h,
         choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
   const bool narrow = plan.parts > 1 || pathChoice() >= PathChoice::kColumns;
   plan.tileBytes = narrow && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
-  plan.tileSteps = plan.tileBytes / elementBytes(problem.dtype);
+  plan.tileSteps = plan.tileBytes / planElementBytes(problem.dtype);
 }
 
 }  // namespace
@@ -81,9 +73,9 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const gspn2_problem_t& problem = call.problem;
   TiledPlan plan{};
   plan.horizontal = call.direction == GSPN2_LEFT_TO_RIGHT || call.direction == GSPN2_RIGHT_TO_LEFT;
-  const bool aligned = problem.w * elementBytes(problem.dtype) % kCopyBytes == 0 &&
-                       isAligned(call.x) && isAligned(call.lam) && isAligned(call.w) &&
-                       isAligned(call.h);
+  const bool aligned = problem.w * planElementBytes(problem.dtype) % kPlanAccessBytes == 0 &&
+                       isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
+                       isCopyAligned(call.h);
   const bool indexable =
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
@@ -98,7 +90,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   if (plan.parts == 0 || plan.parts > kMaxClusterParts) return TiledPlan{};
   if (plan.columns) return plan;
 
-  const int bytes = elementBytes(problem.dtype);
+  const int bytes = planElementBytes(problem.dtype);
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;

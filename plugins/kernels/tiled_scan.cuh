@@ -24,6 +24,7 @@
 
 #include "common.cuh"
 #include "hopper.cuh"
+#include "stage_cursor.cuh"
 #include "tiled_math.cuh"
 
 namespace gspn2 {
@@ -113,18 +114,6 @@ struct TileBlock {
     const int n = slice / p.channels;
     affinity = n * 3 * p.affinities + (p.affinities == 1 ? 0 : slice - n * p.channels);
     start = rank * p.own - p.halo;
-  }
-};
-
-// The ring of stages as one of its users sees it.
-struct StageCursor {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance(int stages) {
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
   }
 };
 

@@ -25,20 +25,6 @@ struct Call {
   int variant, extent;
 };
 
-cudaError_t launchClusters(void (*kernel)(Call), unsigned grid, unsigned block, unsigned cluster,
-                           size_t shared, const Call& call) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {cluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(grid);
-  config.blockDim = dim3(block);
-  config.dynamicSmemBytes = shared;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, call);
-}
-
 // ---- lanes -------------------------------------------------------------------------------------
 
 // Rows of 32: by index, up, down, by exclusive or, each in segments of `extent` lanes; two halves
@@ -226,7 +212,7 @@ GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float*
   if (is("chunks")) return launchKernel(probes::chunks, 1, 64, 1024, nullptr, call);
   if (is("passOn")) {
     const auto cluster = static_cast<unsigned>(extent);
-    return probes::launchClusters(probes::passOn, 2 * cluster, 64, cluster, 256, call);
+    return gspn2::launchClusters(probes::passOn, 2 * cluster, 64, cluster, 256, nullptr, call);
   }
   return cudaErrorInvalidValue;
 }
