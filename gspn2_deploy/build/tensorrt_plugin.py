@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gspn2_deploy
 from gspn2_deploy.errors import KernelLibraryError
 from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 PLUGIN_VARIABLE = "GSPN2_TENSORRT_PLUGIN"
 LIBRARY_NAME = "libgspn2_tensorrt.so"
 EMBEDDABLE_NAME = "libgspn2_tensorrt_embed.so"
-_LIBRARIES = Path(__file__).resolve().parent.parent / "lib"
 _HINT = (
-    "pip install gspn2-deploy on a machine with nvcc and TensorRT's headers (TENSORRT_ROOT), or: "
+    "install from source with nvcc and TensorRT's headers (TENSORRT_ROOT) there, or: "
     f"make plugin && export {PLUGIN_VARIABLE}=$PWD/build/kernels/tensorrt/X.Y/{LIBRARY_NAME}"
 )
 _KERNELS_NAME = b"libgspn2_kernels.so\0"  # among the names of the libraries that one needs
@@ -50,12 +51,12 @@ def library_version(trt: ModuleType) -> str:
     return stated if f"{stated}.".startswith(f"{loaded}.") else loaded
 
 
-def find_plugin(version: str, folder: Path = _LIBRARIES) -> Path:
+def find_plugin(version: str, folders: Sequence[Path] | None = None) -> Path:
     """Return the plugin library for a TensorRT version.
 
     Args:
         version: TensorRT's version, as in ``10.16.0``.
-        folder: Where the package keeps one library per version.
+        folders: Where one library per version is kept; by default the package's own.
 
     Returns:
         The library that the environment variable names; else the one built against the newest
@@ -74,17 +75,22 @@ def find_plugin(version: str, folder: Path = _LIBRARIES) -> Path:
             expected=LIBRARY_NAME,
             hint=_HINT,
         )
+    if folders is None:
+        # An editable installation spreads the package: the sources here, what was compiled there.
+        folders = [Path(folder) / "lib" for folder in gspn2_deploy.__path__]
     wanted = _short(version)
     found = {
         _short(path.parent.name.removeprefix("tensorrt-")): path
+        for folder in folders
         for path in folder.glob(f"tensorrt-*/{LIBRARY_NAME}")
     }
     fitting = sorted(key for key in found if key[0] == wanted[0])
     if not fitting:
         others = ", ".join(".".join(map(str, key)) for key in sorted(found))
+        places = " or ".join(map(str, folders))
         raise KernelLibraryError(
             f"there is no plugin library for TensorRT {wanted[0]}",
-            got=f"built for TensorRT {others}" if others else f"none under {folder}",
+            got=f"built for TensorRT {others}" if others else f"none under {places}",
             expected=f"tensorrt-{wanted[0]}.x/{LIBRARY_NAME}",
             hint=_HINT,
         )

@@ -365,6 +365,9 @@ def _runtime(at: Places) -> list[Step]:
             at.deploy("verify", bundle, "--json", output=at.result("verify-nano")),
         ]
 
+    def runner() -> Sequence[Command]:
+        return [at.tensorrt(at.source / "tests/runners/run_on_gpu.py", plan, golden)]
+
     def tests() -> Sequence[Command]:
         path = os.pathsep.join(filter(None, [str(kit / "lib"), os.environ.get("LD_LIBRARY_PATH")]))
         env: Mapping[str, str] = {
@@ -379,6 +382,7 @@ def _runtime(at: Places) -> list[Step]:
         return [Command((*argv, str(at.source / "tests/runtime")), env, said=("passed",))]
 
     return [
+        Step("runner:nano", runner, 20, 120, ("validate:nano-fp32",)),
         Step("bundle:nano", make_bundle, 20, 120, ("validate:nano-fp32",)),
         Step("runtime:gpu", tests, 60, 300, ("bundle:nano",)),
     ]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import gspn2_deploy
 from gspn2_deploy.build.tensorrt_plugin import (
     LIBRARY_NAME,
     PLUGIN_VARIABLE,
@@ -40,12 +41,21 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_the_fitting_build_is_chosen(folder, version, chosen):
-    assert find_plugin(version, folder).parent.name == f"tensorrt-{chosen}"
+    assert find_plugin(version, [folder]).parent.name == f"tensorrt-{chosen}"
+
+
+def test_every_folder_of_the_package_is_searched(folder, tmp_path, monkeypatch):
+    sources, compiled = tmp_path / "sources", tmp_path / "compiled"
+    sources.mkdir()
+    compiled.mkdir()
+    (compiled / "lib").symlink_to(folder)
+    monkeypatch.setattr(gspn2_deploy, "__path__", [str(sources), str(compiled)])
+    assert find_plugin("11.1.0").parent.name == "tensorrt-11.1"
 
 
 def test_no_build_for_a_major_version_is_named(folder):
     with pytest.raises(KernelLibraryError, match="no plugin library for TensorRT 9") as caught:
-        find_plugin("9.3.0", folder)
+        find_plugin("9.3.0", [folder])
     assert caught.value.got == "built for TensorRT 8.6, 10.3, 10.16, 11.1"
 
 
@@ -53,10 +63,10 @@ def test_the_environment_decides(folder, tmp_path, monkeypatch):
     named = tmp_path / "mine.so"
     monkeypatch.setenv(PLUGIN_VARIABLE, str(named))
     with pytest.raises(KernelLibraryError, match="missing") as caught:
-        find_plugin("11.1.0", folder)
+        find_plugin("11.1.0", [folder])
     assert PLUGIN_VARIABLE in str(caught.value.got)
     named.write_bytes(b"")
-    assert find_plugin("11.1.0", folder) == named
+    assert find_plugin("11.1.0", [folder]) == named
 
 
 def test_a_damaged_library_is_refused(tmp_path):
