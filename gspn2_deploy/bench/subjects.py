@@ -173,9 +173,9 @@ class TorchSubject(Subject):
             self._stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(self._threads)
         self._peak = HostPeak()
-        if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats(self.place)
         self._model.eval().to(self.place)
+        if self.on_gpu:  # behind the first use of the GPU, before which PyTorch refuses it
+            torch.cuda.reset_peak_memory_stats(self.place)
 
     def close(self) -> None:
         """Take the model off the GPU again."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import Profile
-from gspn2_deploy.runners.engine_layers import EngineLayer, read_layers
+from gspn2_deploy.runners.engine_layers import EngineLayer, inspect_layers
 
 _PRECISION_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _REDUCED = frozenset({"float16", "bfloat16", "int8"})
@@ -36,19 +36,16 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
     Returns:
         The layers; empty when TensorRT tells nothing but names.
     """
-    inspector = engine.create_engine_inspector()
     context = engine.create_execution_context()
     found: dict[EngineLayer, None] = {}
     for index, profile in enumerate(profiles or ({},)):
         if context is not None:
             if index > 0:  # the first is chosen already; the stream is the default one
                 context.set_optimization_profile_async(index, 0)
-            # Without shapes it does not tell the types of layers whose shapes are dynamic.
             for name, shapes in profile.items():
                 context.set_input_shape(name, shapes.opt)
-            inspector.execution_context = context
-        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        found |= dict.fromkeys(layer for layer in read_layers(text) if layer.kind)
+        layers = inspect_layers(trt, engine, context)
+        found |= dict.fromkeys(layer for layer in layers if layer.kind)
     return list(found)
 
 

@@ -7,12 +7,15 @@ the same name; a plugin layer has that of its ONNX node.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 # Words of the inspector's description of a tensor ("Row major linear FP16 format" in 8.6, "Half"
 # from 10 on), by our name of the type.
@@ -102,6 +105,29 @@ class EngineLayer:
         return sum(known) if sizes and len(known) == len(sizes) else None
 
 
+def inspect_layers(trt: Any, engine: Any, context: Any) -> tuple[EngineLayer, ...]:
+    """Ask TensorRT for an engine's layers.
+
+    Args:
+        trt: TensorRT's module.
+        engine: The engine.
+        context: A context of it whose shapes are set: without them it does not tell the types of
+            layers whose shapes are dynamic. None where there is none.
+
+    Returns:
+        As :func:`read_layers`.
+    """
+    inspector = engine.create_engine_inspector()
+    if context is not None:
+        inspector.execution_context = context
+    form = trt.LayerInformationFormat.JSON
+    if layers := read_layers(inspector.get_engine_information(form)):
+        return layers
+    # A single layer's text can spoil the whole.
+    items = (_parsed(inspector.get_layer_information(i, form)) for i in range(engine.num_layers))
+    return tuple(_layer(item) for item in items if item is not None)
+
+
 def read_layers(text: str) -> tuple[EngineLayer, ...]:
     """Read the engine inspector's JSON, in the forms that TensorRT 8.6 to 11 write.
 
@@ -112,10 +138,8 @@ def read_layers(text: str) -> tuple[EngineLayer, ...]:
         The layers in order; only their names for an engine that was built without details, and
         nothing where the text is not the inspector's.
     """
-    try:
-        items = json.loads(text)["Layers"]
-    except (ValueError, KeyError, TypeError):
-        return ()
+    whole = _parsed(text)
+    items = whole.get("Layers") if isinstance(whole, Mapping) else None
     return tuple(_layer(item) for item in items) if isinstance(items, list) else ()
 
 
@@ -161,6 +185,18 @@ def make_profiler(trt: Any) -> Any:
             self.times.append((layer_name, ms))
 
     return Profiler()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        # Not strict: 8.6 separates the names of fused layers by a bare control character.
+        return json.loads(text, strict=False)
+    except ValueError as error:
+        at = getattr(error, "pos", 0)
+        logger.debug(
+            "the inspector's text is no JSON: %s: %r", error, text[max(at - 80, 0) : at + 40]
+        )
+        return None
 
 
 def _layer(item: Any) -> EngineLayer:

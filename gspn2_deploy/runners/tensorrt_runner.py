@@ -22,8 +22,8 @@ from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
 from gspn2_deploy.runners.cuda_driver import CudaDriver
 from gspn2_deploy.runners.engine_layers import (
     EngineLayer,
+    inspect_layers,
     make_profiler,
-    read_layers,
     with_times,
 )
 from gspn2_deploy.runners.engine_session import EngineSession
@@ -216,7 +216,7 @@ class TensorRTRunner(Runner):
                     if not session.context.report_to_profiler():
                         raise RunFailedError(f"{self.name}: TensorRT reports no layer times")
                     taken.append(list(profiler.times))
-                layers = self._inspect(session)
+                layers = inspect_layers(self._trt, self._engine, session.context)
             finally:
                 session.close()
                 self._session = None
@@ -311,12 +311,6 @@ class TensorRTRunner(Runner):
             name=self.name,
             profiler=profiler,
         )
-
-    def _inspect(self, session: EngineSession) -> tuple[EngineLayer, ...]:
-        inspector = self._engine.create_engine_inspector()
-        # Without shapes it does not tell the types of layers whose shapes are dynamic.
-        inspector.execution_context = session.context
-        return read_layers(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
 
 def _entered(value: _Value | None) -> _Value:

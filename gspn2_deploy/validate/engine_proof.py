@@ -174,8 +174,8 @@ def _proof(
 ) -> EngineProof:
     untold = [item for item in plugins if item.dtype is None and item.milliseconds is not None]
     sentence = (
-        f"TensorRT does not tell the types of {len(untold)} plugin layers: the engine was built "
-        "without ProfilingVerbosity.DETAILED"
+        f"TensorRT does not tell the types of {len(untold)} plugin layers: an engine tells them "
+        "that was built with ProfilingVerbosity.DETAILED"
     )
     return EngineProof(
         tuple(plugins),

@@ -269,6 +269,10 @@ class FakeEngine:
             return None
         return FakeContext(self)
 
+    @property
+    def num_layers(self):
+        return len(self.layers)
+
     def create_engine_inspector(self):
         assert self.cuda.stack
         return FakeInspector(self)
@@ -281,6 +285,10 @@ class FakeInspector:
     def get_engine_information(self, form):
         assert self.execution_context.shapes, "it tells no types without shapes"
         return json.dumps({"Layers": self.engine.layers, "Bindings": list(self.engine.tensors)})
+
+    def get_layer_information(self, index, form):
+        assert self.execution_context.shapes, "it tells no types without shapes"
+        return json.dumps(self.engine.layers[index])
 
 
 def default_layers(dtype="float32"):

@@ -21,9 +21,9 @@ NAMES = {
     "ICudaEngine": (
         *("create_execution_context", "create_engine_inspector", "num_optimization_profiles"),
         *("get_tensor_profile_shape", "num_io_tensors", "get_tensor_name", "get_tensor_dtype"),
-        *("get_tensor_shape", "get_tensor_mode"),
+        *("get_tensor_shape", "get_tensor_mode", "num_layers"),
     ),
-    "EngineInspector": ("execution_context", "get_engine_information"),
+    "EngineInspector": (*("execution_context", "get_engine_information", "get_layer_information"),),
     "Runtime": ("deserialize_cuda_engine", "engine_host_code_allowed"),
     "LayerInformationFormat": ("JSON",),
     "TensorIOMode": ("INPUT",),

@@ -389,6 +389,19 @@ class TestLayers:
             ("b", None, None),
         ]
 
+    def test_fused_layers_names_have_control_characters_between(self):
+        text = json.dumps({"Layers": [{"Name": "a", "LayerType": "PluginV2", "Metadata": "@"}]})
+        (layer,) = read_layers(text.replace("@", "[ONNX Layer: a]\x1e[ONNX Layer: b]"))
+        assert layer.is_plugin
+
+    def test_text_that_one_layer_spoils_is_asked_for_layer_by_layer(self, make, monkeypatch):
+        runner, _ = make()
+        whole = "runners.tensorrt_fakes.FakeInspector.get_engine_information"
+        monkeypatch.setattr(whole, lambda self, form: '{"Layers": [{"Name": nan}]}')
+        with runner:
+            layers = runner.profile({"x": rows(2)}, runs=1)
+        assert [layer.name for layer in layers if layer.is_plugin] == [PLUGIN_LAYER]
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"Layers": 3}', "{"])
     def test_other_text_has_no_layers(self, text):
         assert read_layers(text) == ()

@@ -160,7 +160,7 @@ class Day:
                     for attempt in (command, *command.otherwise):
                         remaining = limit - (time.monotonic() - began)
                         self._run_command(attempt, stream, remaining, result)
-                        if result.status == "passed":
+                        if result.status != "failed":
                             break
                     if result.status != "passed":
                         break
@@ -272,7 +272,11 @@ def take(work: Path, part: Path, tree: Path) -> None:
     (work / "parts" / f"{part.name}.partial").replace(work / "parts" / part.name)
     source = work / "src"
     if not source.is_dir():  # the tree may be replaced by the next call
-        ignored = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", part.parent.name)
+        names = {".git", ".venv", "__pycache__", part.parent.name}
+
+        def ignored(folder: str, entries: list[str]) -> set[str]:
+            return names | {"build"} if Path(folder) == tree else names  # not gspn2_deploy/build
+
         shutil.copytree(tree, work / "src.partial", ignore=ignored, symlinks=True)
         (work / "src.partial").rename(source)
     if not is_running(work):
