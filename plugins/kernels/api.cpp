@@ -35,7 +35,7 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (pathChoice() >= PathChoice::kColumns && onchipProp2dSupports(call, device)) {
+  if (pathChoice() == PathChoice::kAll && onchipProp2dSupports(call, device)) {
     return launchOnchipProp2d(call, device);
   }
   if (pathChoice() == PathChoice::kAll && stripProp2dSupports(call, device)) {

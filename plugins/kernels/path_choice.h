@@ -7,12 +7,10 @@ namespace gspn2 {
 enum class PathChoice {
   kGeneric,  // the generic kernels alone, to compare with or to rule a fast path out
   kProven,   // and the fast paths that the GPU tests have run through the C ABI: the default
-  kColumns,  // and those that they have not run yet: docs/kernels.md names them; not the strip
-             // scans
-  kAll,      // and the strip scans
+  kAll,      // and the others: docs/kernels.md names them
 };
 
-// GSPN2_KERNELS_PATHS: generic, proven, columns or all; read once. Anything else is the default.
+// GSPN2_KERNELS_PATHS: generic, proven or all; read once. Anything else is the default.
 PathChoice pathChoice();
 
 }  // namespace gspn2

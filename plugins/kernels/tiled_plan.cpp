@@ -17,10 +17,8 @@ constexpr int kMinPart = 128;              // positions that are worth a block o
 constexpr int kMaxVerticalPart = 1024;     // 16 warps, 2 positions to a lane
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
 constexpr int kMaxHorizontalPart = 256;
-constexpr int kMinColumnLine = 32;    // below, the column scan's walker idles: the generic scan
-constexpr int kMaxWholeColumn = 160;  // one walker, no halos
-constexpr int kColumnPart = 128;
-constexpr int kMaxProvenLine = 1024;  // longer ones have not run through the C ABI
+constexpr int kMinHorizontalLine = 32;  // below, most lanes idle
+constexpr int kMaxProvenLine = 1024;    // longer ones have not run through the C ABI
 
 // Splits the line into `parts` of a multiple of 8 positions.
 void split(TiledPlan& plan, int64_t line, int parts) {
@@ -51,18 +49,12 @@ void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceI
   plan.tileSteps = plan.parts == 1 && plan.own * planElementBytes(problem.dtype) > 2048 ? 4 : 8;
 }
 
-// The column scan where it may be taken and its cluster holds the line, else the tiled scan.
 void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
   plan.rows = 1;
-  if (problem.h < kMinColumnLine) return;
-  if (pathChoice() >= PathChoice::kColumns && problem.h <= kColumnPart * kMaxClusterParts) {
-    plan.columns = true;
-    split(plan, problem.h, problem.h <= kMaxWholeColumn ? 1 : planCeilDiv(problem.h, kColumnPart));
-    return;
-  }
+  if (problem.h < kMinHorizontalLine) return;
   split(plan, problem.h,
         choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
-  const bool narrow = plan.parts > 1 || pathChoice() >= PathChoice::kColumns;
+  const bool narrow = plan.parts > 1 || pathChoice() == PathChoice::kAll;
   plan.tileBytes = narrow && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
   plan.tileSteps = plan.tileBytes / planElementBytes(problem.dtype);
 }
@@ -80,7 +72,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
   const int64_t line = plan.horizontal ? problem.h : problem.w;
-  const bool proven = pathChoice() >= PathChoice::kColumns || line <= kMaxProvenLine;
+  const bool proven = pathChoice() == PathChoice::kAll || line <= kMaxProvenLine;
   if (device.computeCapability < 90 || !aligned || !indexable || !proven) return plan;
   if (plan.horizontal) {
     planHorizontal(plan, problem, device);
@@ -88,14 +80,13 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
     planVertical(plan, problem, device);
   }
   if (plan.parts == 0 || plan.parts > kMaxClusterParts) return TiledPlan{};
-  if (plan.columns) return plan;
 
   const int bytes = planElementBytes(problem.dtype);
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
   const int room = device.sharedBytesPerBlock - out - kSharedSlack;
-  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() >= PathChoice::kColumns);
+  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() == PathChoice::kAll);
   plan.stages = std::min(room / stage, deep ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
@@ -109,14 +100,11 @@ cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& devi
   if (plan.parts == 0) return cudaErrorNotSupported;
   switch (call.problem.dtype) {
     case GSPN2_FLOAT32:
-      return plan.columns ? launchColumnScanFloat32(call, plan)
-                          : launchTiledScanFloat32(call, plan);
+      return launchTiledScanFloat32(call, plan);
     case GSPN2_FLOAT16:
-      return plan.columns ? launchColumnScanFloat16(call, plan)
-                          : launchTiledScanFloat16(call, plan);
+      return launchTiledScanFloat16(call, plan);
     case GSPN2_BFLOAT16:
-      return plan.columns ? launchColumnScanBfloat16(call, plan)
-                          : launchTiledScanBfloat16(call, plan);
+      return launchTiledScanBfloat16(call, plan);
   }
   return cudaErrorNotSupported;
 }

@@ -14,7 +14,6 @@ constexpr int kMaxClusterParts = 8;  // the portable cluster size
 
 struct TiledPlan {
   bool horizontal;
-  bool columns;   // the column scan (column_scan.cuh) rather than the tiled one (tiled_scan.cuh)
   int rows;       // positions of a lane
   int parts;      // blocks of a cluster, each with a part of the line
   int own;        // positions of a part, a multiple of 8
@@ -31,16 +30,13 @@ struct TiledPlan {
   }
 };
 
-// The plan of a call, or parts == 0 where neither scan takes it.
+// The plan of a call, or parts == 0 where the tiled scan does not take it.
 TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device);
 
 // One translation unit per dtype.
 cudaError_t launchTiledScanFloat32(const LineScanCall& call, const TiledPlan& plan);
 cudaError_t launchTiledScanFloat16(const LineScanCall& call, const TiledPlan& plan);
 cudaError_t launchTiledScanBfloat16(const LineScanCall& call, const TiledPlan& plan);
-cudaError_t launchColumnScanFloat32(const LineScanCall& call, const TiledPlan& plan);
-cudaError_t launchColumnScanFloat16(const LineScanCall& call, const TiledPlan& plan);
-cudaError_t launchColumnScanBfloat16(const LineScanCall& call, const TiledPlan& plan);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_TILED_PLAN_H_

@@ -1,5 +1,4 @@
-// The tiled line scan: compute capability 9.0 and later. It takes the vertical scans, and the
-// horizontal ones whose lines are too long for the column scan (column_scan.cuh).
+// The tiled line scan: compute capability 9.0 and later.
 //
 // A block, or a cluster of blocks each with a part of the line, walks the steps of one slice. A
 // tile is `tileSteps` steps of x, lam and the three affinities at the block's positions. Producer

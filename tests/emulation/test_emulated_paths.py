@@ -21,7 +21,7 @@ EXTENTS = (
     (7, 7), (33, 40), (64, 64), (72, 136), (136, 72), (300, 16), (16, 264), (1032, 8), (8, 1032),
 )  # fmt: skip
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
-FAST = ("proven", "columns", "all")
+FAST = ("proven", "all")
 
 
 def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> Counter[str]:
