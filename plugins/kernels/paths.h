@@ -16,8 +16,8 @@
 
 namespace gspn2 {
 
-// Tiles of a slice in shared memory, long lines split over thread-block clusters: compute
-// capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes. No workspace.
+// Vertical scans, tiles of a slice in shared memory, long lines split over thread-block clusters:
+// compute capability 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes.
 bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device);
 

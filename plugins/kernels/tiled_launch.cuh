@@ -1,4 +1,4 @@
-// Host side of the tiled line scan: from a call and a plan to a launch.
+// Host side of the tiled scan, for one dtype: from a call and a plan to a launch.
 #ifndef GSPN2_KERNELS_TILED_LAUNCH_CUH_
 #define GSPN2_KERNELS_TILED_LAUNCH_CUH_
 
@@ -10,26 +10,10 @@
 
 namespace gspn2 {
 
-inline TileShape tileShape(const gspn2_problem_t& problem, int64_t planes, bool horizontal,
-                           int positions, int steps, int swizzleBytes) {
-  return {planes,
-          problem.h,
-          problem.w,
-          horizontal ? positions : steps,
-          horizontal ? steps : positions,
-          swizzleBytes};
-}
-
-inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& call,
-                                  const TiledPlan& plan) {
+inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& call) {
   const gspn2_problem_t& problem = call.problem;
-  const int64_t slices = problem.n * problem.c;
-  if (plan.horizontal) {
-    return encodeTensorMap(
-        &params.hMap, problem.dtype, call.h,
-        tileShape(problem, slices, true, plan.own, plan.tileSteps, plan.tileBytes));
-  }
-  const TileShape map = tileShape(problem, slices, false, params.boxPositions, plan.tileSteps, 0);
+  const TileShape map{problem.n * problem.c, problem.h,           problem.w,
+                      params.tileSteps,      params.boxPositions, 0};
   cudaError_t status = encodeTensorMap(&params.xMap, problem.dtype, call.x, map);
   if (status != cudaSuccess) return status;
   status = encodeTensorMap(&params.lamMap, problem.dtype, call.lam, map);
@@ -43,14 +27,10 @@ template <typename C>
 cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
   const gspn2_problem_t& problem = call.problem;
   TiledScanParams params{};
-  params.x = call.x;
-  params.lam = call.lam;
-  params.w = call.w;
   params.h = call.h;
   params.plane = problem.h * problem.w;
-  params.line = static_cast<int>(C::kHorizontal ? problem.h : problem.w);
-  params.steps = static_cast<int>(C::kHorizontal ? problem.w : problem.h);
-  params.width = static_cast<int>(problem.w);
+  params.line = static_cast<int>(problem.w);
+  params.steps = static_cast<int>(problem.h);
   params.chunk = problem.chunk == 0 || problem.chunk > params.steps
                      ? params.steps
                      : static_cast<int>(problem.chunk);
@@ -64,15 +44,27 @@ cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
   params.tiles = (params.steps + plan.tileSteps - 1) / plan.tileSteps;
   params.stages = plan.stages;
   params.warps = (plan.extent() + C::kRows * kWarpSize - 1) / (C::kRows * kWarpSize);
-  params.reverse = call.direction == GSPN2_RIGHT_TO_LEFT || call.direction == GSPN2_BOTTOM_TO_TOP;
-  if (params.warps > C::kMaxWarps) return cudaErrorInvalidConfiguration;
-  const cudaError_t status = encodeScanMaps(params, call, plan);
+  params.reverse = call.direction == GSPN2_BOTTOM_TO_TOP;
+  if (params.warps > kMaxTileWarps) return cudaErrorInvalidConfiguration;
+  const cudaError_t status = encodeScanMaps(params, call);
   if (status != cudaSuccess) return status;
   return launchClusters(
       tiledScanKernel<C>, static_cast<unsigned>(problem.n * problem.c * plan.parts),
-      static_cast<unsigned>((params.warps + C::kProducers) * kWarpSize),
-      static_cast<unsigned>(plan.parts),
-      tiledLayout(params, sizeof(typename C::T), C::kHorizontal).total, call.stream, params);
+      static_cast<unsigned>((params.warps + 1) * kWarpSize), static_cast<unsigned>(plan.parts),
+      tiledLayout(params, sizeof(typename C::T)).total, call.stream, params);
+}
+
+template <typename T>
+cudaError_t dispatchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
+  switch (call.problem.normalize) {
+    case GSPN2_NORMALIZE_NONE:
+      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_NONE>>(call, plan);
+    case GSPN2_NORMALIZE_SIGMOID:
+      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_SIGMOID>>(call, plan);
+    case GSPN2_NORMALIZE_SOFTMAX:
+      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_SOFTMAX>>(call, plan);
+  }
+  return cudaErrorNotSupported;
 }
 
 }  // namespace gspn2

@@ -1,4 +1,4 @@
-// The heuristics of the tiled line scans. docs/kernels.md has the measurements behind them.
+// The heuristics of the tiled scan. docs/kernels.md has the measurements behind them.
 #include "tiled_plan.h"
 
 #include <algorithm>
@@ -14,11 +14,9 @@ namespace {
 constexpr int64_t kMaxCoordinate = 1 << 30;
 constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a block
 constexpr int kMinPart = 128;              // positions that are worth a block of their own
-constexpr int kMaxVerticalPart = 1024;     // 16 warps, 2 positions to a lane
+constexpr int kMaxPart = 1024;             // 16 warps, 2 positions to a lane
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
-constexpr int kMaxHorizontalPart = 256;
-constexpr int kMinHorizontalLine = 32;  // below, most lanes idle
-constexpr int kMaxProvenLine = 1024;    // longer ones have not run through the C ABI
+constexpr int kMaxProvenLine = 1024;       // longer ones have not run through the C ABI
 
 // Splits the line into `parts` of a multiple of 8 positions.
 void split(TiledPlan& plan, int64_t line, int parts) {
@@ -27,8 +25,8 @@ void split(TiledPlan& plan, int64_t line, int parts) {
 }
 
 // Parts that a line needs, or more where there are too few slices to keep the device busy.
-int choosePartCount(int64_t line, int64_t slices, int maxPart, const DeviceInfo& device) {
-  int parts = planCeilDiv(line, maxPart);
+int choosePartCount(int64_t line, int64_t slices, const DeviceInfo& device) {
+  int parts = planCeilDiv(line, kMaxPart);
   while (2 * slices * parts <= device.multiprocessors && 2 * parts <= kMaxClusterParts &&
          line >= static_cast<int64_t>(2 * parts) * kMinPart) {
     parts *= 2;
@@ -36,56 +34,39 @@ int choosePartCount(int64_t line, int64_t slices, int maxPart, const DeviceInfo&
   return parts;
 }
 
-void planVertical(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
-  const int64_t slices = problem.n * problem.c;
-  int parts = choosePartCount(problem.w, slices, kMaxVerticalPart, device);
+// Cuts the line up, and the steps into tiles.
+void cut(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
+  const int bytes = planElementBytes(problem.dtype);
+  int parts = choosePartCount(problem.w, problem.n * problem.c, device);
   if (parts > 1) {  // the halos count towards a block's positions
-    const int positions =
-        std::min(kMaxVerticalPart, kMaxTileColumnBytes / planElementBytes(problem.dtype));
+    const int positions = std::min(kMaxPart, kMaxTileColumnBytes / bytes);
     parts = std::max(parts, planCeilDiv(problem.w, positions - 2 * 8));
   }
-  plan.rows = 2;
   split(plan, problem.w, parts);
-  plan.tileSteps = plan.parts == 1 && plan.own * planElementBytes(problem.dtype) > 2048 ? 4 : 8;
-}
-
-void planHorizontal(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& device) {
-  plan.rows = 1;
-  if (problem.h < kMinHorizontalLine) return;
-  split(plan, problem.h,
-        choosePartCount(problem.h, problem.n * problem.c, kMaxHorizontalPart, device));
-  const bool narrow = plan.parts > 1 || pathChoice() == PathChoice::kAll;
-  plan.tileBytes = narrow && problem.dtype != GSPN2_FLOAT32 ? 32 : 64;
-  plan.tileSteps = plan.tileBytes / planElementBytes(problem.dtype);
+  plan.tileSteps = plan.parts == 1 && plan.own * bytes > 2048 ? 4 : 8;
 }
 
 }  // namespace
 
 TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const gspn2_problem_t& problem = call.problem;
-  TiledPlan plan{};
-  plan.horizontal = call.direction == GSPN2_LEFT_TO_RIGHT || call.direction == GSPN2_RIGHT_TO_LEFT;
-  const bool aligned = problem.w * planElementBytes(problem.dtype) % kPlanAccessBytes == 0 &&
-                       isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
-                       isCopyAligned(call.h);
+  const int bytes = planElementBytes(problem.dtype);
+  const bool vertical =
+      call.direction == GSPN2_TOP_TO_BOTTOM || call.direction == GSPN2_BOTTOM_TO_TOP;
+  const bool aligned = problem.w * bytes % kPlanAccessBytes == 0 && isCopyAligned(call.x) &&
+                       isCopyAligned(call.lam) && isCopyAligned(call.w) && isCopyAligned(call.h);
   const bool indexable =
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
-  const int64_t line = plan.horizontal ? problem.h : problem.w;
-  const bool proven = pathChoice() == PathChoice::kAll || line <= kMaxProvenLine;
-  if (device.computeCapability < 90 || !aligned || !indexable || !proven) return plan;
-  if (plan.horizontal) {
-    planHorizontal(plan, problem, device);
-  } else {
-    planVertical(plan, problem, device);
-  }
-  if (plan.parts == 0 || plan.parts > kMaxClusterParts) return TiledPlan{};
+  const bool proven = pathChoice() == PathChoice::kAll || problem.w <= kMaxProvenLine;
+  if (!vertical || device.computeCapability < 90 || !aligned || !indexable || !proven) return {};
+  TiledPlan plan{};
+  cut(plan, problem, device);
+  if (plan.parts > kMaxClusterParts) return {};
 
-  const int bytes = planElementBytes(problem.dtype);
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
-  const int out = plan.horizontal ? 2 * plan.own * plan.tileBytes : 0;
-  const int room = device.sharedBytesPerBlock - out - kSharedSlack;
+  const int room = device.sharedBytesPerBlock - kSharedSlack;
   const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() == PathChoice::kAll);
   plan.stages = std::min(room / stage, deep ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};

@@ -1,4 +1,4 @@
-// How the tiled line scans cut a problem up: see tiled_plan.cpp for the reasons.
+// How the tiled scan cuts a problem up: see tiled_plan.cpp for the reasons.
 #ifndef GSPN2_KERNELS_TILED_PLAN_H_
 #define GSPN2_KERNELS_TILED_PLAN_H_
 
@@ -13,21 +13,15 @@ constexpr int kMaxBox = 256;         // the copy engine's limit on a box's exten
 constexpr int kMaxClusterParts = 8;  // the portable cluster size
 
 struct TiledPlan {
-  bool horizontal;
-  int rows;       // positions of a lane
   int parts;      // blocks of a cluster, each with a part of the line
   int own;        // positions of a part, a multiple of 8
   int tileSteps;  // steps of a tile; halo positions on either side where parts > 1
-  int tileBytes;  // horizontal: bytes of a tile's row, 0 otherwise
   int stages;     // tiles in shared memory
 
   int extent() const { return own + (parts > 1 ? 2 * tileSteps : 0); }
   int boxes() const { return (extent() + kMaxBox - 1) / kMaxBox; }
-  // A box's shared memory must start at a multiple of 128 bytes, and of the swizzle's period.
-  int boxPositions() const {
-    const int unit = horizontal ? 8 : 16;
-    return ((extent() + boxes() - 1) / boxes() + unit - 1) / unit * unit;
-  }
+  // A box's shared memory must start at a multiple of 128 bytes.
+  int boxPositions() const { return ((extent() + boxes() - 1) / boxes() + 15) / 16 * 16; }
 };
 
 // The plan of a call, or parts == 0 where the tiled scan does not take it.

@@ -1,17 +1,11 @@
-// The tiled line scan: compute capability 9.0 and later.
+// The tiled scan: vertical line scans on compute capability 9.0 and later.
 //
 // A block, or a cluster of blocks each with a part of the line, walks the steps of one slice. A
-// tile is `tileSteps` steps of x, lam and the three affinities at the block's positions. Producer
-// warps bring tiles into a ring of shared-memory stages, straight from the row-major map. The
-// other warps hold the state in registers, kRows adjacent positions to a lane. They meet once a
-// step, over two values each; between publishing theirs and meeting they turn the next step's
-// affinities into weights.
-//
-// Scans whose lines are rows (vertical) have the copy engine bring a tile and read it as it lies.
-// Scans whose lines are columns (horizontal) need a few bytes of many rows, which the copy engine
-// brings at one row in about eight cycles: four warps of 16-byte asynchronous copies are faster.
-// A lane then reads 16 bytes of its row, which are several steps; a swizzle spreads them over the
-// banks. The results leave through a tile in shared memory and the copy engine.
+// tile is `tileSteps` rows of x, lam and the three affinities at the block's positions. A producer
+// thread has the copy engine bring tiles into a ring of shared-memory stages. The other warps hold
+// the state in registers, kRows adjacent positions to a lane. They meet once a step, over two
+// values each; between publishing theirs and meeting they turn the next step's affinities into
+// weights.
 //
 // Blocks of a cluster meet once per tile: each loads `halo` = tileSteps positions of its
 // neighbours too and computes them redundantly. After s steps the outermost s of them are stale,
@@ -31,17 +25,13 @@ namespace gspn2 {
 constexpr int kMaxTileWarps = 16;    // consumer warps of a block
 constexpr int kConsumerBarrier = 1;  // named barrier of the consumer warps
 constexpr int kTileTensors = 5;      // x, lam, w-, w0, w+
-constexpr int kChunkBytes = 16;      // the widest access, and the unit of the swizzle
 
 // Everything a launch needs; lives in constant memory.
 struct TiledScanParams {
-  CUtensorMap xMap, lamMap, wMap;  // vertical scans
-  CUtensorMap hMap;                // horizontal scans
-  const void *x, *lam, *w;
+  CUtensorMap xMap, lamMap, wMap;
   void* h;
   int64_t plane;    // H * W
-  int line, steps;  // positions of a line, steps of the scan
-  int width;        // W
+  int line, steps;  // W, H
   int chunk;        // steps of a segment, never 0
   int channels, affinities;
   int own, halo;            // positions of a block: its own, and those it shares on either side
@@ -53,51 +43,33 @@ struct TiledScanParams {
 
 // Shared memory, in bytes from the 1024-byte aligned start.
 struct TiledLayout {
-  int tensorBytes, stageBytes, outBytes;
-  int outOffset, edgeOffset, haloOffset, barrierOffset, total;
+  int tensorBytes, stageBytes;
+  int edgeOffset, haloOffset, barrierOffset, total;
 };
 
 __host__ __device__ inline int roundUp(int value, int multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-__host__ __device__ inline TiledLayout tiledLayout(const TiledScanParams& p, int elementBytes,
-                                                   bool horizontal) {
+__host__ __device__ inline TiledLayout tiledLayout(const TiledScanParams& p, int elementBytes) {
   TiledLayout layout{};
   layout.tensorBytes = roundUp(p.boxes * p.boxPositions * p.tileSteps * elementBytes, 1024);
   layout.stageBytes = kTileTensors * layout.tensorBytes;
-  layout.outBytes = horizontal ? roundUp(p.own * p.tileSteps * elementBytes, 1024) : 0;
-  layout.outOffset = p.stages * layout.stageBytes;
-  layout.edgeOffset = layout.outOffset + 2 * layout.outBytes;
+  layout.edgeOffset = p.stages * layout.stageBytes;
   layout.haloOffset = layout.edgeOffset + 4 * (kMaxTileWarps + 2) * 4;
   layout.barrierOffset = layout.haloOffset + roundUp(4 * p.halo * 4, 16);
   layout.total = layout.barrierOffset + (2 * p.stages + 2) * 8;
   return layout;
 }
 
-template <typename T_, bool kHorizontal_, bool kReverse_, int kRows_, int kTileBytes_,
-          gspn2_normalize_t kNormalize_, int kWarps_>
+template <typename T_, gspn2_normalize_t kNormalize_>
 struct TiledConfig {
   using T = T_;
-  static constexpr bool kHorizontal = kHorizontal_;
-  static constexpr bool kReverse = kReverse_;     // vertical scans take it from the parameters
-  static constexpr int kRows = kRows_;            // positions of a lane
-  static constexpr int kTileBytes = kTileBytes_;  // horizontal: bytes of a tile's row
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
-  static constexpr int kMaxWarps = kWarps_;               // consumer warps of a block, at most
-  static constexpr int kProducers = kHorizontal ? 4 : 1;  // producer warps
-  static constexpr int kGroup = kHorizontal ? kChunkBytes / static_cast<int>(sizeof(T)) : 4;
-  static constexpr int kThreads = (kMaxWarps + kProducers) * kWarpSize;
+  static constexpr int kRows = 2;   // positions of a lane
+  static constexpr int kGroup = 4;  // steps that are turned into weights ahead of their use
+  static constexpr int kThreads = (kMaxTileWarps + 1) * kWarpSize;  // with the producer's warp
 };
-
-// Which 16-byte chunk of a tile's row holds chunk `chunk`: the copy engine's swizzle.
-template <int kTileBytes>
-__device__ __forceinline__ int swizzle(int row, int chunk) {
-  static_assert(kTileBytes == 32 || kTileBytes == 64 || kTileBytes == 128, "unsupported swizzle");
-  if constexpr (kTileBytes == 32) return chunk ^ ((row >> 2) & 1);
-  if constexpr (kTileBytes == 64) return chunk ^ ((row >> 1) & 3);
-  return chunk ^ (row & 7);
-}
 
 // What a block works on.
 struct TileBlock {
@@ -116,11 +88,11 @@ struct TileBlock {
   }
 };
 
-// The producer of a vertical scan: one thread and the copy engine.
+// The producer: one thread and the copy engine.
 template <typename C>
-__device__ __forceinline__ void produceRows(const TiledScanParams& p, const TiledLayout& layout,
-                                            const TileBlock& block, uint32_t stages,
-                                            uint32_t barriers) {
+__device__ __forceinline__ void produceTiles(const TiledScanParams& p, const TiledLayout& layout,
+                                             const TileBlock& block, uint32_t stages,
+                                             uint32_t barriers) {
   const int boxBytes = p.boxPositions * p.tileSteps * static_cast<int>(sizeof(typename C::T));
   const uint64_t policy = p.affinities == 1 ? kEvictNormal : kEvictFirst;
   StageCursor cursor;
@@ -144,66 +116,22 @@ __device__ __forceinline__ void produceRows(const TiledScanParams& p, const Tile
   }
 }
 
-// The producers of a horizontal scan: each thread copies one 16-byte chunk of every few rows.
-template <typename C>
-__device__ __forceinline__ void produceColumns(const TiledScanParams& p, const TiledLayout& layout,
-                                               const TileBlock& block, uint32_t stages,
-                                               uint32_t barriers, int thread) {
-  using T = typename C::T;
-  constexpr int kChunks = C::kTileBytes / kChunkBytes;
-  constexpr int kRowStep = C::kProducers * kWarpSize / kChunks;
-  static_assert(kRowStep % 8 == 0, "a thread's rows must share their swizzle");
-  const int firstRow = thread / kChunks;
-  const int chunk = thread % kChunks;
-  const uint32_t within =
-      firstRow * C::kTileBytes + swizzle<C::kTileBytes>(firstRow, chunk) * kChunkBytes;
-  const int extent = p.own + 2 * p.halo;
-  const T* const sources[kTileTensors] = {
-      static_cast<const T*>(p.x) + block.slice * p.plane,
-      static_cast<const T*>(p.lam) + block.slice * p.plane,
-      static_cast<const T*>(p.w) + block.affinity * p.plane,
-      static_cast<const T*>(p.w) + (block.affinity + p.affinities) * p.plane,
-      static_cast<const T*>(p.w) + (block.affinity + 2 * p.affinities) * p.plane};
-  StageCursor cursor;
-  for (int i = 0; i < p.tiles; ++i) {
-    const uint32_t full = barriers + 8 * cursor.stage;
-    if (i >= p.stages) barrierWait(full + 8 * p.stages, cursor.parity ^ 1);
-    const int column = (C::kReverse ? p.tiles - 1 - i : i) * p.tileSteps + chunk * C::kGroup;
-    uint32_t target = stages + cursor.stage * layout.stageBytes + within;
-    for (int row = firstRow; row < extent; row += kRowStep) {
-      const int position = block.start + row;
-      const bool inside = column < p.width && position >= 0 && position < p.line;
-      const int64_t offset = inside ? static_cast<int64_t>(position) * p.width + column : 0;
-#pragma unroll
-      for (int j = 0; j < kTileTensors; ++j) {
-        copyChunk(target + j * layout.tensorBytes, sources[j] + offset, inside ? kChunkBytes : 0);
-      }
-      target += kRowStep * C::kTileBytes;
-    }
-    barrierArriveCopies(full);
-    cursor.advance(p.stages);
-  }
-}
-
 // Hands a consumer the steps' inputs, in scan order and one group of steps ahead of their use.
 template <typename C>
 struct TileReader {
   using T = typename C::T;
   static constexpr int kRows = C::kRows;
   static constexpr int kGroup = C::kGroup;
-  static constexpr int kHeld = C::kHorizontal ? kGroup : 1;
 
   const TiledScanParams& p;
   const char* stages;  // shared memory
   uint32_t barriers;
   int stageBytes, tensorBytes;
-  int first;   // this lane's first position in the tile
-  int offset;  // vertical: bytes to it
+  int offset;  // bytes to this lane's first position in the tile
   int stepPitch;
   bool reverse, releases;
   StageCursor cursor;
   int group, groups;
-  alignas(kChunkBytes) T held[kTileTensors][kRows][kHeld];  // horizontal: this group's steps
 
   __device__ __forceinline__ const char* tile() const { return stages + cursor.stage * stageBytes; }
 
@@ -215,49 +143,23 @@ struct TileReader {
   // Opens the group at the cursor.
   __device__ __forceinline__ void open() {
     if (group == 0) barrierWait(barriers + 8 * cursor.stage, cursor.parity);
-    if constexpr (C::kHorizontal) {
-      constexpr int kChunks = C::kTileBytes / kChunkBytes;
-      const int chunk = C::kReverse ? kChunks - 1 - group : group;
-#pragma unroll
-      for (int j = 0; j < kTileTensors; ++j) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          const int row = first + r;
-          *reinterpret_cast<uint4*>(held[j][r]) =
-              *reinterpret_cast<const uint4*>(tile() + j * tensorBytes + row * C::kTileBytes +
-                                              swizzle<C::kTileBytes>(row, chunk) * kChunkBytes);
-        }
-      }
-      if (group + 1 == groups) release();
-    }
   }
 
   // Step `s` of the open group, as raw values.
   __device__ __forceinline__ void read(int s, float (&values)[kTileTensors][kRows]) const {
-    if constexpr (C::kHorizontal) {
+    const int step = group * kGroup + s;
+    const char* const source =
+        tile() + offset + (reverse ? p.tileSteps - 1 - step : step) * stepPitch;
 #pragma unroll
-      for (int j = 0; j < kTileTensors; ++j) {
+    for (int j = 0; j < kTileTensors; ++j) {
+      using Access =
+          std::conditional_t<sizeof(T) * kRows == 16, uint4,
+                             std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
+      static_assert(sizeof(T) * kRows == sizeof(Access), "unsupported access");
+      alignas(Access) T raw[kRows];
+      *reinterpret_cast<Access*>(raw) = *reinterpret_cast<const Access*>(source + j * tensorBytes);
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          values[j][r] = toFloat(held[j][r][C::kReverse ? kGroup - 1 - s : s]);
-        }
-      }
-    } else {
-      const int step = group * kGroup + s;
-      const char* const source =
-          tile() + offset + (reverse ? p.tileSteps - 1 - step : step) * stepPitch;
-#pragma unroll
-      for (int j = 0; j < kTileTensors; ++j) {
-        using Access =
-            std::conditional_t<sizeof(T) * kRows == 16, uint4,
-                               std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
-        static_assert(sizeof(T) * kRows == sizeof(Access), "unsupported access");
-        alignas(Access) T raw[kRows];
-        *reinterpret_cast<Access*>(raw) =
-            *reinterpret_cast<const Access*>(source + j * tensorBytes);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) values[j][r] = toFloat(raw[r]);
-      }
+      for (int r = 0; r < kRows; ++r) values[j][r] = toFloat(raw[r]);
     }
   }
 
@@ -268,7 +170,7 @@ struct TileReader {
       ++group;
       return;
     }
-    if constexpr (!C::kHorizontal) release();
+    release();
     group = 0;
     cursor.advance(p.stages);
   }
@@ -341,7 +243,7 @@ __device__ __forceinline__ void exchangeHalos(const TiledScanParams& p, const Ti
   __syncwarp();
 }
 
-// Vertical scans write their states straight to the map.
+// States go straight to the map.
 template <typename C>
 __device__ __forceinline__ void storeRow(const float (&h)[C::kRows], typename C::T* target) {
   using T = typename C::T;
@@ -362,7 +264,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   constexpr int kGroup = C::kGroup;
   constexpr int kEdgePitch = kMaxTileWarps + 2;
   char* const shared = dynamicShared<char>();
-  const TiledLayout layout = tiledLayout(p, sizeof(T), C::kHorizontal);
+  const TiledLayout layout = tiledLayout(p, sizeof(T));
   const uint32_t base = sharedAddress(shared);
   const uint32_t barriers = base + layout.barrierOffset;
   const uint32_t haloBarriers = barriers + 16 * p.stages;
@@ -374,7 +276,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < p.stages; ++i) {
-      barrierInit(barriers + 8 * i, C::kHorizontal ? C::kProducers * kWarpSize : 1);
+      barrierInit(barriers + 8 * i, 1);
       barrierInit(barriers + 8 * (p.stages + i), p.warps);
     }
     barrierInit(haloBarriers, 1);
@@ -386,16 +288,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   if (p.halo > 0) clusterSync();  // peers write into this block only after its barriers exist
 
   if (warp >= p.warps) {
-    if constexpr (C::kHorizontal) {
-      produceColumns<C>(p, layout, block, base, barriers,
-                        static_cast<int>(threadIdx.x) - p.warps * kWarpSize);
-    } else if (lane == 0) {
-      produceRows<C>(p, layout, block, base, barriers);
-    }
+    if (lane == 0) produceTiles<C>(p, layout, block, base, barriers);
     return;
   }
 
-  const bool reverse = C::kHorizontal ? C::kReverse : p.reverse;
   LanePosition<C> at;
   at.extent = p.own + 2 * p.halo;
   at.first = static_cast<int>(threadIdx.x) * kRows;
@@ -407,26 +303,24 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   }
   const int readFirst = at.first < at.extent ? at.first : 0;  // spare lanes: anything harmless
   const int elementBytes = static_cast<int>(sizeof(T));
-  const int box = C::kHorizontal ? 0 : readFirst / p.boxPositions;
+  const int box = readFirst / p.boxPositions;
   TileReader<C> reader{p,
                        shared,
                        barriers,
                        layout.stageBytes,
                        layout.tensorBytes,
-                       readFirst,
                        (box * p.boxPositions * (p.tileSteps - 1) + readFirst) * elementBytes,
                        p.boxPositions * elementBytes,
-                       reverse,
+                       p.reverse,
                        lane == 0,
                        StageCursor{},
                        0,
-                       p.tileSteps / kGroup,
-                       {}};
+                       p.tileSteps / kGroup};
 
   float h[kRows] = {};
   // Steps since the segment's start. Tiles lie on a grid from the map's origin, so that a reverse
   // scan begins with the part of its first tile that is outside the map, all zeros.
-  int phase = reverse ? p.steps - p.tiles * p.tileSteps : 0;
+  int phase = p.reverse ? p.steps - p.tiles * p.tileSteps : 0;
   float* line = edges;  // two lines of edges in turn, so that one barrier per step is enough
   float* otherLine = edges + 2 * kEdgePitch;
   const int groups = reader.groups;
@@ -446,7 +340,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   for (int i = 0; i < p.tiles; ++i) {
     for (int group = 0; group < groups; ++group) {
       const bool last = i * groups + group + 2 >= p.tiles * groups;
-      alignas(kChunkBytes) T results[kRows][kGroup];
       reader.open();
 #pragma unroll
       for (int s = 0; s < kGroup; ++s) {
@@ -476,52 +369,21 @@ __global__ void __launch_bounds__(C::kThreads, 1)
                    fmaf(now.plus[r], above, fmaf(now.centre[r], h[r], now.input[r])));
           below = h[r];
           h[r] = restart || at.outside[r] ? now.input[r] : carried;
-          if constexpr (C::kHorizontal) {
-            results[r][C::kReverse ? kGroup - 1 - s : s] = fromFloat<T>(h[r]);
-          }
         }
         columns[s] = next;
-        if constexpr (!C::kHorizontal) {
-          const int step = group * kGroup + s;
-          const int row = reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
-          if (stores && row < p.steps) {
-            storeRow<C>(h, outSlice + static_cast<int64_t>(row) * p.width);
-          }
+        const int step = group * kGroup + s;
+        const int row = p.reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
+        if (stores && row < p.steps) {
+          storeRow<C>(h, outSlice + static_cast<int64_t>(row) * p.line);
         }
       }
       reader.close(last);
-      if constexpr (C::kHorizontal) {
-        constexpr int kChunks = C::kTileBytes / kChunkBytes;
-        char* const tile = shared + layout.outOffset + (i & 1) * layout.outBytes;
-        const int chunk = C::kReverse ? kChunks - 1 - group : group;
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          const int row = at.first + r - p.halo;
-          if (row >= 0 && row < p.own) {
-            *reinterpret_cast<uint4*>(tile + row * C::kTileBytes +
-                                      swizzle<C::kTileBytes>(row, chunk) * kChunkBytes) =
-                *reinterpret_cast<const uint4*>(results[r]);
-          }
-        }
-      }
     }
 
-    if constexpr (C::kHorizontal) {
-      fenceSharedForCopies();
-      namedBarrier(kConsumerBarrier, p.warps * kWarpSize);
-      if (threadIdx.x == 0) {
-        storeTile(&p.hMap, (reverse ? p.tiles - 1 - i : i) * p.tileSteps, block.rank * p.own,
-                  block.slice, base + layout.outOffset + (i & 1) * layout.outBytes, kEvictNormal);
-        commitStores();
-        waitStoresRead<1>();  // the other buffer is free again; the next barrier tells the others
-      }
-      __syncwarp();
-    }
     if (p.halo > 0 && i + 1 < p.tiles) {
       exchangeHalos<C>(p, block, at, halos, haloBarriers, i, h);
     }
   }
-  if (C::kHorizontal && threadIdx.x == 0) waitStores();
 #endif
 }
 

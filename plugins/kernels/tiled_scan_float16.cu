@@ -1,5 +1,5 @@
 // The tiled line scan's instances for float16.
-#include "tiled_dispatch.cuh"
+#include "tiled_launch.cuh"
 
 namespace gspn2 {
 
