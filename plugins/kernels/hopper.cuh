@@ -56,6 +56,36 @@ __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   return value;
 }
 
+// The same for a few adjacent floats.
+__device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[1]) {
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(values[0]) : "r"(address) : "memory");
+}
+__device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[2]) {
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(values[0]), "=f"(values[1])
+               : "r"(address)
+               : "memory");
+}
+__device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[4]) {
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(values[0]), "=f"(values[1]), "=f"(values[2]), "=f"(values[3])
+               : "r"(address)
+               : "memory");
+}
+
+__device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[1]) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(values[0]) : "memory");
+}
+__device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[2]) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(values[0]), "f"(values[1])
+               : "memory");
+}
+__device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[4]) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(values[0]),
+               "f"(values[1]), "f"(values[2]), "f"(values[3])
+               : "memory");
+}
+
 __device__ __forceinline__ void storeShared(uint32_t address, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
@@ -269,6 +299,14 @@ __device__ __forceinline__ void waitStores() {
 // Orders this thread's ordinary shared-memory writes before the copy engine's reads.
 __device__ __forceinline__ void fenceSharedForCopies() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ---- launches ----------------------------------------------------------------------------------
+
+// Behind this, what the kernel before it on the stream has written is there, and nothing of it runs
+// any more: see launchClusters.
+__device__ __forceinline__ void waitForPreviousKernel() {
+  if constexpr (kHopper) asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
 // ---- clusters ----------------------------------------------------------------------------------

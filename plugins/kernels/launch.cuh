@@ -22,24 +22,32 @@ cudaError_t launchKernel(void (*kernel)(Parameters...), unsigned grid, unsigned 
 }
 
 // The same in clusters of `clusterBlocks` blocks, with as much shared memory as the device lends a
-// block on request. A cluster of one block is none.
+// block on request. A cluster of one block is none. A kernel that `overlaps` may start while the
+// one before it on the stream ends: it waits for it by waitForPreviousKernel() (hopper.cuh).
 template <typename Parameters>
 cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned block,
                            unsigned clusterBlocks, size_t sharedBytes, cudaStream_t stream,
-                           const Parameters& parameters) {
+                           const Parameters& parameters, bool overlaps = false) {
   const cudaError_t status = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sharedBytes));
   if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {clusterBlocks, 1, 1};
+  cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(grid);
   config.blockDim = dim3(block);
   config.dynamicSmemBytes = sharedBytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = clusterBlocks > 1 ? 1 : 0;
+  config.attrs = attributes;
+  if (clusterBlocks > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {clusterBlocks, 1, 1};
+  }
+  if (overlaps) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
   return cudaLaunchKernelEx(&config, kernel, parameters);
 }
 

@@ -43,6 +43,14 @@ void storeOwnShared(uint32_t address, T value) {
 inline float4 loadSharedNow(uint32_t address) { return loadOwnShared<float4>(address); }
 inline float loadSharedFloatNow(uint32_t address) { return loadOwnShared<float>(address); }
 inline uint4 loadSharedWordsNow(uint32_t address) { return loadOwnShared<uint4>(address); }
+template <int kCount>
+void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
+  std::memcpy(values, emulation::ownShared(address, sizeof(values)), sizeof(values));
+}
+template <int kCount>
+void storeSharedFloats(uint32_t address, const float (&values)[kCount]) {
+  std::memcpy(emulation::ownShared(address, sizeof(values)), values, sizeof(values));
+}
 inline void storeShared(uint32_t address, float value) { storeOwnShared(address, value); }
 inline void storeSharedVector(uint32_t address, uint4 value) { storeOwnShared(address, value); }
 
@@ -133,6 +141,8 @@ void waitStoresRead() {
 }
 inline void waitStores() { emulation::waitStores(0, false); }
 inline void fenceSharedForCopies() { emulation::mayYield(); }
+
+inline void waitForPreviousKernel() {}  // kernels run one after the other
 
 inline uint32_t clusterRank() { return emulation::clusterRank(); }
 inline void clusterArrive() { emulation::arriveCluster(); }

@@ -71,12 +71,14 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
 enum cudaLaunchAttributeID {
   cudaLaunchAttributeCooperative = 2,
   cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6,
   cudaLaunchAttributePriority = 8
 };
 
 union cudaLaunchAttributeValue {
   int cooperative;
   int priority;
+  int programmaticStreamSerializationAllowed;
   struct {
     unsigned x, y, z;
   } clusterDim;

@@ -1,0 +1,113 @@
+// The heuristics of GspnProp2D on chip. docs/kernels.md has the reasons.
+#include "onchip_plan.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+
+#include "paths.h"
+#include "plan_arithmetic.h"
+
+namespace gspn2 {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int64_t kMaxExtent = 128;      // four positions to a lane
+constexpr int64_t kMaxBlockExtent = 64;  // two
+constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
+constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
+constexpr int kPaired = 2;
+constexpr int kMinWorkers = 64;
+
+int roundUp(int value, int multiple) { return planCeilDiv(value, multiple) * multiple; }
+
+bool isVectorised(const Prop2dCall& call) {
+  const int64_t bytes = kOnchipVector * planElementBytes(call.problem.dtype);
+  const void* const pointers[] = {call.x, call.lam, call.w, call.u, call.d, call.y};
+  return call.problem.w % kOnchipVector == 0 &&
+         std::all_of(std::begin(pointers), std::end(pointers), [bytes](const void* pointer) {
+           return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+         });
+}
+
+// Chooses the channels of a block or cluster, and sets the shared memory that they take; false
+// where even one does not fit.
+bool fits(const gspn2_problem_t& problem, const DeviceInfo& device, int directions, bool pairs,
+          OnchipPlan* plan) {
+  const bool canPair = pairs && problem.g == 1 && problem.c % kPaired == 0;
+  for (plan->channels = canPair ? kPaired : 1; plan->channels > 0; --plan->channels) {
+    plan->sharedBytes = onchipShared(static_cast<int>(problem.h), static_cast<int>(problem.w),
+                                     plan->rows, plan->channels, directions);
+    // Beside it a cluster's block has its barriers.
+    if (plan->sharedBytes + 4096 <= static_cast<size_t>(device.sharedBytesPerBlock)) return true;
+  }
+  return false;
+}
+
+bool planBlock(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+  const int64_t longest = std::max(problem.h, problem.w);
+  if (longest > kMaxBlockExtent) return false;
+  plan->block = true;
+  plan->rows = longest <= kWarp ? 1 : 2;
+  // Two channels share the work on their affinities where each has no multiprocessor to itself.
+  if (!fits(problem, device, kOnchipDirections, problem.n * problem.c > device.multiprocessors,
+            plan)) {
+    return false;
+  }
+  const int height = static_cast<int>(problem.h);
+  const int vectors = static_cast<int>(problem.w) / plan->vector;
+  const int work = roundUp(vectors, kOnchipGroup) * height;  // of a direction
+  const int turns = planCeilDiv(work, kOnchipMaxThreads);
+  plan->workers = std::max(roundUp(planCeilDiv(work, turns), kWarp), kOnchipDirections * kWarp);
+  return true;
+}
+
+bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+  const int64_t longest = std::max(problem.h, problem.w);
+  if (device.computeCapability < kClusterCapability || longest > kMaxExtent) return false;
+  plan->block = false;
+  plan->rows = longest <= 2 * kWarp ? 2 : 4;
+  // Four positions to a lane leave no registers for a second channel.
+  if (!fits(problem, device, 1, plan->rows == 2, plan)) return false;
+  // A batch is at least two vectors of steps; small maps need no more than all their vectors.
+  const int least = std::max(kMinWorkers, roundUp(2 * static_cast<int>(longest), kWarp));
+  const int all = roundUp(static_cast<int>(problem.h * problem.w) / plan->vector, kWarp);
+  plan->workers = std::clamp(all, least, kOnchipMaxWorkers);
+  return true;
+}
+
+}  // namespace
+
+bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t slices = problem.n * problem.c;
+  if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
+  plan->vector = isVectorised(call) ? kOnchipVector : 1;
+  plan->overlaps = device.computeCapability >= kClusterCapability;
+  // Small maps are done before a cluster has met, and many fill the device without clusters.
+  const bool small = std::max(problem.h, problem.w) <= kWarp;
+  const bool many = slices * kOnchipDirections > device.multiprocessors;
+  if ((small || many) && planBlock(problem, device, plan)) return true;
+  return planCluster(problem, device, plan) || planBlock(problem, device, plan);
+}
+
+bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
+  OnchipPlan plan{};
+  return planOnchip(call, device, &plan);
+}
+
+cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+  OnchipPlan plan{};
+  if (!planOnchip(call, device, &plan)) return cudaErrorNotSupported;
+  switch (call.problem.dtype) {
+    case GSPN2_FLOAT32:
+      return launchOnchipFloat32(call, plan);
+    case GSPN2_FLOAT16:
+      return launchOnchipFloat16(call, plan);
+    case GSPN2_BFLOAT16:
+      return launchOnchipBfloat16(call, plan);
+  }
+  return cudaErrorNotSupported;
+}
+
+}  // namespace gspn2

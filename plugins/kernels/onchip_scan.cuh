@@ -1,0 +1,311 @@
+// What both forms of GspnProp2D on chip share: how a direction's steps lie in shared memory, who
+// turns affinities into weights there, and the warp that walks the steps.
+//
+// A direction is five arrays of floats or six: the weights of the positions before, at and behind
+// the own, and lam * x of one channel or of two that share their affinities. A step's positions lie
+// side by side, one step behind the other. The walker leaves the states where lam * x was.
+#ifndef GSPN2_KERNELS_ONCHIP_SCAN_CUH_
+#define GSPN2_KERNELS_ONCHIP_SCAN_CUH_
+
+#include "common.cuh"
+#include "hopper.cuh"
+#include "onchip_layout.h"
+#include "tiled_math.cuh"
+
+namespace gspn2 {
+
+// One direction of a map.
+struct OnchipScan {
+  bool horizontal, reverse;
+  int steps, line;
+  int pitch;  // floats from one step to the next
+  int size;   // floats of an array
+
+  __device__ __forceinline__ OnchipScan(const OnchipParams& p, int direction, int rows) {
+    horizontal = direction < 2;
+    reverse = (direction & 1) != 0;
+    steps = horizontal ? p.width : p.height;
+    line = horizontal ? p.height : p.width;
+    pitch = onchipPitch(line, rows);
+    size = onchipArray(p.height, p.width, rows);
+  }
+};
+
+// Where adjacent columns of a row lie in a scan.
+struct OnchipPlace {
+  int step, stepStride;          // of the first column, and to the next
+  int position, positionStride;  // on the line
+  int index, stride;             // in an array
+
+  __device__ __forceinline__ OnchipPlace(const OnchipScan& scan, int row, int column) {
+    const int along = scan.horizontal ? column : row;
+    step = scan.reverse ? scan.steps - 1 - along : along;
+    stepStride = scan.horizontal ? (scan.reverse ? -1 : 1) : 0;
+    position = scan.horizontal ? row : column;
+    positionStride = scan.horizontal ? 0 : 1;
+    index = step * scan.pitch + position;
+    stride = scan.horizontal ? stepStride * scan.pitch : 1;
+  }
+};
+
+// Adjacent elements of a map, as they are loaded and stored.
+template <typename T, int kVector>
+struct alignas(sizeof(T) * kVector) OnchipElements {
+  T values[kVector];
+};
+
+template <typename T, int kVector>
+__device__ __forceinline__ OnchipElements<T, kVector> loadElements(const T* source) {
+  OnchipElements<T, kVector> elements;
+  if constexpr (sizeof(elements) == 16) {
+    *reinterpret_cast<uint4*>(elements.values) = __ldg(reinterpret_cast<const uint4*>(source));
+  } else if constexpr (sizeof(elements) == 8) {
+    *reinterpret_cast<uint2*>(elements.values) = __ldg(reinterpret_cast<const uint2*>(source));
+  } else if constexpr (sizeof(elements) == 4) {
+    *reinterpret_cast<unsigned*>(elements.values) =
+        __ldg(reinterpret_cast<const unsigned*>(source));
+  } else {
+    static_assert(sizeof(elements) == 2, "unsupported access");
+    *reinterpret_cast<unsigned short*>(elements.values) =
+        __ldg(reinterpret_cast<const unsigned short*>(source));
+  }
+  return elements;
+}
+
+// What a scan reads of adjacent columns.
+template <typename T, int kVector, int kChannels>
+struct OnchipInputs {
+  OnchipElements<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
+};
+
+// The scanned tensors of a slice and direction, from the first of kChannels channels on.
+template <typename T, int kVector, int kChannels>
+struct OnchipSource {
+  const T *x, *lam, *w;
+  int elements;           // of a map
+  int64_t affinityPlane;  // elements between the three affinities
+
+  __device__ __forceinline__ OnchipInputs<T, kVector, kChannels> load(int offset) const {
+    OnchipInputs<T, kVector, kChannels> inputs;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      inputs.x[c] = loadElements<T, kVector>(x + c * elements + offset);
+      inputs.lam[c] = loadElements<T, kVector>(lam + c * elements + offset);
+    }
+    inputs.minus = loadElements<T, kVector>(w + offset);
+    inputs.centre = loadElements<T, kVector>(w + affinityPlane + offset);
+    inputs.plus = loadElements<T, kVector>(w + 2 * affinityPlane + offset);
+    return inputs;
+  }
+};
+
+// Adjacent columns' values to, or from, their places in an array. Vectors begin at a multiple of
+// their length on a line whose pitch is even.
+template <int kVector>
+__device__ __forceinline__ void storePlaces(float* array, const OnchipPlace& place,
+                                            const float (&values)[kVector]) {
+  if (kVector > 1 && place.positionStride == 1) {
+#pragma unroll
+    for (int v = 0; v + 1 < kVector; v += 2) {
+      *reinterpret_cast<float2*>(array + place.index + v) = make_float2(values[v], values[v + 1]);
+    }
+  } else {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) array[place.index + v * place.stride] = values[v];
+  }
+}
+template <int kVector>
+__device__ __forceinline__ void loadPlaces(const float* array, const OnchipPlace& place,
+                                           float (&values)[kVector]) {
+  if (kVector > 1 && place.positionStride == 1) {
+#pragma unroll
+    for (int v = 0; v + 1 < kVector; v += 2) {
+      const auto pair = *reinterpret_cast<const float2*>(array + place.index + v);
+      values[v] = pair.x;
+      values[v + 1] = pair.y;
+    }
+  } else {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) values[v] = array[place.index + v * place.stride];
+  }
+}
+
+template <int kVector>
+__device__ __forceinline__ void normaliseVector(gspn2_normalize_t mode, float (&minus)[kVector],
+                                                float (&centre)[kVector], float (&plus)[kVector]) {
+  if (mode == GSPN2_NORMALIZE_SIGMOID) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) normaliseSigmoid(minus[v], centre[v], plus[v]);
+  } else if (mode == GSPN2_NORMALIZE_SOFTMAX) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) normaliseSoftmax(minus[v], centre[v], plus[v]);
+  }
+}
+
+// Writes what the walker reads. A segment's first step has the weights 0, whatever its affinities.
+template <typename T, int kVector, int kChannels>
+__device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kChannels>& inputs,
+                                             const OnchipScan& scan, const OnchipPlace& place,
+                                             gspn2_normalize_t mode, int chunk, float* arrays) {
+  const float missing = mode == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
+  float minus[kVector], centre[kVector], plus[kVector];
+#pragma unroll
+  for (int v = 0; v < kVector; ++v) {
+    const int position = place.position + v * place.positionStride;
+    minus[v] = position == 0 ? missing : toFloat(inputs.minus.values[v]);
+    centre[v] = toFloat(inputs.centre.values[v]);
+    plus[v] = position == scan.line - 1 ? missing : toFloat(inputs.plus.values[v]);
+  }
+  normaliseVector(mode, minus, centre, plus);
+  int phase = chunk == 0 ? place.step : place.step % chunk;
+#pragma unroll
+  for (int v = 0; v < kVector; ++v) {
+    const uint32_t carries = phase == 0 ? 0U : ~0U;
+    minus[v] = maskFloat(minus[v], carries);
+    centre[v] = maskFloat(centre[v], carries);
+    plus[v] = maskFloat(plus[v], carries);
+    phase += place.stepStride;
+    if (chunk != 0 && phase == chunk) phase = 0;
+    if (chunk != 0 && phase < 0) phase = chunk - 1;
+  }
+  storePlaces(arrays, place, minus);
+  storePlaces(arrays + scan.size, place, centre);
+  storePlaces(arrays + 2 * scan.size, place, plus);
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    float input[kVector];
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      input[v] = toFloat(inputs.lam[c].values[v]) * toFloat(inputs.x[c].values[v]);
+    }
+    storePlaces(arrays + (3 + c) * scan.size, place, input);
+  }
+}
+
+// The warp that walks the steps, kRows adjacent positions to a lane. Its shuffles go out as soon as
+// a step's states are known, ahead of everything else that waits for shared memory.
+template <int kRows, int kChannels>
+struct OnchipWalker {
+  // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
+  static constexpr int kAhead = kRows == 4 ? 2 : 4;
+
+  // What a step reads at a lane's positions.
+  struct Inputs {
+    float minus[kRows], centre[kRows], plus[kRows], input[kChannels][kRows];
+  };
+
+  uint32_t at;            // the next step's first position of this lane, in shared memory
+  uint32_t array, pitch;  // bytes of an array, of a step
+  bool writes;            // whether the lane has positions on the line
+  uint32_t inside[kRows];
+  uint32_t hasBelow, hasAbove;
+  int chunk, phase;
+  float h[kChannels][kRows], left[kChannels], right[kChannels];
+
+  __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
+                                          int lane)
+      : at(arrays + 4 * min(lane * kRows, scan.pitch - kRows)),
+        array(static_cast<uint32_t>(4 * scan.size)),
+        pitch(static_cast<uint32_t>(4 * scan.pitch)),
+        writes(lane * kRows < scan.line),
+        hasBelow(lane == 0 ? 0U : ~0U),
+        hasAbove((lane + 1) * kRows < scan.line ? ~0U : 0U),
+        chunk(chunk_),
+        phase(0) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line ? ~0U : 0U;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) h[c][r] = 0.0F;
+      left[c] = 0.0F;
+      right[c] = 0.0F;
+    }
+  }
+
+  // What the step `ahead` of the next one reads.
+  __device__ __forceinline__ void load(Inputs& inputs, uint32_t ahead) const {
+    const uint32_t from = at + ahead * pitch;
+    loadSharedFloatsNow(from, inputs.minus);
+    loadSharedFloatsNow(from + array, inputs.centre);
+    loadSharedFloatsNow(from + 2 * array, inputs.plus);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      loadSharedFloatsNow(from + (3 + c) * array, inputs.input[c]);
+    }
+  }
+
+  // One step; then the inputs of the one `ahead` of it take the place of its own.
+  __device__ __forceinline__ void step(Inputs& inputs, uint32_t ahead) {
+    if (chunk != 0) {  // a finished segment's NaN and Inf must not meet the weights of 0
+      const uint32_t carries = phase == 0 ? 0U : ~0U;
+      phase = phase + 1 == chunk ? 0 : phase + 1;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        left[c] = maskFloat(left[c], carries);
+        right[c] = maskFloat(right[c], carries);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) h[c][r] = maskFloat(h[c][r], carries);
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      float next[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
+        if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
+        if (r + 1 < kRows) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
+      }
+      next[0] = fmaf(inputs.minus[0], maskFloat(left[c], hasBelow), next[0]);
+      next[kRows - 1] =
+          fmaf(inputs.plus[kRows - 1], maskFloat(right[c], hasAbove), next[kRows - 1]);
+      // Lanes outside the line are never read; only a lane's first position is inside for sure.
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) h[c][r] = r == 0 ? next[r] : maskFloat(next[r], inside[r]);
+      left[c] = __shfl_up_sync(kFullMask, h[c][kRows - 1], 1);
+      right[c] = __shfl_down_sync(kFullMask, h[c][0], 1);
+    }
+    if (writes) {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) storeSharedFloats(at + (3 + c) * array, h[c]);
+    }
+    load(inputs, ahead);
+    at += pitch;
+  }
+
+  // `count` steps, all of whose inputs are there.
+  __device__ __forceinline__ void walk(int count) {
+    const int whole = count / kAhead * kAhead;
+    Inputs inputs[kAhead];
+    if (whole > 0) {
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) load(inputs[j], j);
+    }
+    for (int first = 0; first < whole; first += kAhead) {
+      const uint32_t ahead = first + kAhead < whole ? kAhead : 0;  // the last ones read in vain
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) step(inputs[j], ahead);
+    }
+    for (int i = whole; i < count; ++i) {
+      load(inputs[0], 0);
+      step(inputs[0], 0);
+    }
+  }
+};
+
+// u h + d x of adjacent columns, or u h alone: what d and x hold is then not looked at.
+template <typename T, int kVector>
+__device__ __forceinline__ void gateStates(const OnchipElements<T, kVector>& u, bool skips,
+                                           const OnchipElements<T, kVector>& d,
+                                           const OnchipElements<T, kVector>& x,
+                                           float (&states)[kVector]) {
+#pragma unroll
+  for (int v = 0; v < kVector; ++v) {
+    states[v] *= toFloat(u.values[v]);
+    if (skips) states[v] = fmaf(toFloat(d.values[v]), toFloat(x.values[v]), states[v]);
+  }
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_ONCHIP_SCAN_CUH_

@@ -1,0 +1,196 @@
+// GspnProp2D with a block to a map: every device from compute capability 8.0 on.
+//
+// All threads turn the affinities of the four directions into weights in shared memory; then a warp
+// to a direction walks its steps; then all threads gate and merge the states. A block takes one
+// slice, or two channels that share their affinities. Nothing leaves the chip in between, and the
+// directions are added up in their order.
+#ifndef GSPN2_KERNELS_PROP2D_BLOCK_CUH_
+#define GSPN2_KERNELS_PROP2D_BLOCK_CUH_
+
+#include "onchip_scan.cuh"
+
+namespace gspn2 {
+
+// A vector of a map; `exists` where it is none.
+struct OnchipVector {
+  int row, column;
+  bool exists;
+
+  // The i-th in the map's order.
+  __device__ __forceinline__ static OnchipVector inRows(const OnchipParams& p, int vector, int i) {
+    const int vectors = p.width / vector;
+    const int row = i / vectors;
+    return {row, (i - row * vectors) * vector, row < p.height};
+  }
+  // The i-th, groups of a row's vectors row by row: threads that write columns of an array then
+  // write to many rows of it, and still read some adjacent bytes.
+  __device__ __forceinline__ static OnchipVector inGroups(const OnchipParams& p, int vector,
+                                                          int i) {
+    const int line = i / kOnchipGroup;
+    const int group = line / p.height;
+    const int column = (group * kOnchipGroup + i % kOnchipGroup) * vector;
+    return {line - group * p.height, column, column < p.width};
+  }
+};
+
+template <typename T, int kRows, int kVector, int kChannels>
+struct OnchipBlock {
+  using Elements = OnchipElements<T, kVector>;
+  using Inputs = OnchipInputs<T, kVector, kChannels>;
+  static constexpr int kArrays = 3 + kChannels;
+  // Vectors of inputs in flight: where two channels share a block, other blocks hide its loads.
+  static constexpr int kDepth = kVector == 1 ? 4 : kChannels == 1 ? 3 : 2;
+  static constexpr bool kPrefetchesGates = kChannels == 1;
+
+  const OnchipParams& p;
+  float* const arrays;
+  const int elements;
+  int64_t slice, gate, affinity;  // the map's in x and y; the first direction's in lam; in w
+
+  __device__ __forceinline__ OnchipBlock(const OnchipParams& params, float* shared)
+      : p(params), arrays(shared), elements(params.height * params.width) {
+    const int groups = p.channels / kChannels;
+    const int64_t n = static_cast<int64_t>(blockIdx.x) / groups;
+    const int64_t c = (static_cast<int64_t>(blockIdx.x) - n * groups) * kChannels;
+    slice = (n * p.channels + c) * elements;
+    gate = (n * kOnchipDirections * p.channels + c) * elements;
+    affinity = (n * kOnchipDirections * 3 * p.affinities + (p.affinities == 1 ? 0 : c)) * elements;
+  }
+
+  __device__ __forceinline__ int gateOffset(int direction) const {
+    return direction * p.channels * elements;
+  }
+  __device__ __forceinline__ float* arraysOf(int direction, int size) const {
+    return arrays + direction * kArrays * size;
+  }
+
+  // A thread's turns: its vectors of the first direction, of the second, and so on.
+  struct Turn {
+    int direction;
+    OnchipVector vector;
+  };
+  __device__ __forceinline__ int turnsOfDirection() const {
+    const int vectors = p.width / kVector;
+    const int groups = (vectors + kOnchipGroup - 1) / kOnchipGroup;
+    const int threads = static_cast<int>(blockDim.x);
+    return (groups * kOnchipGroup * p.height + threads - 1) / threads;
+  }
+  __device__ __forceinline__ Turn turn(int i, int ofDirection) const {
+    const int direction = i / ofDirection;
+    const int index = static_cast<int>(threadIdx.x + (i - direction * ofDirection) * blockDim.x);
+    return {direction, direction < 2 ? OnchipVector::inGroups(p, kVector, index)
+                                     : OnchipVector::inRows(p, kVector, index)};
+  }
+  __device__ __forceinline__ Inputs load(const Turn& turn) const {
+    const OnchipSource<T, kVector, kChannels> source{
+        static_cast<const T*>(p.x) + slice,
+        static_cast<const T*>(p.lam) + gate + gateOffset(turn.direction),
+        static_cast<const T*>(p.w) + affinity +
+            static_cast<int64_t>(turn.direction) * 3 * p.affinities * elements,
+        elements, static_cast<int64_t>(p.affinities) * elements};
+    // Where there is no vector, the first one is as good to read as any.
+    return source.load(turn.vector.exists ? turn.vector.row * p.width + turn.vector.column : 0);
+  }
+
+  __device__ __forceinline__ void weigh() const {
+    const int ofDirection = turnsOfDirection();
+    const int turns = kOnchipDirections * ofDirection;
+    Inputs inputs[kDepth];
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) inputs[i] = load(turn(min(i, turns - 1), ofDirection));
+    for (int first = 0; first < turns; first += kDepth) {
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        if (first + i >= turns) break;
+        const Turn now = turn(first + i, ofDirection);
+        if (now.vector.exists) {
+          const OnchipScan scan(p, now.direction, kRows);
+          const OnchipPlace place(scan, now.vector.row, now.vector.column);
+          storeWeights(inputs[i], scan, place, p.normalize, p.chunk,
+                       arraysOf(now.direction, scan.size));
+        }
+        inputs[i] = load(turn(min(first + i + kDepth, turns - 1), ofDirection));
+      }
+    }
+  }
+
+  // The gates of a vector: u and d of the four directions, and x.
+  struct Gates {
+    Elements u[kOnchipDirections], d[kOnchipDirections], x;
+  };
+  __device__ __forceinline__ Gates loadGates(const OnchipVector& vector, int channel) const {
+    const int offset =
+        channel * elements + (vector.exists ? vector.row * p.width + vector.column : 0);
+    Gates gates;
+#pragma unroll
+    for (int k = 0; k < kOnchipDirections; ++k) {
+      const int64_t at = gate + gateOffset(k) + offset;
+      gates.u[k] = loadElements<T, kVector>(static_cast<const T*>(p.u) + at);
+      if (p.d != nullptr) {
+        gates.d[k] = loadElements<T, kVector>(static_cast<const T*>(p.d) + at);
+      }
+    }
+    if (p.d != nullptr) {
+      gates.x = loadElements<T, kVector>(static_cast<const T*>(p.x) + slice + offset);
+    }
+    return gates;
+  }
+
+  __device__ __forceinline__ void merge(const OnchipVector& vector, int channel,
+                                        const Gates& gates) const {
+    float sums[kVector];
+#pragma unroll
+    for (int k = 0; k < kOnchipDirections; ++k) {
+      const OnchipScan scan(p, k, kRows);
+      const OnchipPlace place(scan, vector.row, vector.column);
+      float states[kVector];
+      loadPlaces(arraysOf(k, scan.size) + (3 + channel) * scan.size, place, states);
+      gateStates(gates.u[k], p.d != nullptr, gates.d[k], gates.x, states);
+      const float weight = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[k]);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        sums[v] = k == 0 ? weight * states[v] : sums[v] + weight * states[v];
+      }
+    }
+    Elements rounded;
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) rounded.values[v] = fromFloat<T>(sums[v]);
+    const int offset = channel * elements + vector.row * p.width + vector.column;
+    *reinterpret_cast<Elements*>(static_cast<T*>(p.y) + slice + offset) = rounded;
+  }
+
+  __device__ __forceinline__ void run() const {
+    weigh();
+    const OnchipVector first = OnchipVector::inRows(p, kVector, static_cast<int>(threadIdx.x));
+    Gates gates;
+    if constexpr (kPrefetchesGates) gates = loadGates(first, 0);
+    __syncthreads();
+    const int direction = static_cast<int>(threadIdx.x) / kWarpSize;
+    if (direction < kOnchipDirections) {
+      const OnchipScan scan(p, direction, kRows);
+      OnchipWalker<kRows, kChannels>(scan, sharedAddress(arraysOf(direction, scan.size)), p.chunk,
+                                     static_cast<int>(threadIdx.x) % kWarpSize)
+          .walk(scan.steps);
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x);; i += static_cast<int>(blockDim.x)) {
+      const OnchipVector vector = OnchipVector::inRows(p, kVector, i);
+      if (!vector.exists) return;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        if (!kPrefetchesGates || i != static_cast<int>(threadIdx.x)) gates = loadGates(vector, c);
+        merge(vector, c, gates);
+      }
+    }
+  }
+};
+
+template <typename T, int kRows, int kVector, int kChannels>
+__global__ void __launch_bounds__(kOnchipMaxThreads, 1)
+    prop2dBlockKernel(const __grid_constant__ OnchipParams p) {
+  waitForPreviousKernel();
+  OnchipBlock<T, kRows, kVector, kChannels>(p, dynamicShared<float>()).run();
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_PROP2D_BLOCK_CUH_

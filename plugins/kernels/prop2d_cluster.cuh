@@ -1,0 +1,281 @@
+// GspnProp2D with a cluster of four blocks to a map, one direction each: compute capability 9.0 and
+// later.
+//
+// A cluster takes one slice, or two channels that share their affinities. A block's workers load
+// its inputs, a batch of steps after the other, and turn affinities into weights; one warp walks
+// the steps, meeting nobody inside a batch; the workers follow with u h + d x. Each block owns a
+// quarter of the map: the parts of the sum are sent to their owners' shared memory, which adds them
+// up in the order of the directions.
+//
+// With these roles the time is that of one load, the serial chain (one shuffle and two dependent
+// fused multiply-adds to a step) and one exchange; the rest hides behind the chain.
+#ifndef GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
+#define GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
+
+#include "onchip_scan.cuh"
+
+namespace gspn2 {
+
+struct OnchipBarriers {
+  uint64_t ready[kOnchipMaxBatches], done[kOnchipMaxBatches];  // a batch: weighed, walked
+  uint64_t collected;                                          // every direction's parts
+};
+
+// A direction's steps in batches, each of as many whole units as there are workers for. A unit is
+// the fewest steps that whole vectors cover: a step of rows, or a group of vectors of columns.
+struct OnchipBatches {
+  int steps;         // of a batch
+  int groupVectors;  // of a row that neighbouring workers take
+
+  __device__ __forceinline__ OnchipBatches(const OnchipParams& p, const OnchipScan& scan,
+                                           int vector) {
+    if (scan.horizontal) {
+      groupVectors = kOnchipGroup;
+      while (groupVectors * scan.line > p.workers) groupVectors /= 2;
+      steps = p.workers / (groupVectors * scan.line) * groupVectors * vector;
+    } else {
+      groupVectors = scan.line / vector;
+      steps = p.workers / groupVectors;
+    }
+  }
+};
+
+// A worker's vector of a batch; the same one in every batch, a batch's steps further on.
+struct OnchipWork {
+  int begin;  // its first step in scan order, or too large where there is no vector
+  int last;   // its last one
+  int row, column;
+
+  __device__ __forceinline__ OnchipWork(const OnchipScan& scan, const OnchipBatches& batches,
+                                        int vector, int worker) {
+    const int line = worker / batches.groupVectors;
+    const int within = worker - line * batches.groupVectors;
+    if (scan.horizontal) {
+      const int unit = line / scan.line;
+      begin = (unit * batches.groupVectors + within) * vector;
+      last = begin + vector - 1;
+      row = line - unit * scan.line;
+      column = scan.reverse ? scan.steps - 1 - last : begin;
+    } else {
+      begin = last = line;
+      row = scan.reverse ? scan.steps - 1 - line : line;
+      column = within * vector;
+    }
+    if (last >= batches.steps) begin = 1 << 24;
+  }
+};
+
+// The workers: weights ahead of the walk, gates behind it.
+template <typename T, int kRows, int kVector, int kChannels>
+struct OnchipWorker {
+  using Elements = OnchipElements<T, kVector>;
+  using Inputs = OnchipInputs<T, kVector, kChannels>;
+  // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
+  static constexpr int kDepth = kChannels == 1 ? 3 : 2;
+  const OnchipParams& p;
+  const OnchipScan& scan;
+  const OnchipBatches& batches;
+  OnchipWork work;
+  OnchipSource<T, kVector, kChannels> source;
+  const T *u, *d;  // of the first channel and this direction; d may be null
+  float* arrays;
+  bool signals;  // whether this thread speaks for its warp
+
+  __device__ __forceinline__ bool has(int begin) const { return begin + work.begin < scan.steps; }
+  __device__ __forceinline__ int row(int begin) const {
+    return scan.horizontal ? work.row : work.row + (scan.reverse ? -begin : begin);
+  }
+  __device__ __forceinline__ int column(int begin) const {
+    return scan.horizontal ? work.column + (scan.reverse ? -begin : begin) : work.column;
+  }
+  __device__ __forceinline__ OnchipPlace place(int begin) const {
+    return OnchipPlace(scan, row(begin), column(begin));
+  }
+  // Where there is no vector, the first one is as good to read as any.
+  __device__ __forceinline__ int at(int begin) const {
+    return has(begin) ? row(begin) * p.width + column(begin) : 0;
+  }
+
+  __device__ __forceinline__ void prepare(uint32_t ready) const {
+    Inputs inputs[kDepth];
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) inputs[i] = source.load(at(i * batches.steps));
+    for (int begin = 0; begin < scan.steps; begin += kDepth * batches.steps) {
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        const int now = begin + i * batches.steps;
+        if (now >= scan.steps) break;
+        if (has(now)) {
+          storeWeights(inputs[i], scan, place(now), p.normalize, p.chunk, arrays);
+        }
+        __syncwarp();
+        if (signals) barrierArrive(ready);
+        ready += 8;
+        inputs[i] = source.load(at(now + kDepth * batches.steps));
+      }
+    }
+  }
+
+  struct Gates {
+    Elements u[kChannels], d[kChannels], x[kChannels];
+  };
+  __device__ __forceinline__ Gates loadGates(int begin) const {
+    const int offset = at(begin);
+    Gates gates;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      gates.u[c] = loadElements<T, kVector>(u + c * source.elements + offset);
+      if (d != nullptr) {
+        gates.d[c] = loadElements<T, kVector>(d + c * source.elements + offset);
+        gates.x[c] = loadElements<T, kVector>(source.x + c * source.elements + offset);
+      }
+    }
+    return gates;
+  }
+
+  // Sends m (u h + d x) to the blocks that own it: into `target` of each, counted on `barrier`. The
+  // channels' parts lie `channelParts` floats apart.
+  __device__ __forceinline__ void send(const Gates& gates, int begin, float merge, int quarter,
+                                       int channelParts, uint32_t target, uint32_t barrier) const {
+    if (!has(begin)) return;
+    const int element = at(begin);
+    const int owner = element / quarter;
+    const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
+    const uint32_t signal = clusterAddress(barrier, owner);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      float parts[kVector];
+      loadPlaces(arrays + (3 + c) * scan.size, place(begin), parts);
+      gateStates(gates.u[c], d != nullptr, gates.d[c], gates.x[c], parts);
+      const uint32_t channelTo = to + 4 * c * channelParts;
+      if constexpr (kVector == 1) {
+        storeRemote(channelTo, merge * parts[0], signal);
+      } else {
+        static_assert(kVector == 4, "unsupported vector");
+        storeRemote(
+            channelTo,
+            make_float4(merge * parts[0], merge * parts[1], merge * parts[2], merge * parts[3]),
+            signal);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void gate(uint32_t done, float merge, int quarter, int channelParts,
+                                       uint32_t target, uint32_t barrier) const {
+    Gates gates[kDepth];
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i * batches.steps);
+    for (int begin = 0; begin < scan.steps; begin += kDepth * batches.steps) {
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        const int now = begin + i * batches.steps;
+        if (now >= scan.steps) break;
+        barrierWait(done, 0);
+        done += 8;
+        send(gates[i], now, merge, quarter, channelParts, target, barrier);
+        gates[i] = loadGates(now + kDepth * batches.steps);
+      }
+    }
+  }
+};
+
+// y of this block's quarter from the four directions' parts.
+template <typename T, int kVector>
+__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y) {
+  for (int i = kVector * static_cast<int>(threadIdx.x); i < count;
+       i += kVector * static_cast<int>(blockDim.x)) {
+    OnchipElements<T, kVector> sums;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      float sum = parts[i + j];
+#pragma unroll
+      for (int k = 1; k < kOnchipDirections; ++k) sum += parts[k * quarter + i + j];
+      sums.values[j] = fromFloat<T>(sum);
+    }
+    *reinterpret_cast<OnchipElements<T, kVector>*>(y + i) = sums;
+  }
+}
+
+template <typename T, int kRows, int kVector, int kChannels>
+__global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
+    prop2dClusterKernel(const __grid_constant__ OnchipParams p) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  auto* const arrays = dynamicShared<float>();
+  OnchipBarriers& barriers = staticShared<OnchipBarriers>();
+  const int direction = static_cast<int>(clusterRank());
+  const OnchipScan scan(p, direction, kRows);
+  const OnchipBatches batches(p, scan, kVector);
+  float* const parts = arrays + (3 + kChannels) * scan.size;
+  const int elements = p.height * p.width;
+  const int quarter = onchipQuarter(elements);
+  const int channelParts = kOnchipDirections * quarter;
+  const int count = max(0, min(quarter, elements - direction * quarter));
+  const uint32_t ready = sharedAddress(barriers.ready);
+  const uint32_t done = sharedAddress(barriers.done);
+  const uint32_t collected = sharedAddress(&barriers.collected);
+  for (int i = threadIdx.x; i * batches.steps < scan.steps; i += blockDim.x) {
+    barrierInit(ready + 8 * i, p.workers / kWarpSize);
+    barrierInit(done + 8 * i, 1);
+  }
+  if (threadIdx.x == 0) barrierInit(collected, 1);
+  barrierInitFence();
+  __syncthreads();
+  clusterArrive();  // the others send only after this block's barriers exist
+  if (threadIdx.x == 0) {
+    barrierArriveExpect(collected,
+                        static_cast<uint32_t>(kChannels * kOnchipDirections * count * 4));
+  }
+  __syncwarp();
+  waitForPreviousKernel();
+
+  const int groups = p.channels / kChannels;
+  const int64_t n = static_cast<int64_t>(blockIdx.x / kOnchipDirections) / groups;
+  const int64_t c = (static_cast<int64_t>(blockIdx.x / kOnchipDirections) - n * groups) * kChannels;
+  const int64_t slice = n * p.channels + c;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  if (threadIdx.x < kWarpSize) {
+    clusterWait();
+    OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
+    uint32_t batch = 0;
+    for (int begin = 0; begin < scan.steps; begin += batches.steps) {
+      barrierWait(ready + batch, 0);
+      walker.walk(min(batches.steps, scan.steps - begin));
+      __syncwarp();
+      if (lane == 0) barrierArrive(done + batch);
+      batch += 8;
+    }
+  } else {
+    const int64_t gate = ((n * kOnchipDirections + direction) * p.channels + c) * elements;
+    const int64_t group = p.affinities == 1 ? 0 : c;
+    const int64_t affinity =
+        ((n * kOnchipDirections + direction) * 3 * p.affinities + group) * elements;
+    const OnchipWorker<T, kRows, kVector, kChannels> worker{
+        p,
+        scan,
+        batches,
+        OnchipWork(scan, batches, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
+        {static_cast<const T*>(p.x) + slice * elements, static_cast<const T*>(p.lam) + gate,
+         static_cast<const T*>(p.w) + affinity, elements,
+         static_cast<int64_t>(p.affinities) * elements},
+        static_cast<const T*>(p.u) + gate,
+        p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
+        arrays,
+        lane == 0};
+    const float merge = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[direction]);
+    worker.prepare(ready);
+    __syncwarp();
+    clusterWait();
+    worker.gate(done, merge, quarter, channelParts, sharedAddress(parts) + 4 * direction * quarter,
+                collected);
+  }
+  barrierWaitCluster(collected, 0);
+  T* const y = static_cast<T*>(p.y) + slice * elements + direction * quarter;
+#pragma unroll
+  for (int i = 0; i < kChannels; ++i) {
+    mergeDirections<T, kVector>(parts + i * channelParts, quarter, count, y + i * elements);
+  }
+#endif
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_PROP2D_CLUSTER_CUH_

@@ -1,0 +1,67 @@
+// The instances of GspnProp2D on chip, for one dtype.
+#ifndef GSPN2_KERNELS_PROP2D_ONCHIP_LAUNCH_CUH_
+#define GSPN2_KERNELS_PROP2D_ONCHIP_LAUNCH_CUH_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "launch.cuh"
+#include "onchip_plan.h"
+#include "prop2d_block.cuh"
+#include "prop2d_cluster.cuh"
+
+namespace gspn2 {
+
+inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t longest = std::max(problem.h, problem.w);
+  OnchipParams params{};
+  params.x = call.x;
+  params.lam = call.lam;
+  params.w = call.w;
+  params.u = call.u;
+  params.d = call.d;
+  params.m = call.m;
+  params.y = call.y;
+  params.height = static_cast<int>(problem.h);
+  params.width = static_cast<int>(problem.w);
+  params.channels = static_cast<int>(problem.c);
+  params.affinities = static_cast<int>(problem.g);
+  params.chunk = static_cast<int>(std::min(problem.chunk, longest + 1));
+  params.normalize = problem.normalize;
+  params.workers = plan.workers;
+  return params;
+}
+
+template <typename T, int kVector, int kChannels>
+cudaError_t launchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
+  const auto groups = static_cast<unsigned>(call.problem.n * (call.problem.c / kChannels));
+  const auto launch = [&](void (*kernel)(OnchipParams), unsigned blocks, int threads) {
+    return launchClusters(kernel, groups * blocks, static_cast<unsigned>(threads), blocks,
+                          plan.sharedBytes, call.stream, onchipParams(call, plan), plan.overlaps);
+  };
+  if (plan.block) {
+    return plan.rows == 1 ? launch(prop2dBlockKernel<T, 1, kVector, kChannels>, 1, plan.workers)
+                          : launch(prop2dBlockKernel<T, 2, kVector, kChannels>, 1, plan.workers);
+  }
+  const int threads = plan.workers + kWarpSize;
+  if (plan.rows == 2) {
+    return launch(prop2dClusterKernel<T, 2, kVector, kChannels>, kOnchipDirections, threads);
+  }
+  if constexpr (kChannels == 1) {
+    return launch(prop2dClusterKernel<T, 4, kVector, 1>, kOnchipDirections, threads);
+  }
+  return cudaErrorNotSupported;
+}
+
+template <typename T>
+cudaError_t dispatchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
+  if (plan.vector == kOnchipVector) {
+    return plan.channels == 2 ? launchOnchip<T, kOnchipVector, 2>(call, plan)
+                              : launchOnchip<T, kOnchipVector, 1>(call, plan);
+  }
+  return plan.channels == 2 ? launchOnchip<T, 1, 2>(call, plan) : launchOnchip<T, 1, 1>(call, plan);
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_PROP2D_ONCHIP_LAUNCH_CUH_
