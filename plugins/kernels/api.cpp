@@ -25,22 +25,18 @@ gspn2_status_t checkOut(const void* bytes) {
 
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
-  if (pathChoice() == PathChoice::kAll && stripLineScanSupports(call, device)) {
-    return launchStripLineScan(call, device);
-  }
-  if (pathChoice() != PathChoice::kGeneric && tiledLineScanSupports(call, device)) {
+  if (isGenericOnly()) return launchGenericLineScan(call);
+  const bool strips = stripLineScanSupports(call, device);
+  if (tiledLineScanSupports(call, device) && !(strips && isFasterByStrips(call.problem, device))) {
     return launchTiledLineScan(call, device);
   }
-  return launchGenericLineScan(call);
+  return strips ? launchStripLineScan(call, device) : launchGenericLineScan(call);
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (pathChoice() == PathChoice::kAll && onchipProp2dSupports(call, device)) {
-    return launchOnchipProp2d(call, device);
-  }
-  if (pathChoice() == PathChoice::kAll && stripProp2dSupports(call, device)) {
-    return launchStripProp2d(call, device);
-  }
+  if (isGenericOnly()) return launchGenericProp2d(call);
+  if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
+  if (stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
   return launchGenericProp2d(call);
 }
 

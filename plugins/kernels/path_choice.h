@@ -1,17 +1,18 @@
-// Which paths the environment lets a call take.
+// Which paths the environment lets a call take, and which of two runs where both take a call.
 #ifndef GSPN2_KERNELS_PATH_CHOICE_H_
 #define GSPN2_KERNELS_PATH_CHOICE_H_
 
+#include "device.h"
+#include "gspn2/kernels.h"
+
 namespace gspn2 {
 
-enum class PathChoice {
-  kGeneric,  // the generic kernels alone, to compare with or to rule a fast path out
-  kProven,   // and the fast paths that the GPU tests have run through the C ABI: the default
-  kAll,      // and the others: docs/kernels.md names them
-};
+// Whether GSPN2_KERNELS_PATHS is "generic": the generic kernels alone, to compare with or to rule a
+// fast path out. Read once; anything else is every path.
+bool isGenericOnly();
 
-// GSPN2_KERNELS_PATHS: generic, proven or all; read once. Anything else is the default.
-PathChoice pathChoice();
+// Whether a vertical line scan is faster by strips than by tiles.
+bool isFasterByStrips(const gspn2_problem_t& problem, const DeviceInfo& device);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_PATH_CHOICE_H_

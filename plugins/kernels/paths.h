@@ -1,8 +1,9 @@
-// The fast paths. Each one says whether it takes a call on a device and launches it; api.cu asks
-// them in the order below and falls back to generic.h. None of them allocates or synchronises.
+// The fast paths. Each one says whether it takes a call on a device and launches it; api.cpp asks
+// them, lets path_choice.h decide where two line scans take a call, and falls back to generic.h.
+// None of them allocates or synchronises.
 //
 // A path's `supports` also looks at the pointers' alignment, so it is asked per call. Workspace is
-// asked for without pointers: a path's size must cover every call of that problem which it takes.
+// asked for without pointers: it is the generic path's, which the others make do with.
 #ifndef GSPN2_KERNELS_PATHS_H_
 #define GSPN2_KERNELS_PATHS_H_
 
@@ -21,9 +22,9 @@ namespace gspn2 {
 bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device);
 
-// Strips of a line to a warp, parts of a line to the blocks of a cluster: compute capability 9.0 or
-// later, W * sizeof(T) and every pointer a multiple of 16 bytes, lines up to 8 parts of some
-// hundred positions. GspnProp2D without d, in the generic path's workspace.
+// Scans of both orientations, strips of a line to a warp, parts of a line to the blocks of a
+// cluster: W * sizeof(T) and every pointer a multiple of 16 bytes, lines up to 8 parts of some
+// hundred positions, or one before compute capability 9.0. GspnProp2D without d.
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);

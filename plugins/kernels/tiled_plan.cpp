@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "path_choice.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 
@@ -16,7 +15,6 @@ constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a blo
 constexpr int kMinPart = 128;              // positions that are worth a block of their own
 constexpr int kMaxPart = 1024;             // 16 warps, 2 positions to a lane
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
-constexpr int kMaxProvenLine = 1024;       // longer ones have not run through the C ABI
 
 // Splits the line into `parts` of a multiple of 8 positions.
 void split(TiledPlan& plan, int64_t line, int parts) {
@@ -58,8 +56,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const bool indexable =
       problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
       problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
-  const bool proven = pathChoice() == PathChoice::kAll || problem.w <= kMaxProvenLine;
-  if (!vertical || device.computeCapability < 90 || !aligned || !indexable || !proven) return {};
+  if (!vertical || device.computeCapability < 90 || !aligned || !indexable) return {};
   TiledPlan plan{};
   cut(plan, problem, device);
   if (plan.parts > kMaxClusterParts) return {};
@@ -67,8 +64,7 @@ TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int room = device.sharedBytesPerBlock - kSharedSlack;
-  const bool deep = plan.parts > 1 || (bytes == 4 && pathChoice() == PathChoice::kAll);
-  plan.stages = std::min(room / stage, deep ? 4 : 2);
+  plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
 

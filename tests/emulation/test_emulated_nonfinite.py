@@ -18,7 +18,7 @@ from kernel_calls import (
     prop2d_inputs,
 )
 
-EXTENTS = ((1, 6), (6, 1), (7, 7), (33, 40), (64, 64), (136, 24), (24, 136))
+EXTENTS = ((1, 6), (6, 1), (7, 7), (33, 40), (64, 64), (136, 24), (24, 136), (6, 520))
 POISONS = (torch.nan, torch.inf, -torch.inf)
 MODES = ("sigmoid", "softmax", "none")
 
@@ -60,7 +60,7 @@ def test_affinities_without_influence_in_prop2d(library: ctypes.CDLL, normalize:
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
 @pytest.mark.parametrize("chunk", [0, 5])
 def test_features_spread_in_their_cone(library: ctypes.CDLL, direction: str, chunk: int) -> None:
-    for i, extent in enumerate([(7, 9), (33, 40), (64, 64), (40, 136), (136, 40)]):
+    for i, extent in enumerate([(7, 9), (33, 40), (64, 64), (40, 136), (136, 40), (9, 520)]):
         dtype = DTYPES[i % 3]
         for poison in POISONS:
             for row, column in ((0, 0), (extent[0] // 2, extent[1] // 2), (-1, -1)):
@@ -78,7 +78,7 @@ def test_features_spread_in_their_cone(library: ctypes.CDLL, direction: str, chu
 def test_affinities_with_influence_spread(
     library: ctypes.CDLL, direction: str, normalize: str
 ) -> None:
-    for i, extent in enumerate([(33, 40), (64, 64), (136, 40)]):
+    for i, extent in enumerate([(33, 40), (64, 64), (136, 40), (9, 520)]):
         dtype = DTYPES[i % 3]
         x, lam, w = line_scan_inputs((1, 2, *extent), True, dtype, normalize, "cpu")
         w[0, 1, 1, extent[0] // 2, extent[1] // 2] = torch.nan

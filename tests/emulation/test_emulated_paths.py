@@ -20,8 +20,11 @@ SEEDS = range(40) if FULL else range(4)
 EXTENTS = (
     (7, 7), (33, 40), (64, 64), (72, 136), (136, 72), (300, 16), (16, 264), (1032, 8), (8, 1032),
 )  # fmt: skip
+# N * C, H, W of float32 vertical scans that strips take on a device of 132 multiprocessors, and of
+# neighbours that tiles take.
+STRIPS = ((528, 2, 64), (528, 2, 8), (33, 2, 512), (34, 2, 5256))
+TILES = ((527, 2, 64), (528, 2, 72), (1, 2, 64), (34, 2, 512), (33, 2, 504))
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
-FAST = ("proven", "all")
 
 
 def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> Counter[str]:
@@ -52,16 +55,42 @@ def test_generic_kernels_alone(opener: Opener) -> None:
 
 
 def test_every_choice_has_fast_kernels(opener: Opener) -> None:
-    for choice in (*FAST, "old"):
+    for choice in ("all", "old"):
         templates = {
             name for extent in EXTENTS for name in launched(opener(choice), extent, DTYPES[1])
         }
         assert templates - GENERIC, choice
 
 
-@pytest.mark.parametrize("choice", FAST)
+def line_scan_kernels(library: ctypes.CDLL, size: tuple[int, int, int], way: str) -> list[str]:
+    slices, height, width = size
+    inputs = line_scan_inputs((1, slices, height, width), False, torch.float32, "none", "cpu")
+    emulated.take_kernels(library)
+    line_scan(*inputs, way, "none", library=library)
+    return [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+
+
+@pytest.mark.parametrize("direction", ["top_to_bottom", "bottom_to_top"])
+def test_strips_and_tiles_share_the_vertical_scans(opener: Opener, direction: str) -> None:
+    library = opener("all")
+    for size in STRIPS:
+        assert line_scan_kernels(library, size, direction) == ["stripRowsKernel"], size
+    for size in TILES:
+        assert line_scan_kernels(library, size, direction) == ["tiledScanKernel"], size
+
+
+def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
+    for size, old in ((1, 64, 8), "stripColumnsKernel"), ((1, 520, 8), "scanTransposedKernel"):
+        assert line_scan_kernels(opener("all"), size, "left_to_right") == ["stripColumnsKernel"]
+        assert line_scan_kernels(opener("old"), size, "left_to_right") == [old]
+    assert line_scan_kernels(opener("old"), (1, 2, 264), "top_to_bottom") == ["stripRowsKernel"]
+
+
+@pytest.mark.parametrize("choice", ["all", "old"])
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
-@pytest.mark.parametrize("extent", [(64, 64), (136, 72), (72, 136), (264, 72), (72, 264)], ids=str)
+@pytest.mark.parametrize(
+    "extent", [(64, 64), (136, 72), (72, 136), (264, 72), (72, 264), (16, 520)], ids=str
+)
 def test_any_schedule_of_a_line_scan(
     opener: Opener, extent: tuple[int, int], direction: str, choice: str
 ) -> None:

@@ -141,8 +141,8 @@ void mergeAll(const gspn2_problem_t& p, bool options, std::mt19937& random) {
 int main(int argc, char** argv) {
   gMisaligned = argc > 1 && std::strcmp(argv[1], "misaligned") == 0;
   std::mt19937 random(20261124);
-  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
-                                {40, 136}, {136, 72}, {8, 1030}, {1030, 8}, {256, 64}};
+  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64}, {40, 136},
+                                {136, 72}, {8, 1030}, {1030, 8}, {256, 64}, {16, 520}};
   const int64_t chunks[] = {0, 5};
   for (const auto& extent : extents) {
     for (int dtype = 0; dtype < 3; ++dtype) {

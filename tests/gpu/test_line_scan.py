@@ -71,6 +71,7 @@ def test_every_attribute(direction: str, dtype: torch.dtype, normalize: str, chu
         check((2, 3, 21, 37), direction, dtype, normalize, chunk, per_channel)
         check((2, 4, 64, 48), direction, dtype, normalize, chunk, per_channel)
         check((1, 2, 40, 136), direction, dtype, normalize, chunk, per_channel)
+        check((1, 2, 24, 520), direction, dtype, normalize, chunk, per_channel)
 
 
 @pytest.mark.parametrize(("extent", "direction", "dtype"), EVERY_SIZE, ids=str)
@@ -142,6 +143,16 @@ def test_large_logits(direction: str, normalize: str) -> None:
     expected = scan_reference.line_scan(x, lam, 60 * w, direction, normalize)
     out = line_scan(x, lam, 60 * w, direction, normalize)
     assert_close(out, expected, FORWARD[torch.float32], "logits of +-60 sigma")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("direction", DIRECTION_NAMES)
+@pytest.mark.parametrize("size", [(3, 200, 24, 56), (1, 640, 16, 64)], ids=str)
+def test_many_short_lines(
+    size: tuple[int, int, int, int], direction: str, dtype: torch.dtype
+) -> None:
+    check(size, direction, dtype, "softmax", per_channel=False)
+    check(size, direction, dtype, per_channel=True, chunk=5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

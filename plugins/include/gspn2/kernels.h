@@ -37,8 +37,8 @@ extern "C" {
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
  * checked before anything else: what is refused here never reaches the GPU.
- * GSPN2_KERNELS_PATHS in the environment, read once, picks the kernels: "generic" (the generic ones
- * alone), "proven" (the default) or "all" (also those that the GPU tests have not run yet). */
+ * GSPN2_KERNELS_PATHS=generic in the environment, read once, leaves the generic kernels alone to
+ * run; anything else, or nothing, lets a call take the fastest kernels that there are for it. */
 
 typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
 
