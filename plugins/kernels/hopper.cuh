@@ -151,28 +151,6 @@ __device__ __forceinline__ void addToGlobal(float* target, float4 value) {
   }
 }
 
-// ---- flags in global memory --------------------------------------------------------------------
-
-// Sets a flag after everything that this thread has written, or has seen written, before.
-__device__ __forceinline__ void storeRelease(unsigned* flag, unsigned value) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(flag)),
-               "r"(value)
-               : "memory");
-}
-
-// Reads a flag before everything that this thread reads after; see storeRelease.
-__device__ __forceinline__ unsigned loadAcquire(const unsigned* flag) {
-  unsigned value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-               : "=r"(value)
-               : "l"(__cvta_generic_to_global(flag))
-               : "memory");
-  return value;
-}
-
-// Between two looks at a flag.
-__device__ __forceinline__ void spinPause() { __nanosleep(32); }
-
 // ---- mbarriers ---------------------------------------------------------------------------------
 
 __device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals) {

@@ -24,10 +24,7 @@ def probe(
     """The probe's input and output, and what went wrong."""
     given = torch.randn(size)
     out = torch.full((size,), torch.nan)
-    flags = torch.zeros(1 + max(extent, 1), dtype=torch.int32)
-    error = machine.gspn2_probe(
-        name.encode(), variant, given.data_ptr(), out.data_ptr(), flags.data_ptr(), extent
-    )
+    error = machine.gspn2_probe(name.encode(), variant, given.data_ptr(), out.data_ptr(), extent)
     return given, out, machine.gspn2_probe_error(error).decode() if error else ""
 
 
@@ -94,19 +91,6 @@ def test_blocks(machine: ctypes.CDLL) -> None:
             assert torch.equal(out[left], given[left ^ 1])
 
 
-@pytest.mark.parametrize("variant", [0, 1])
-def test_blocks_wait_for_blocks(machine: ctypes.CDLL, variant: int) -> None:
-    for seed in SEEDS:
-        with emulated.seeded(seed):
-            given, out, error = probe(machine, "relay", variant, size=40, extent=40)
-        assert not error
-        values = given if variant == 0 else given.flip(0)
-        sums = [values[0]]
-        for value in values[1:]:
-            sums.append(sums[-1] + value)
-        assert torch.equal(out if variant == 0 else out.flip(0), torch.stack(sums))
-
-
 def test_chunks(machine: ctypes.CDLL) -> None:
     for seed in SEEDS:
         with emulated.seeded(seed):
@@ -164,7 +148,6 @@ def test_tiles(machine: ctypes.CDLL, box: int, swizzle: int) -> None:
         ("turnRound", 3, 288, 0, "outside its shared memory, 384 bytes"),
         ("turnRound", 4, 288, 0, "memory at 0x"),
         ("turnRound", 5, 288, 0, "a misaligned access"),
-        ("relay", 2, 4, 4, "spin"),
         ("chunks", 2, 256, 0, "an arrival too many"),
         ("chunks", 3, 256, 0, "64 of 64 arrivals and 0 bytes to come"),
         ("passOn", 1, 512, 4, "not initialised"),

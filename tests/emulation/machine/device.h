@@ -28,10 +28,6 @@ namespace emulation {
 
 // Other threads may go first from here.
 GSPN2_EMULATION_HIDDEN void mayYield();
-// The thread waits for another's write to memory: others go first.
-GSPN2_EMULATION_HIDDEN void spin();
-// A thread has written something that others may be spinning on.
-GSPN2_EMULATION_HIDDEN void wakeSpinning();
 
 // ---- barriers of a block, a warp, a cluster ----------------------------------------------------
 

@@ -13,11 +13,9 @@ Machine* gMachine = nullptr;
 
 namespace {
 
-constexpr unsigned kMaxFibers = 8192;      // to keep resident without need
-constexpr unsigned kMaxIdleRounds = 2000;  // of threads that spin for nothing
-constexpr uint32_t kWakeSpinning = 64;     // choices to a look at the flags
-constexpr uint32_t kAnyWarp = 32;          // choices by priority to one at random
-constexpr uint32_t kNewPriorities = 256;   // choices of a warp to new priorities
+constexpr unsigned kMaxFibers = 8192;     // to keep resident without need
+constexpr uint32_t kAnyWarp = 32;         // choices by priority to one at random
+constexpr uint32_t kNewPriorities = 256;  // choices of a warp to new priorities
 
 // Threads and shared memory of launches past, for those to come.
 std::vector<Fiber*> gSpareFibers;
@@ -96,8 +94,7 @@ bool Machine::run() {
   const bool ended = sigsetjmp(mEscape, 1) == 0;
   while (ended) {
     retireClusters();
-    while ((mClusters.size() < mTarget || mStartAnother) && mayStart()) startCluster();
-    mStartAnother = false;
+    while (mClusters.size() < mTarget && mNextCluster < mClusterCount) startCluster();
     if (mClusters.empty()) break;
     Fiber* const next = pick();
     if (next == nullptr) continue;
@@ -115,12 +112,7 @@ void Machine::abort(std::string message) {
 
 // ---- clusters come and go ----------------------------------------------------------------------
 
-bool Machine::mayStart() const {
-  return mNextCluster < mClusterCount && mClusters.size() < mLaunch.residentClusters;
-}
-
 void Machine::startCluster() {
-  mStartAnother = false;
   auto cluster = std::make_unique<Cluster>();
   const unsigned threads = mLaunch.block.x * mLaunch.block.y * mLaunch.block.z;
   cluster->live = static_cast<int>(threads * mLaunch.clusterBlocks);
@@ -209,7 +201,6 @@ void Machine::exit() {
   --self->block->live;
   Cluster& cluster = *self->block->cluster;
   --cluster.live;
-  mIdleRounds = 0;
   leaveMeetings(self);
   if (cluster.live == 0 && cluster.transfers == 0) mClusterEnded = true;
   switchToNext(true);
@@ -217,7 +208,6 @@ void Machine::exit() {
 }
 
 void Machine::endTransfer(Cluster* cluster) {
-  mIdleRounds = 0;
   if (--cluster->transfers == 0 && cluster->live == 0) mClusterEnded = true;
 }
 
@@ -256,24 +246,12 @@ void Machine::makeReady(Fiber* fiber) {
 
 void Machine::suspend(State state) {
   mCurrent->state = state;
-  mIdleRounds = 0;
   switchToNext(false);
 }
 
 void Machine::yield() {
   makeReady(mCurrent);
   switchToNext(false);
-}
-
-void Machine::spin() {
-  mCurrent->state = State::kSpinning;
-  mSpinning.push_back(mCurrent);
-  switchToNext(false);
-}
-
-void Machine::wakeSpinning() {
-  for (Fiber* fiber : mSpinning) makeReady(fiber);
-  mSpinning.clear();
 }
 
 void Machine::enter(Fiber* fiber) {
@@ -311,12 +289,11 @@ Warp* Machine::pickWarp() {
   return warp;
 }
 
-// The next thread, no longer marked ready; null where clusters have to go or come first.
+// The next thread, no longer marked ready; null where clusters have to go first.
 Fiber* Machine::pick() {
   for (;;) {
-    if (mClusterEnded || mStartAnother) return nullptr;
+    if (mClusterEnded) return nullptr;
     mEngine.tick();
-    if (!mSpinning.empty() && mRandom.once(kWakeSpinning)) wakeSpinning();
     Warp* warp = mWarp;
     if (warp == nullptr || warp->ready == 0 || mRandom.once(mKeep)) warp = pickWarp();
     if (warp == nullptr) {
@@ -337,18 +314,10 @@ Fiber* Machine::pick() {
   }
 }
 
-// No thread can run: lets a copy land, a cluster start or the spinning threads look again.
+// No thread can run: lets a copy land.
 bool Machine::idle() {
-  if (!mEngine.empty()) {
-    mEngine.completeOne(true);
-    return true;
-  }
-  if (mayStart() && (mSpinning.empty() || mRandom.once(2))) {
-    mStartAnother = true;
-    return true;
-  }
-  if (mSpinning.empty() || ++mIdleRounds > kMaxIdleRounds) return false;
-  wakeSpinning();
+  if (mEngine.empty()) return false;
+  mEngine.completeOne(true);
   return true;
 }
 
@@ -358,8 +327,6 @@ void mayYield() {
   constexpr uint32_t kYields = 32;
   if (gMachine->random().once(kYields)) gMachine->yield();
 }
-void spin() { gMachine->spin(); }
-void wakeSpinning() { gMachine->wakeSpinning(); }
 
 void requireHopper(const char* what) {
   const int capability = gMachine->launch().computeCapability;

@@ -33,7 +33,6 @@ enum class State : uint8_t {
   kInCluster,  // waits at the cluster's barrier
   kAtBarrier,  // waits for a phase of an mbarrier
   kStoring,    // waits for its bulk stores
-  kSpinning,   // waits for another's write to memory
   kExited
 };
 
@@ -142,8 +141,6 @@ class Machine {
   void makeReady(Fiber* fiber);
   // Lets others go first; the running thread stays ready.
   void yield();
-  void spin();
-  void wakeSpinning();
   // Ends the running thread; does not return.
   [[noreturn]] void exit();
   // A copy that a thread of the cluster began has ended.
@@ -161,7 +158,6 @@ class Machine {
   Fiber* pick();
   Warp* pickWarp();
   uint64_t priority(const Warp* warp) const;
-  bool mayStart() const;
   bool idle();
   void enter(Fiber* fiber);
   void switchToNext(bool ends);
@@ -179,13 +175,11 @@ class Machine {
   std::vector<StaticObject> mStaticObjects;
   size_t mStaticEnd = kReservedBytes;
   std::vector<Warp*> mReady;
-  std::vector<Fiber*> mSpinning;
   Fiber* mCurrent = nullptr;
   Warp* mWarp = nullptr;
   uint64_t mNextCluster = 0, mClusterCount = 0;
   unsigned mTarget = 1;  // clusters to keep resident
-  bool mClusterEnded = false, mStartAnother = false;
-  unsigned mIdleRounds = 0;
+  bool mClusterEnded = false;
   bool mPriorities, mBlocksFirst;
   uint64_t mSalt;
   uint32_t mKeep;  // a warp is left once in this many times while it can go on

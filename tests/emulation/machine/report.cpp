@@ -46,8 +46,6 @@ std::string describe(const Fiber& fiber) {
     }
     case State::kStoring:
       return "wait for their bulk stores";
-    case State::kSpinning:
-      return "spin";
     case State::kExited:
       break;
   }

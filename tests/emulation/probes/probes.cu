@@ -21,7 +21,6 @@ constexpr unsigned kFullMask = 0xffffffffU;
 struct Call {
   const float* in;
   float* out;
-  unsigned* flags;
   int variant, extent;
 };
 
@@ -84,29 +83,6 @@ __global__ void someEnd(Call p) {
   __syncthreads();
   p.out[threadIdx.x] = shared[threadIdx.x ^ 1U];
   namedBarrier(5, 96);
-}
-
-// ---- blocks that wait for each other through global memory -------------------------------------
-
-// Every block waits for a neighbour: variant 0 for that whose ticket is one less, variant 1 for
-// that whose index is one more, variant 2 for a flag that nobody sets.
-__global__ void relay(Call p) {
-  auto& ticket = staticShared<unsigned>();
-  if (threadIdx.x == 0) ticket = atomicAdd(p.flags, 1U);
-  __syncthreads();
-  const unsigned last = gridDim.x - 1;
-  const unsigned own = p.variant == 0 ? ticket : blockIdx.x;
-  const bool first = p.variant == 0 ? own == 0 : own == last && p.variant == 1;
-  const unsigned* const wanted = p.flags + 1 + (p.variant == 0 ? own - 1 : own + 1);
-  if (threadIdx.x == 0 && !first) {
-    while (loadAcquire(wanted) == 0) spinPause();
-  }
-  __syncthreads();
-  const float before = first ? 0.0F : p.out[p.variant == 0 ? own - 1 : own + 1];
-  if (threadIdx.x == 0) {
-    p.out[own] = before + p.in[own];
-    storeRelease(p.flags + 1 + own, 1);
-  }
 }
 
 // ---- copies ------------------------------------------------------------------------------------
@@ -197,18 +173,14 @@ __global__ void passOn(Call p) {
 extern "C" {
 
 // 0, or a cudaError_t whose text gspn2_probe_error() has.
-GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float* out,
-                          unsigned* flags, int extent) {
-  const probes::Call call{in, out, flags, variant, extent};
+GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float* out, int extent) {
+  const probes::Call call{in, out, variant, extent};
   const auto is = [name](const char* other) { return std::strcmp(name, other) == 0; };
   using gspn2::launchKernel;
   if (is("lanes")) return launchKernel(probes::lanes, 1, 32, 0, nullptr, call);
   if (is("lanesApart")) return launchKernel(probes::lanesApart, 1, 32, 0, nullptr, call);
   if (is("turnRound")) return launchKernel(probes::turnRound, 3, 96, 96 * 4, nullptr, call);
   if (is("someEnd")) return launchKernel(probes::someEnd, 1, 128, 512, nullptr, call);
-  if (is("relay")) {
-    return launchKernel(probes::relay, static_cast<unsigned>(extent), 64, 0, nullptr, call);
-  }
   if (is("chunks")) return launchKernel(probes::chunks, 1, 64, 1024, nullptr, call);
   if (is("passOn")) {
     const auto cluster = static_cast<unsigned>(extent);

@@ -90,17 +90,6 @@ inline void addToGlobal(float* target, float4 value) {
   addToGlobal(target + 2, make_float2(value.z, value.w));
 }
 
-inline void storeRelease(unsigned* flag, unsigned value) {
-  emulation::mayYield();
-  *flag = value;
-  emulation::wakeSpinning();
-}
-inline unsigned loadAcquire(const unsigned* flag) {
-  emulation::mayYield();
-  return *flag;
-}
-inline void spinPause() { emulation::spin(); }
-
 inline void barrierInit(uint32_t barrier, uint32_t arrivals) {
   emulation::initBarrier(barrier, arrivals);
 }

@@ -109,33 +109,6 @@ void __stcg(T* target, T value) {
 }
 inline void __threadfence() { ::emulation::mayYield(); }
 inline void __threadfence_block() { ::emulation::mayYield(); }
-inline void __nanosleep(unsigned) { ::emulation::spin(); }
-
-template <typename T>
-T atomicAdd(T* target, T value) {
-  ::emulation::mayYield();
-  const T before = *target;
-  *target = before + value;
-  ::emulation::wakeSpinning();
-  return before;
-}
-template <typename T>
-T atomicExch(T* target, T value) {
-  ::emulation::mayYield();
-  const T before = *target;
-  *target = value;
-  ::emulation::wakeSpinning();
-  return before;
-}
-template <typename T>
-T atomicCAS(T* target, T expected, T value) {
-  ::emulation::mayYield();
-  const T before = *target;
-  if (before == expected) *target = value;
-  ::emulation::wakeSpinning();
-  return before;
-}
-
 // ---- blocks and warps --------------------------------------------------------------------------
 
 inline void __syncthreads() { ::emulation::syncBlock(); }
