@@ -24,7 +24,6 @@ constexpr bool kHopper = false;
 // Cache policies of bulk copies, as createpolicy encodes a fraction of 1.0.
 constexpr uint64_t kEvictFirst = 0x12f0000000000000ULL;
 constexpr uint64_t kEvictNormal = 0x1000000000000000ULL;
-constexpr uint64_t kEvictLast = 0x14f0000000000000ULL;
 
 __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
@@ -32,21 +31,6 @@ __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
 
 // 16 bytes of shared memory, at this place of the instruction stream: the compiler likes to move a
 // load next to its use, which exposes its latency where one warp works alone.
-__device__ __forceinline__ float4 loadSharedNow(uint32_t address) {
-  float4 value;
-  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-               : "r"(address)
-               : "memory");
-  return value;
-}
-
-__device__ __forceinline__ float loadSharedFloatNow(uint32_t address) {
-  float value;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
-  return value;
-}
-
 __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   uint4 value;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -84,10 +68,6 @@ __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float 
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(values[0]),
                "f"(values[1]), "f"(values[2]), "f"(values[3])
                : "memory");
-}
-
-__device__ __forceinline__ void storeShared(uint32_t address, float value) {
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
 
 __device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value) {
@@ -227,10 +207,6 @@ __device__ __forceinline__ void namedBarrier(int id, int threads) {
 
 // ---- the bulk tensor copy engine ---------------------------------------------------------------
 
-__device__ __forceinline__ void prefetchTensorMap(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 __device__ __forceinline__ void loadTile(uint32_t target, const CUtensorMap* map, int column,
                                          int row, int plane, uint32_t barrier, uint64_t policy) {
   asm volatile(
@@ -248,35 +224,6 @@ __device__ __forceinline__ void copyBulk(uint32_t target, const void* source, in
       "[%0], [%1], %2, [%3], %4;" ::"r"(target),
       "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
-}
-
-__device__ __forceinline__ void storeTile(const CUtensorMap* map, int column, int row, int plane,
-                                          uint32_t source, uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group.L2::cache_hint "
-      "[%0, {%1, %2, %3}], [%4], %5;" ::"l"(map),
-      "r"(column), "r"(row), "r"(plane), "r"(source), "l"(policy)
-      : "memory");
-}
-
-__device__ __forceinline__ void commitStores() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-
-// Waits until at most `kPending` groups of stores still have to read their shared memory.
-template <int kPending>
-__device__ __forceinline__ void waitStoresRead() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
-}
-
-// Waits until every store has been written.
-__device__ __forceinline__ void waitStores() {
-  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
-}
-
-// Orders this thread's ordinary shared-memory writes before the copy engine's reads.
-__device__ __forceinline__ void fenceSharedForCopies() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 // ---- launches ----------------------------------------------------------------------------------

@@ -5,8 +5,7 @@
 
 namespace gspn2 {
 
-// The memory whose size the launch says, aligned to 1024 bytes: the longest period of the copy
-// engine's swizzles.
+// The memory whose size the launch says, aligned to 1024 bytes: more than the copy engine needs.
 template <typename T>
 __device__ __forceinline__ T* dynamicShared() {
   extern __shared__ __align__(1024) char dynamicSharedMemory[];

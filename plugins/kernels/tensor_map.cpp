@@ -26,13 +26,6 @@ CUtensorMapDataType dataType(gspn2_dtype_t dtype) {
   return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
 }
 
-CUtensorMapSwizzle swizzleMode(int bytes) {
-  if (bytes == 32) return CU_TENSOR_MAP_SWIZZLE_32B;
-  if (bytes == 64) return CU_TENSOR_MAP_SWIZZLE_64B;
-  if (bytes == 128) return CU_TENSOR_MAP_SWIZZLE_128B;
-  return CU_TENSOR_MAP_SWIZZLE_NONE;
-}
-
 }  // namespace
 
 cudaError_t encodeTensorMap(CUtensorMap* map, gspn2_dtype_t dtype, const void* data,
@@ -49,7 +42,7 @@ cudaError_t encodeTensorMap(CUtensorMap* map, gspn2_dtype_t dtype, const void* d
   const cuuint32_t elementStrides[] = {1, 1, 1};
   const CUresult result =
       encode(map, dataType(dtype), 3, const_cast<void*>(data), extents, strides, box,
-             elementStrides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzleMode(shape.swizzleBytes),
+             elementStrides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
              CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -12,11 +12,10 @@
 namespace gspn2 {
 
 // A box of `boxRows` x `boxColumns` elements of one plane of (planes, rows, columns). Positions
-// outside the tensor read as 0 and are not written.
+// outside the tensor read as 0.
 struct TileShape {
   int64_t planes, rows, columns;
   int boxRows, boxColumns;
-  int swizzleBytes;  // 0, 32, 64 or 128: the bytes of a box row that are spread over the banks
 };
 
 cudaError_t encodeTensorMap(CUtensorMap* map, gspn2_dtype_t dtype, const void* data,

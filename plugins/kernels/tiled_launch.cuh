@@ -12,8 +12,8 @@ namespace gspn2 {
 
 inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& call) {
   const gspn2_problem_t& problem = call.problem;
-  const TileShape map{problem.n * problem.c, problem.h,           problem.w,
-                      params.tileSteps,      params.boxPositions, 0};
+  const TileShape map{problem.n * problem.c, problem.h, problem.w, params.tileSteps,
+                      params.boxPositions};
   cudaError_t status = encodeTensorMap(&params.xMap, problem.dtype, call.x, map);
   if (status != cudaSuccess) return status;
   status = encodeTensorMap(&params.lamMap, problem.dtype, call.lam, map);

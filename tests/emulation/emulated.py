@@ -174,7 +174,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.gspn2_emulation_free.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     integer, pointer = ctypes.c_int, ctypes.c_void_p
     library.gspn2_probe.argtypes = [ctypes.c_char_p, integer, pointer, pointer, integer]
-    library.gspn2_probe_tile.argtypes = [integer, *[pointer] * 3, *[integer] * 4, pointer]
+    library.gspn2_probe_tile.argtypes = [pointer, pointer, *[integer] * 5]
     library.gspn2_probe_error.argtypes = [integer]
     library.gspn2_probe_error.restype = ctypes.c_char_p
     library.gspn2_emulation_from_half.argtypes = [ctypes.c_ushort]

@@ -13,18 +13,6 @@ constexpr int kChunkBytes = 16;
 constexpr uint32_t kTileAlignment = 128;
 constexpr int kPoison = 0xff;  // a NaN in every dtype
 
-// What a batch or a group of this number is, after some have been dropped from the front.
-template <typename Item>
-Item* numbered(std::vector<Item>& items, uint32_t first, uint32_t number) {
-  const uint32_t at = number - first;
-  return at < items.size() ? &items[at] : nullptr;
-}
-
-StoreGroup& groupOf(StoreQueue& stores, uint32_t number) {
-  StoreGroup* const group = numbered(stores.groups, stores.first, number);
-  return group != nullptr ? *group : stores.open;
-}
-
 // Arrives for the batches at the front whose copies have all landed.
 void settleBatches(CopyQueue& copies) {
   while (!copies.batches.empty()) {
@@ -44,13 +32,6 @@ CopyBatch& openBatch(CopyQueue& copies) {
 }
 
 }  // namespace
-
-bool StoreQueue::settled(int pending, bool onlyReads) const {
-  for (size_t i = 0; i + static_cast<size_t>(pending) < groups.size(); ++i) {
-    if (groups[i].reads > 0 || (!onlyReads && groups[i].writes > 0)) return false;
-  }
-  return true;
-}
 
 CopyEngine::CopyEngine(Machine& machine, Random& random) : mMachine(machine), mRandom(random) {
   constexpr uint32_t kEvery[] = {2, 16, 256};
@@ -96,10 +77,6 @@ void CopyEngine::complete(Transfer& transfer) {
       }
       completeBytes(transfer.barrier, transfer.bytes);
       break;
-    case Transfer::Kind::kRead:
-    case Transfer::Kind::kWrite:
-      completeStore(transfer);
-      break;
     case Transfer::Kind::kRemote:
       if (mMachine.blockOf(transfer.target)->live == 0) {
         fail("a remote store arrives in a block that has ended");
@@ -119,30 +96,8 @@ void CopyEngine::completeChunk(Transfer& transfer) {
     std::memcpy(transfer.memory, transfer.source, kChunkBytes);
   }
   CopyQueue& copies = transfer.fiber->copies;
-  --numbered(copies.batches, copies.first, transfer.number)->outstanding;
+  --copies.batches[transfer.number - copies.first].outstanding;
   settleBatches(copies);
-}
-
-void CopyEngine::completeStore(Transfer& transfer) {
-  Fiber* const fiber = transfer.fiber;
-  StoreQueue& stores = fiber->stores;
-  StoreGroup& group = groupOf(stores, transfer.number);
-  if (transfer.kind == Transfer::Kind::kRead) {
-    transfer.tile->read(static_cast<const char*>(transfer.memory));
-    --group.reads;
-    transfer.kind = Transfer::Kind::kWrite;
-    begin(std::move(transfer));
-  } else {
-    transfer.tile->write();
-    --group.writes;
-  }
-  while (!stores.groups.empty() && stores.groups.front().writes == 0) {
-    stores.groups.erase(stores.groups.begin());
-    ++stores.first;
-  }
-  if (fiber->state == State::kStoring && stores.settled(stores.allowed, stores.readOnly)) {
-    mMachine.makeReady(fiber);
-  }
 }
 
 // ---- what the kernels call ---------------------------------------------------------------------
@@ -157,20 +112,6 @@ Transfer newTransfer(Transfer::Kind kind, int bytes, uint32_t target, uint32_t b
   transfer.barrier = barrier;
   transfer.fiber = gMachine->current();
   return transfer;
-}
-
-void checkTile(uint32_t address, const DecodedMap& map) {
-  // A swizzle's pattern starts at a multiple of its period, which the kernels count on.
-  const uint32_t period = map.swizzleBytes == 0 ? kTileAlignment : 8U * map.swizzleBytes;
-  const uint32_t alignment = period > kTileAlignment ? period : kTileAlignment;
-  if (address % alignment != 0) {
-    fail("a tile at the shared address %#x; expected a multiple of %u", address, alignment);
-  }
-}
-
-std::unique_ptr<TileCopy> newTile(const DecodedMap& map, int column, int row, int plane,
-                                  uint32_t shared) {
-  return std::make_unique<TileCopy>(TileCopy{map, {column, row, plane}, shared, {}});
 }
 
 }  // namespace
@@ -203,11 +144,13 @@ void loadTile(uint32_t target, const CUtensorMap& map, int column, int row, int 
               uint32_t barrier) {
   requireHopper("cp.async.bulk.tensor");
   const DecodedMap decoded = decodeMap(map);
-  checkTile(target, decoded);
+  if (target % kTileAlignment != 0) {
+    fail("a tile at the shared address %#x; expected a multiple of %u", target, kTileAlignment);
+  }
   checkBarrier(barrier);
   Transfer transfer = newTransfer(Transfer::Kind::kLoad, decoded.boxBytes(), target, barrier);
   transfer.memory = ownShared(target, static_cast<size_t>(decoded.boxBytes()));
-  transfer.tile = newTile(decoded, column, row, plane, target);
+  transfer.tile = std::make_unique<TileCopy>(TileCopy{decoded, {column, row, plane}});
   std::memset(transfer.memory, kPoison, static_cast<size_t>(decoded.boxBytes()));
   gMachine->engine().begin(std::move(transfer));
   mayYield();
@@ -226,38 +169,6 @@ void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier) 
   std::memset(transfer.memory, kPoison, static_cast<size_t>(bytes));
   gMachine->engine().begin(std::move(transfer));
   mayYield();
-}
-
-void storeTile(const CUtensorMap& map, int column, int row, int plane, uint32_t source) {
-  requireHopper("cp.async.bulk.tensor");
-  const DecodedMap decoded = decodeMap(map);
-  checkTile(source, decoded);
-  Transfer transfer = newTransfer(Transfer::Kind::kRead, decoded.boxBytes(), source, 0);
-  transfer.memory = ownShared(source, static_cast<size_t>(decoded.boxBytes()));
-  transfer.tile = newTile(decoded, column, row, plane, source);
-  StoreQueue& stores = transfer.fiber->stores;
-  transfer.number = stores.first + static_cast<uint32_t>(stores.groups.size());
-  ++stores.open.reads;
-  ++stores.open.writes;
-  gMachine->engine().begin(std::move(transfer));
-  mayYield();
-}
-
-void commitStores() {
-  StoreQueue& stores = gMachine->current()->stores;
-  stores.groups.push_back(stores.open);
-  stores.open = {0, 0};
-}
-
-void waitStores(int pending, bool readOnly) {
-  requireHopper("cp.async.bulk.wait_group");
-  mayYield();
-  Fiber* const self = gMachine->current();
-  StoreQueue& stores = self->stores;
-  if (stores.settled(pending, readOnly)) return;
-  stores.allowed = pending;
-  stores.readOnly = readOnly;
-  gMachine->suspend(State::kStoring);
 }
 
 void storeRemote(uint32_t address, const void* value, int bytes, uint32_t barrier) {

@@ -27,30 +27,15 @@ struct CopyQueue {
   std::vector<CopyBatch> batches;
 };
 
-// A thread's bulk stores up to a commit.
-struct StoreGroup {
-  int reads, writes;  // still to come
-};
-
-struct StoreQueue {
-  uint32_t first = 0;  // the number of groups[0]; the open one follows the last
-  std::vector<StoreGroup> groups;
-  StoreGroup open{0, 0};
-  int allowed = 0;  // what the thread waits for
-  bool readOnly = false;
-
-  bool settled(int pending, bool onlyReads) const;
-};
-
 struct Transfer {
-  enum class Kind : uint8_t { kChunk, kLoad, kRead, kWrite, kRemote };
+  enum class Kind : uint8_t { kChunk, kLoad, kRemote };
   Kind kind;
   bool late;  // not before the machine is idle, but for exceptions
   int bytes;
-  uint32_t number;  // of the batch or the group
+  uint32_t number;  // of the batch
   uint32_t target, barrier;
   Fiber* fiber;  // that began it
-  void* memory;  // the target, or the source of a bulk store
+  void* memory;  // the target
   const void* source;
   uint32_t value[4];
   std::unique_ptr<TileCopy> tile;
@@ -76,7 +61,6 @@ class CopyEngine {
 
   void complete(Transfer& transfer);
   void completeChunk(Transfer& transfer);
-  void completeStore(Transfer& transfer);
 
   Machine& mMachine;
   Random& mRandom;

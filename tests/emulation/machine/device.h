@@ -77,11 +77,6 @@ GSPN2_EMULATION_HIDDEN void loadTile(uint32_t target, const CUtensorMap& map, in
 // A multiple of 16 bytes.
 GSPN2_EMULATION_HIDDEN void copyBulk(uint32_t target, const void* source, int bytes,
                                      uint32_t barrier);
-GSPN2_EMULATION_HIDDEN void storeTile(const CUtensorMap& map, int column, int row, int plane,
-                                      uint32_t source);
-GSPN2_EMULATION_HIDDEN void commitStores();
-// Waits until at most `pending` groups still read shared memory, or are not yet written.
-GSPN2_EMULATION_HIDDEN void waitStores(int pending, bool readOnly);
 // `bytes` bytes, 4 or 16, into a block of the cluster, counted on its barrier.
 GSPN2_EMULATION_HIDDEN void storeRemote(uint32_t address, const void* value, int bytes,
                                         uint32_t barrier);

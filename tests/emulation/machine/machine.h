@@ -32,7 +32,6 @@ enum class State : uint8_t {
   kInBlock,    // waits at a barrier of the block
   kInCluster,  // waits at the cluster's barrier
   kAtBarrier,  // waits for a phase of an mbarrier
-  kStoring,    // waits for its bulk stores
   kExited
 };
 
@@ -49,7 +48,6 @@ struct Fiber {
   bool arrivedInCluster;
   uint32_t clusterPhase;  // in which it arrived
   CopyQueue copies;
-  StoreQueue stores;
   void* stack;
 };
 

@@ -44,8 +44,6 @@ std::string describe(const Fiber& fiber) {
                     fiber.parity, static_cast<long long>(offset)) +
              describeBarrier(fiber.address);
     }
-    case State::kStoring:
-      return "wait for their bulk stores";
     case State::kExited:
       break;
   }

@@ -1,12 +1,10 @@
-// Tensor maps and the boxes that they move. Positions outside a tensor read as 0 and are not
-// written; a swizzle turns 16-byte chunks by bits of the shared-memory address.
+// Tensor maps and the boxes that they move. Positions outside a tensor read as 0.
 #ifndef GSPN2_EMULATION_TENSOR_MAP_H_
 #define GSPN2_EMULATION_TENSOR_MAP_H_
 
 #include <cuda.h>
 
 #include <cstdint>
-#include <vector>
 
 namespace emulation {
 
@@ -17,7 +15,7 @@ struct DecodedMap {
   int64_t extents[3];
   int64_t strides[2];  // bytes between rows, between planes
   int32_t box[3];
-  int32_t elementBytes, swizzleBytes;
+  int32_t elementBytes;
 
   int boxBytes() const { return box[0] * box[1] * box[2] * elementBytes; }
 };
@@ -25,20 +23,12 @@ struct DecodedMap {
 // The map's content; fails where it was never encoded.
 DecodedMap decodeMap(const CUtensorMap& map);
 
-// One box on its way between the tensor and shared memory at the offset `shared` of its block.
+// One box on its way from the tensor.
 struct TileCopy {
   DecodedMap map;
   int corner[3];
-  uint32_t shared;
-  std::vector<char> content;  // of a store, once it has been read
 
   void load(char* memory) const;
-  void read(const char* memory);
-  void write() const;
-
- private:
-  template <typename Move>
-  void forEachRun(Move move) const;
 };
 
 }  // namespace emulation

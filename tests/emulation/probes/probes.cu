@@ -109,40 +109,26 @@ __global__ void chunks(Call p) {
 constexpr int kTileRows = 16;
 
 struct TileCall {
-  CUtensorMap source, target;
+  CUtensorMap source;
   float* out;
-  int variant, columns, swizzleBytes, fromColumn, fromRow, toColumn, toRow;
+  int columns, fromColumn, fromRow;
 };
 
-// Brings a tile of `columns` x 16, hands it out as it lies behind the swizzle, and stores it
-// elsewhere. Variant 1 changes it before the store has read it, variant 2 ends before.
+// Brings a tile of `columns` x 16 and hands it out.
 __global__ void tile(const __grid_constant__ TileCall p) {
-  char* const shared = dynamicShared<char>();
+  float* const shared = dynamicShared<float>();
   auto& barrier = staticShared<uint64_t>();
   const uint32_t address = sharedAddress(&barrier);
   const int thread = static_cast<int>(threadIdx.x);
-  const int rowBytes = p.columns * 4;
+  const int count = p.columns * kTileRows;
   if (thread == 0) {
     barrierInit(address, 1);
-    barrierArriveExpect(address, static_cast<uint32_t>(rowBytes * kTileRows));
+    barrierArriveExpect(address, static_cast<uint32_t>(count * 4));
     loadTile(sharedAddress(shared), &p.source, p.fromColumn, p.fromRow, 0, address, kEvictFirst);
   }
   __syncthreads();
   barrierWait(address, 0);
-  for (int i = thread; i < p.columns * kTileRows; i += static_cast<int>(blockDim.x)) {
-    const int dense = i * 4;
-    const int turned = p.swizzleBytes == 0 ? 0 : (dense >> 7) & (p.swizzleBytes / 16 - 1);
-    p.out[i] = *reinterpret_cast<const float*>(shared + (dense ^ (turned << 4)));
-  }
-  fenceSharedForCopies();
-  __syncthreads();
-  if (thread != 0) return;
-  storeTile(&p.target, p.toColumn, p.toRow, 0, sharedAddress(shared), kEvictFirst);
-  commitStores();
-  if (p.variant == 2) return;
-  if (p.variant == 0) waitStoresRead<0>();
-  std::memset(shared, 0, static_cast<size_t>(rowBytes * kTileRows));
-  waitStores();
+  for (int i = thread; i < count; i += static_cast<int>(blockDim.x)) p.out[i] = shared[i];
 }
 
 // ---- clusters ----------------------------------------------------------------------------------
@@ -189,24 +175,17 @@ GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float*
   return cudaErrorInvalidValue;
 }
 
-// From `source` (rows, columns) to `target` of the same shape; `out` holds 16 x box columns.
-GSPN2_API int gspn2_probe_tile(int variant, const float* source, float* target, float* out,
-                               int rows, int columns, int boxColumns, int swizzleBytes,
-                               const int* corners) {
+// A box of `source` (rows, columns) to `out` (16, box columns).
+GSPN2_API int gspn2_probe_tile(const float* source, float* out, int rows, int columns,
+                               int boxColumns, int fromColumn, int fromRow) {
   probes::TileCall call{};
-  const gspn2::TileShape shape{1, rows, columns, probes::kTileRows, boxColumns, swizzleBytes};
-  cudaError_t error = gspn2::encodeTensorMap(&call.source, GSPN2_FLOAT32, source, shape);
-  if (error != cudaSuccess) return error;
-  error = gspn2::encodeTensorMap(&call.target, GSPN2_FLOAT32, target, shape);
+  const cudaError_t error = gspn2::encodeTensorMap(
+      &call.source, GSPN2_FLOAT32, source, {1, rows, columns, probes::kTileRows, boxColumns});
   if (error != cudaSuccess) return error;
   call.out = out;
-  call.variant = variant;
   call.columns = boxColumns;
-  call.swizzleBytes = swizzleBytes;
-  call.fromColumn = corners[0];
-  call.fromRow = corners[1];
-  call.toColumn = corners[2];
-  call.toRow = corners[3];
+  call.fromColumn = fromColumn;
+  call.fromRow = fromRow;
   return gspn2::launchKernel(probes::tile, 1, 64, 64 * 1024 / 4, nullptr, call);
 }
 

@@ -27,22 +27,12 @@ constexpr bool kHopper = true;  // what the calls do not use is compiled all the
 
 constexpr uint64_t kEvictFirst = 0x12f0000000000000ULL;
 constexpr uint64_t kEvictNormal = 0x1000000000000000ULL;
-constexpr uint64_t kEvictLast = 0x14f0000000000000ULL;
 
 inline uint32_t sharedAddress(const void* pointer) { return emulation::sharedAddress(pointer); }
 
-template <typename T>
-T loadOwnShared(uint32_t address) {
-  return *static_cast<const T*>(emulation::ownShared(address, sizeof(T)));
+inline uint4 loadSharedWordsNow(uint32_t address) {
+  return *static_cast<const uint4*>(emulation::ownShared(address, sizeof(uint4)));
 }
-template <typename T>
-void storeOwnShared(uint32_t address, T value) {
-  *static_cast<T*>(emulation::ownShared(address, sizeof(T))) = value;
-}
-
-inline float4 loadSharedNow(uint32_t address) { return loadOwnShared<float4>(address); }
-inline float loadSharedFloatNow(uint32_t address) { return loadOwnShared<float>(address); }
-inline uint4 loadSharedWordsNow(uint32_t address) { return loadOwnShared<uint4>(address); }
 template <int kCount>
 void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
   std::memcpy(values, emulation::ownShared(address, sizeof(values)), sizeof(values));
@@ -51,8 +41,9 @@ template <int kCount>
 void storeSharedFloats(uint32_t address, const float (&values)[kCount]) {
   std::memcpy(emulation::ownShared(address, sizeof(values)), values, sizeof(values));
 }
-inline void storeShared(uint32_t address, float value) { storeOwnShared(address, value); }
-inline void storeSharedVector(uint32_t address, uint4 value) { storeOwnShared(address, value); }
+inline void storeSharedVector(uint32_t address, uint4 value) {
+  *static_cast<uint4*>(emulation::ownShared(address, sizeof(value))) = value;
+}
 
 inline float maskFloat(float value, uint32_t mask) {
   return __uint_as_float(__float_as_uint(value) & mask);
@@ -111,7 +102,6 @@ inline void copyChunk(uint32_t target, const void* source, int bytes) {
 }
 inline void barrierArriveCopies(uint32_t barrier) { emulation::arriveAfterCopies(barrier); }
 
-inline void prefetchTensorMap(const CUtensorMap*) {}
 inline void loadTile(uint32_t target, const CUtensorMap* map, int column, int row, int plane,
                      uint32_t barrier, uint64_t) {
   emulation::loadTile(target, *map, column, row, plane, barrier);
@@ -119,17 +109,6 @@ inline void loadTile(uint32_t target, const CUtensorMap* map, int column, int ro
 inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier, uint64_t) {
   emulation::copyBulk(target, source, bytes, barrier);
 }
-inline void storeTile(const CUtensorMap* map, int column, int row, int plane, uint32_t source,
-                      uint64_t) {
-  emulation::storeTile(*map, column, row, plane, source);
-}
-inline void commitStores() { emulation::commitStores(); }
-template <int kPending>
-void waitStoresRead() {
-  emulation::waitStores(kPending, true);
-}
-inline void waitStores() { emulation::waitStores(0, false); }
-inline void fenceSharedForCopies() { emulation::mayYield(); }
 
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 
