@@ -67,13 +67,15 @@ struct ColumnOrder {
   }
 };
 
-// Where a row's chunk 0 lies in a stage; chunk c of tensor j lies at (that ^ 16 c) + 32 j. The
+// Where a row's chunk 0 lies in a stage; chunk c of tensor j lies at (that ^ 16 c) + j pieces. The
 // swizzle spreads eight rows of a group over all banks.
 __device__ __forceinline__ uint32_t columnRowOffset(int group, int index,
                                                     const StripLayout& layout) {
-  static_assert(kStripPiece == 2 * kStripAccess, "the swizzle is that of two chunks");
+  // Eight lanes read at once: as many rows as there are chunks in 128 bytes.
+  constexpr int kChunks = kStripPiece / kStripAccess;
+  constexpr int kRowsApart = 8 / kChunks;
   const int row = group * layout.groupRows + index;
-  return static_cast<uint32_t>(row * layout.pitch + ((row >> 2) & 1) * kStripAccess);
+  return static_cast<uint32_t>(row * layout.pitch + row / kRowsApart % kChunks * kStripAccess);
 }
 
 template <typename C>
