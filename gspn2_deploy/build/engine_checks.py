@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from gspn2_deploy.build.translate import EngineLibraryError
@@ -34,7 +35,9 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
         profiles: The engine's profiles; empty when every shape is fixed.
 
     Returns:
-        The layers; empty when TensorRT tells nothing but names.
+        The layers; empty when TensorRT tells nothing but names. Their types may be untold: of
+        dynamic shapes 8.6 does not tell them for shapes that are merely set, and does once the
+        engine has run with them, which is not done here.
     """
     context = engine.create_execution_context()
     found: dict[EngineLayer, None] = {}
@@ -44,6 +47,8 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
                 context.set_optimization_profile_async(index, 0)
             for name, shapes in profile.items():
                 context.set_input_shape(name, shapes.opt)
+            with suppress(RuntimeError):  # then the types stay untold
+                context.infer_shapes()  # what is set is resolved when it is needed, not before
         layers = inspect_layers(trt, engine, context)
         found |= dict.fromkeys(layer for layer in layers if layer.kind)
     return list(found)
@@ -52,6 +57,23 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
 def dtype_counts(layers: Iterable[EngineLayer]) -> dict[str, int]:
     """Return how many layers give each element type first."""
     return dict(Counter(layer.dtype for layer in layers if layer.dtype is not None))
+
+
+def untold_types(layers: Iterable[EngineLayer], plugins: int) -> str | None:
+    """Say in a sentence which types TensorRT did not tell; None where it told every plugin's.
+
+    Args:
+        layers: The engine's layers.
+        plugins: How many of its plugin layers have no type.
+    """
+    if not plugins:
+        return None
+    told = any(_types(layer) for layer in layers)
+    whose = f"{plugins} plugin layers" if told else f"any layer, {plugins} plugin layers among them"
+    return (
+        f"TensorRT does not tell the type of {whose}, before the engine runs: "
+        "gspn2-deploy validate --engine runs it and checks the plugin layers' types"
+    )
 
 
 def check_plugin_layers(

@@ -17,6 +17,7 @@ from gspn2_deploy.build.engine_checks import (
     dtype_counts,
     inspect_engine,
     misplaced_layers,
+    untold_types,
 )
 from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.tensorrt_model import PluginModel, prepare_model
@@ -208,8 +209,8 @@ def check_engine(
     layers = inspect_engine(trt, engine, request.profiles)
     if not layers:
         return [], (*unproven, "the engine's layers were not checked: TensorRT does not tell them")
-    if untold := check_plugin_layers(layers, plugin_types):
-        unproven.append(f"TensorRT does not tell the type of {len(untold)} plugin layers")
+    if untold := untold_types(layers, len(check_plugin_layers(layers, plugin_types))):
+        unproven.append(untold)
     if options.precision_constraints == "obey":
         check_precision(layers, request.precision)
     elif misplaced := misplaced_layers(layers, request.precision):

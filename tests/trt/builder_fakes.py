@@ -370,18 +370,24 @@ class Engine(Strict):
 
 class Context(Strict):
     def __init__(self, engine):
-        super().__init__(engine=engine, profile=0, shapes={})
+        super().__init__(engine=engine, profile=0, shapes={}, resolved=False)
 
     def set_optimization_profile_async(self, index, stream):
         assert index < len(self.engine.trt.config.profiles)
-        self.profile = index
+        self.profile, self.resolved = index, False
         return True
 
     def set_input_shape(self, name, shape):
         low, _, high = self.engine.trt.config.profiles[self.profile].shapes[name]
         assert all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
-        self.shapes[name] = shape
+        self.shapes[name], self.resolved = shape, False
         return True
+
+    def infer_shapes(self):
+        self.resolved = True
+        if self.engine.trt.refuses_shapes:
+            raise RuntimeError("infer_shapes error code: -1")
+        return []
 
 
 class Inspector(Strict):
@@ -412,7 +418,9 @@ class Inspector(Strict):
         ]
         if layer.name in trt.run_as:
             types = [trt.run_as[layer.name]]
-        tensors = [{"Name": "t", "Format/Datatype": _SPOKEN[dtype]} for dtype in types]
+        told = self.execution_context.resolved and trt.tells_types
+        words = [_SPOKEN[dtype] if told else "N/A due to dynamic shapes" for dtype in types]
+        tensors = [{"Name": "t", "Format/Datatype": word} for word in words]
         kinds = {"CONVOLUTION": "CaskConvolution", "MATRIX_MULTIPLY": "CaskGemmMatrixMultiply"}
         kind = kinds.get(layer.type.name, layer.type.name.title())
         name = layer.name + suffix
@@ -426,7 +434,8 @@ def fake_builder(version):
     ``swallowed`` (ops that it takes for something else than a plugin), ``build_errors`` and
     ``load_errors`` (what is logged, and nothing returned), ``starts_with`` (why no builder
     starts), ``run_as`` (the type that a layer runs in, by name), ``inspected`` (what the inspector
-    says). ``network``, ``config`` and ``parser`` are those of the last build.
+    says), ``tells_types`` (whether it tells them before an engine runs), ``refuses_shapes`` (of a
+    context). ``network``, ``config`` and ``parser`` are those of the last build.
     """
     enums = {
         name: IntEnum(name, [(item, value) for value, item in enumerate(items.split())])
@@ -456,6 +465,8 @@ def fake_builder(version):
         starts_with=None,
         run_as={},
         inspected=None,
+        tells_types=True,
+        refuses_shapes=False,
     )
     trt.Builder = lambda logger: Builder(trt, logger)
     trt.Runtime = lambda logger: Runtime(trt, logger)

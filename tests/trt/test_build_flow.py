@@ -212,6 +212,18 @@ def test_an_engine_that_tells_no_layers_is_said_to_be_unchecked(backend, version
     )
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_types_that_are_untold_before_an_engine_runs_are_said_to_be_unchecked(backend, refuses):
+    def prepare(trt):
+        trt.tells_types, trt.refuses_shapes = False, refuses
+
+    built = backend.build("8.6", "fp16", prepare=prepare)
+    assert built.engine_dtypes == {}
+    (said,) = built.unproven[1:]
+    assert "the type of any layer, 2 plugin layers among them, before the engine runs" in said
+    assert "gspn2-deploy validate --engine" in said
+
+
 # Options: what each version has.
 
 

@@ -30,7 +30,7 @@ VERSIONS = {path.name: ".".join(path.name.split(".")[:2]) for path in HEADERS.gl
 # Methods and attributes of the doubles that steer or record, and are not TensorRT's.
 RECORDS = {"trt", "profiles", "sources", "features", "pools", "cache", "content", "shapes", "add"}
 RECORDS |= {"layers", "inputs", "outputs", "tensors", "output_types", "strongly_typed", "errors"}
-RECORDS |= {"network", "profile", "engine", "version"}
+RECORDS |= {"network", "profile", "engine", "version", "resolved"}
 DOUBLES = {
     "IBuilderConfig": Config,
     "Builder": Builder,

@@ -7,6 +7,7 @@ from gspn2_deploy.build.engine_checks import (
     check_precision,
     dtype_counts,
     misplaced_layers,
+    untold_types,
 )
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.runners.engine_layers import EngineLayer, EngineTensor
@@ -35,6 +36,13 @@ def test_an_untold_type_is_not_guessed():
     assert check_plugin_layers(layers, {"a": "float16"}) == ("a",)
     assert dtype_counts([*layers, layer("b", "", "int32")]) == {"int32": 1}
     assert misplaced_layers(layers, "fp16") == []
+
+
+def test_untold_types_are_told_apart_from_none_told():
+    told, untold = layer("conv", "float16", "float16"), layer("a", "", None)
+    assert untold_types([told], 0) is None
+    assert "the type of 1 plugin layers, before" in untold_types([told, untold], 1)
+    assert "the type of any layer, 1 plugin layers among them" in untold_types([untold], 1)
 
 
 def test_a_float32_engine_has_no_reduced_layer():
