@@ -40,6 +40,12 @@ __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   return value;
 }
 
+__device__ __forceinline__ float loadSharedFloatNow(uint32_t address) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+  return value;
+}
+
 // The same for a few adjacent floats.
 __device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[1]) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(values[0]) : "r"(address) : "memory");
@@ -57,6 +63,9 @@ __device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&va
                : "memory");
 }
 
+__device__ __forceinline__ void storeSharedFloat(uint32_t address, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
 __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[1]) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(values[0]) : "memory");
 }

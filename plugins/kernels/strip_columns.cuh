@@ -35,10 +35,15 @@ struct ColumnConfig {
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
-  static constexpr int kPieceChunks = kStripPiece / kStripAccess;
+  static constexpr int kPieceChunks = kStripPieceSteps / kChunkSteps;
+  static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
   static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
   static constexpr int kTileRuns = kStripTile / (kStripRun * static_cast<int>(sizeof(Out)));
+  static constexpr int kRowChunks = kStripTile / kStripAccess;
+  static constexpr int kFlushRows = kWarpLanes / kRowChunks;  // that a warp writes at once
+  static constexpr int kFlushes = kWarpLanes * kRows / kFlushRows;
+  static_assert(kRowChunks == 8 && kFlushRows == 4, "the tile turns chunks by the row modulo 8");
 };
 
 // The order in which a scan visits its map: runs of kStripRun steps, made of chunks of the rows,
@@ -69,13 +74,14 @@ struct ColumnOrder {
 
 // Where a row's chunk 0 lies in a stage; chunk c of tensor j lies at (that ^ 16 c) + j pieces. The
 // swizzle spreads eight rows of a group over all banks.
+template <typename C>
 __device__ __forceinline__ uint32_t columnRowOffset(int group, int index,
                                                     const StripLayout& layout) {
   // Eight lanes read at once: as many rows as there are chunks in 128 bytes.
-  constexpr int kChunks = kStripPiece / kStripAccess;
-  constexpr int kRowsApart = 8 / kChunks;
+  constexpr int kRowsApart = 8 / C::kPieceChunks;
   const int row = group * layout.groupRows + index;
-  return static_cast<uint32_t>(row * layout.pitch + row / kRowsApart % kChunks * kStripAccess);
+  return static_cast<uint32_t>(row * layout.pitch +
+                               row / kRowsApart % C::kPieceChunks * kStripAccess);
 }
 
 template <typename C>
@@ -107,10 +113,11 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
         const int position = block.start + row * C::kRows + r;
         const bool inside = columnInside && position >= 0 && position < p.line;
         const int64_t offset = inside ? static_cast<int64_t>(position) * p.steps + column : 0;
-        const uint32_t target = stage + (columnRowOffset(r, row, layout) ^ (chunk * kStripAccess));
+        const uint32_t target =
+            stage + (columnRowOffset<C>(r, row, layout) ^ (chunk * kStripAccess));
 #pragma unroll
         for (int j = 0; j < C::kTensors; ++j) {
-          copyChunk(target + j * kStripPiece, sources[j] + offset, inside ? kStripAccess : 0);
+          copyChunk(target + j * C::kPieceBytes, sources[j] + offset, inside ? kStripAccess : 0);
         }
       }
     }
@@ -143,6 +150,43 @@ __device__ __forceinline__ void selectWords(uint4& words, uint32_t keep, uint32_
   words.w = (words.w & keep) | (other & ~keep);
 }
 
+// What a lane writes of a warp's tile: a chunk of every kFlushRows-th row from `lane` / kRowChunks
+// on.
+template <typename C>
+struct ColumnFlushes {
+  using Out = typename C::Out;
+  uint32_t even, odd;  // where the chunk lies in the tile, if its row were the lane's first
+  int chunkColumn;     // the chunk's first step in the tile
+  int first, count;    // of those rows, the warp's own
+  Out* target;         // of the first row, at the map's first column; may lie before the map
+  int64_t stride;      // of the map between those rows
+
+  __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block, int warp,
+                                           int lane, uint32_t tile) {
+    const int chunk = lane % C::kRowChunks;
+    const int row = lane / C::kRowChunks;
+    even = tile + row * kStripTile + (chunk ^ row) * kStripAccess;
+    odd = tile + row * kStripTile + (chunk ^ (row + C::kFlushRows)) * kStripAccess;
+    chunkColumn = chunk * C::kOutChunkSteps;
+    // The warp's rows that count: inside the tile, of the block's own, on the line.
+    const int own = warp * stripStride(C::kRows) - block.lead;  // of the tile's first row
+    const int skipped = p.warps > 1 ? kStripEdge : 0;
+    const int low = max(skipped, -own);
+    const int high =
+        min(min(kWarpLanes * C::kRows - skipped, p.own - own), p.line - block.rank * p.own - own);
+    first = max(low - row + C::kFlushRows - 1, 0) / C::kFlushRows;
+    count = max(high - row + C::kFlushRows - 1, 0) / C::kFlushRows - first;
+    count = max(count, 0);
+    if constexpr (C::kGated) {
+      target = p.sums;
+    } else {
+      target = static_cast<Out*>(p.out);
+    }
+    target += block.slice * p.plane + int64_t{block.rank * p.own + own + row} * p.steps;
+    stride = int64_t{C::kFlushRows} * p.steps;
+  }
+};
+
 // A warp that walks.
 template <typename C>
 struct ColumnWalker {
@@ -158,6 +202,7 @@ struct ColumnWalker {
   StripStates<kRows> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
+  const ColumnFlushes<C> flushes;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
@@ -179,12 +224,13 @@ struct ColumnWalker {
         lane(states.lane),
         stages(sharedAddress(shared)),
         tile(sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes)),
+        flushes(params, block_, states.warp, states.lane, tile),
         stageBytes(layout.stageBytes),
         merge(C::kGated ? mergeWeight<T>(params) : 1.0F) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = states.first + r;
-      rowOffsets[r] = columnRowOffset(row % kRows, row / kRows, layout);
+      rowOffsets[r] = columnRowOffset<C>(row % kRows, row / kRows, layout);
       hasMinus[r] = states.position(r) == 0 ? 0U : ~0U;
       hasPlus[r] = states.position(r) == p.line - 1 ? 0U : ~0U;
     }
@@ -207,7 +253,7 @@ struct ColumnWalker {
       const uint32_t source = stage + (rowOffsets[r] ^ chunk);
 #pragma unroll
       for (int j = 0; j < C::kTensors; ++j) {
-        *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * kStripPiece);
+        *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * C::kPieceBytes);
       }
     }
     if (order.closesPiece(i)) {
@@ -296,41 +342,34 @@ struct ColumnWalker {
 
   // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
   __device__ __forceinline__ void flush(int run) const {
-    constexpr int kRowChunks = kStripTile / kStripAccess;
-    constexpr int kRowStep = kWarpLanes / kRowChunks;
     __syncwarp();
-    const int chunk = lane % kRowChunks;
-    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + chunk * C::kOutChunkSteps;
+    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + flushes.chunkColumn;
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
-    const int skipped = p.warps > 1 ? kStripEdge : 0;
-    const int firstOwn = states.warp * StripStates<kRows>::kStride - block.lead;
-    Out* target;
-    if constexpr (C::kGated) {
-      target = p.sums;
-    } else {
-      target = static_cast<Out*>(p.out);
-    }
-    target += block.slice * p.plane + column;
-#pragma unroll 4
-    for (int row = lane / kRowChunks; row < kWarpLanes * kRows; row += kRowStep) {
-      const uint4 words =
-          loadSharedWordsNow(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess);
-      const int own = firstOwn + row;
-      const int position = block.rank * p.own + own;
-      const bool mine = row >= skipped && row < kWarpLanes * kRows - skipped && own >= 0 &&
-                        own < p.own && position < p.line;
-      if (!mine || !visited || column >= p.steps) continue;
-      Out* const at = target + static_cast<int64_t>(position) * p.steps;
-      if constexpr (C::kGated) {
-        if (p.add) {
-          addToGlobal(at, make_float4(__uint_as_float(words.x), __uint_as_float(words.y),
-                                      __uint_as_float(words.z), __uint_as_float(words.w)));
-          continue;
+    if (visited && column < p.steps) {
+      Out* target = flushes.target + column;
+      // Rows that lie four apart turn their chunks alike, or by the third bit.
+#pragma unroll
+      for (int i = 0; i < C::kFlushes; ++i) {
+        const uint4 words = loadSharedWordsNow((i % 2 == 0 ? flushes.even : flushes.odd) +
+                                               i * C::kFlushRows * kStripTile);
+        if (static_cast<unsigned>(i - flushes.first) < static_cast<unsigned>(flushes.count)) {
+          write(target, words);
         }
+        target += flushes.stride;
       }
-      *reinterpret_cast<uint4*>(at) = words;
     }
     __syncwarp();
+  }
+
+  __device__ __forceinline__ void write(Out* target, uint4 words) const {
+    if constexpr (C::kGated) {
+      if (p.add) {
+        addToGlobal(target, make_float4(__uint_as_float(words.x), __uint_as_float(words.y),
+                                        __uint_as_float(words.z), __uint_as_float(words.w)));
+        return;
+      }
+    }
+    *reinterpret_cast<uint4*>(target) = words;
   }
 
   __device__ __forceinline__ void scan() {
@@ -376,7 +415,8 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages);
+  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages,
+                                          static_cast<int>(sizeof(typename C::T)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);

@@ -9,7 +9,8 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = columnLayout(kOutput, kRows, plan.warps, plan.stages).total;
+  const int sharedBytes =
+      columnLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     return launchStrips(
         stripColumnsKernel<ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>>,

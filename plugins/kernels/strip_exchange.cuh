@@ -72,15 +72,11 @@ struct StripWeights {
 
 // What a warp does with the state of a position that it walks.
 enum StripRole : uint32_t {
-  kGivesDown = 1U << 0,  // publishes it for the warp below
-  kGivesUp = 1U << 1,    // for the warp above
-  kTakesDown = 1U << 2,  // takes it from the warp below
-  kTakesUp = 1U << 3,    // from the warp above
-  kSendsDown = 1U << 4,  // sends it to the block below
-  kSendsUp = 1U << 5,    // to the block above
-  kMeetsDown = 1U << 6,  // takes it from the block below
-  kMeetsUp = 1U << 7,    // from the block above
-  kWrites = 1U << 8,     // writes its result
+  kSendsDown = 1U << 0,  // sends it to the block below
+  kSendsUp = 1U << 1,    // to the block above
+  kMeetsDown = 1U << 2,  // takes it from the block below
+  kMeetsUp = 1U << 3,    // from the block above
+  kWrites = 1U << 4,     // writes its result
 };
 
 // A warp's states.
@@ -92,7 +88,10 @@ struct StripStates {
   const StripBlock& block;
   const StripBarriers& barriers;
   const int warp, lane;
-  float *edges, *halos;    // shared memory
+  float* halos;    // shared memory
+  uint32_t edges;  // this lane's published states; the next turn's lie `edgeTurn` bytes on
+  uint32_t edgeTurn;
+  uint32_t takes[kRows];   // from where it takes a state: a neighbouring warp's, or its own
   const int first;         // the block's position that is this lane's first
   uint32_t inside[kRows];  // all ones where the position is on the line
   uint32_t roles[kRows];
@@ -107,14 +106,16 @@ struct StripStates {
         barriers(barriers_),
         warp(static_cast<int>(threadIdx.x) / kWarpLanes),
         lane(static_cast<int>(threadIdx.x) % kWarpLanes),
-        edges(reinterpret_cast<float*>(shared + layout.edgeOffset)),
         halos(reinterpret_cast<float*>(shared + layout.haloOffset)),
+        edges(sharedAddress(shared + layout.edgeOffset) + 4 * (warp * kWarpLanes + lane) * kRows),
+        edgeTurn(4 * params.warps * kWarpLanes * kRows),
         first(warp * kStride + lane * kRows),
         phase(firstPhase) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       inside[r] = position(r) >= 0 && position(r) < p.line ? ~0U : 0U;
       roles[r] = rolesOf(r);
+      takes[r] = edges + 4 * (r + takenFrom(r));
       h[r] = 0.0F;
     }
   }
@@ -122,12 +123,19 @@ struct StripStates {
   // The line's position of the lane's r-th.
   __device__ __forceinline__ int position(int r) const { return block.start + first + r; }
 
-  // A position that two warps hold belongs to the one that has it further inside.
+  // Where a position's valid state lies among the published ones, from where this lane publishes
+  // its own: a position that two warps hold belongs to the one that has it further inside.
+  __device__ __forceinline__ int takenFrom(int r) const {
+    constexpr int kNext = kWarpLanes * kRows - kStride;  // the same position in the next warp
+    const int local = lane * kRows + r;
+    if (warp > 0 && local < kStripEdge) return -kNext;
+    if (warp + 1 < p.warps && local >= kStride + kStripEdge) return kNext;
+    return 0;
+  }
+
   __device__ __forceinline__ uint32_t rolesOf(int r) const {
     const int local = lane * kRows + r;
     const int e = first + r;
-    const bool down = warp > 0;
-    const bool up = warp + 1 < p.warps;
     const bool mine = p.warps == 1 || (local >= kStripEdge && local < kStride + kStripEdge);
     const bool blockDown = block.rank > 0;
     const bool blockUp = block.rank + 1 < p.parts;
@@ -135,10 +143,6 @@ struct StripStates {
       return value >= from && value < from + count;
     };
     uint32_t roles = 0;
-    if (down && between(local, kStripEdge, kStripEdge)) roles |= kGivesDown;
-    if (up && between(local, kStride, kStripEdge)) roles |= kGivesUp;
-    if (down && local < kStripEdge) roles |= kTakesDown;
-    if (up && local >= kStride + kStripEdge) roles |= kTakesUp;
     if (mine && blockDown && between(e, kStripHalo, kStripHalo)) roles |= kSendsDown;
     if (mine && blockUp && between(e, p.own, kStripHalo)) roles |= kSendsUp;
     if (blockDown && e < kStripHalo) roles |= kMeetsDown;
@@ -174,29 +178,26 @@ struct StripStates {
     for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
   }
 
-  // Gives the neighbouring warps the states that they share.
+  // Publishes the states for the neighbouring warps.
   __device__ __forceinline__ void publish(int turn) {
     if (p.warps == 1) return;
-    float* const mine = edges + (turn * p.warps + warp) * 2 * kStripEdge + lane * kRows;
+    const uint32_t mine = edges + turn * edgeTurn;
+    if constexpr (kRows % 2 == 1) {  // scalars of an odd distance meet on no bank
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if ((roles[r] & kGivesDown) != 0) mine[r - kStripEdge] = h[r];
-      if ((roles[r] & kGivesUp) != 0) mine[r + kStripEdge - kStride] = h[r];
+      for (int r = 0; r < kRows; ++r) storeSharedFloat(mine + 4 * r, h[r]);
+    } else {
+      storeSharedFloats(mine, h);
     }
     __syncwarp();
     if (lane == 0) barrierArrive(barriers.edges + 8 * turn);
   }
 
-  // Takes the neighbouring warps' states.
+  // Takes the neighbouring warps' states; what is this warp's own it takes back as it was.
   __device__ __forceinline__ void refresh(int turn, uint32_t parity) {
     if (p.warps == 1) return;
     barrierWait(barriers.edges + 8 * turn, parity);
-    const float* const mine = edges + (turn * p.warps + warp) * 2 * kStripEdge + lane * kRows;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if ((roles[r] & kTakesDown) != 0) h[r] = mine[r - kStripEdge];
-      if ((roles[r] & kTakesUp) != 0) h[r] = mine[r + kStripEdge - kStride];
-    }
+    for (int r = 0; r < kRows; ++r) h[r] = loadSharedFloatNow(takes[r] + turn * edgeTurn);
   }
 
   // Gives the neighbouring blocks the states that they share.

@@ -9,12 +9,12 @@
 namespace gspn2 {
 
 constexpr int kWarpLanes = 32;
-constexpr int kStripEdge = 4;     // positions shared with a warp, steps between exchanges
-constexpr int kStripHalo = 8;     // positions shared with a block, steps between meetings
-constexpr int kStripRun = 8;      // steps of an iteration: two exchanges, one meeting
-constexpr int kStripPiece = 32;   // bytes of a row in a stage of a horizontal scan
-constexpr int kStripAccess = 16;  // bytes of the widest access
-constexpr int kStripTile = 128;   // bytes of a row in the tile of results of a horizontal scan
+constexpr int kStripEdge = 4;         // positions shared with a warp, steps between exchanges
+constexpr int kStripHalo = 8;         // positions shared with a block, steps between meetings
+constexpr int kStripRun = 8;          // steps of an iteration: two exchanges, one meeting
+constexpr int kStripPieceSteps = 16;  // of a stage of a horizontal scan
+constexpr int kStripAccess = 16;      // bytes of the widest access
+constexpr int kStripTile = 128;       // bytes of a row in the tile of results of a horizontal scan
 
 // What a scan writes.
 enum class StripOutput {
@@ -68,10 +68,11 @@ struct StripLayout {
   int tileOffset, edgeOffset, haloOffset, barrierOffset, total;
 };
 
-__host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int warps, int stages) {
+__host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int rows, int warps,
+                                                       int stages) {
   layout.tileOffset = stages * layout.stageBytes;
   layout.edgeOffset = layout.tileOffset + warps * layout.tileBytes;
-  layout.haloOffset = layout.edgeOffset + 2 * warps * 2 * kStripEdge * 4;
+  layout.haloOffset = layout.edgeOffset + 2 * warps * kWarpLanes * rows * 4;
   layout.barrierOffset = layout.haloOffset + 2 * 2 * kStripHalo * 4;
   layout.total = layout.barrierOffset + (2 * stages + 4) * 8;
   return layout;
@@ -80,13 +81,13 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int w
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
 // An odd number of pieces to a row keeps eight rows of a group on different banks.
 __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
-                                                       int stages) {
+                                                       int stages, int elementBytes) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * kStripPiece;
+  layout.pitch = (stripTensors(output) | 1) * kStripPieceSteps * elementBytes;
   layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
   layout.tileBytes = kWarpLanes * rows * kStripTile;
-  return finishLayout(layout, warps, stages);
+  return finishLayout(layout, rows, warps, stages);
 }
 
 // A stage of a vertical scan: kStripEdge steps of the block's positions, tensor after tensor.
@@ -99,7 +100,7 @@ __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows
   if (output == StripOutput::kFinal) {
     layout.stageBytes += kStripEdge * stripExtent(rows, warps) * 4;
   }
-  return finishLayout(layout, warps, stages);
+  return finishLayout(layout, rows, warps, stages);
 }
 
 }  // namespace gspn2

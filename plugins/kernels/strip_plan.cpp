@@ -16,7 +16,9 @@ constexpr int kMaxParts = 8;  // the portable cluster size
 constexpr int kMinPart = 64;  // positions that are worth a block of their own
 constexpr int kPartUnit = 8;  // a part is a multiple of this
 constexpr int kMaxStages = 4;
+constexpr int kMaxSmallStages = 3;  // of a block with one warp: more of them fit
 constexpr int kMinStages = 2;
+constexpr int kProducedWarps = 3;  // that one warp's copies suffice for, in a horizontal scan
 
 // Positions of a lane and the most warps of a block, in the order of preference.
 struct Shape {
@@ -27,10 +29,10 @@ constexpr Shape kColumnShapes[] = {{1, 1}, {2, 4}, {3, 4}};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
-  return scan.horizontal() ? columnLayout(scan.output, plan.rows, plan.warps, plan.stages).total
-                           : rowLayout(scan.output, plan.rows, plan.warps, plan.stages,
-                                       planElementBytes(scan.problem.dtype))
-                                 .total;
+  const auto layout = scan.horizontal() ? columnLayout : rowLayout;
+  return layout(scan.output, plan.rows, plan.warps, plan.stages,
+                planElementBytes(scan.problem.dtype))
+      .total;
 }
 
 // Warps that a part takes at `rows` positions to a lane.
@@ -53,8 +55,9 @@ bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int part
     plan->rows = shape.rows;
     plan->warps = warpsOf(*plan, shape.rows);
     if (plan->warps > shape.warps) continue;
-    plan->producers = scan.horizontal() && plan->warps > 2 ? 2 : 1;
-    for (plan->stages = kMaxStages; plan->stages >= kMinStages; --plan->stages) {
+    plan->producers = scan.horizontal() && plan->warps > kProducedWarps ? 2 : 1;
+    plan->stages = plan->warps == 1 ? kMaxSmallStages : kMaxStages;
+    for (; plan->stages >= kMinStages; --plan->stages) {
       if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
     }
   }

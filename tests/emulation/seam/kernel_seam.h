@@ -33,6 +33,12 @@ inline uint32_t sharedAddress(const void* pointer) { return emulation::sharedAdd
 inline uint4 loadSharedWordsNow(uint32_t address) {
   return *static_cast<const uint4*>(emulation::ownShared(address, sizeof(uint4)));
 }
+inline float loadSharedFloatNow(uint32_t address) {
+  return *static_cast<const float*>(emulation::ownShared(address, sizeof(float)));
+}
+inline void storeSharedFloat(uint32_t address, float value) {
+  *static_cast<float*>(emulation::ownShared(address, sizeof(float))) = value;
+}
 template <int kCount>
 void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
   std::memcpy(values, emulation::ownShared(address, sizeof(values)), sizeof(values));
