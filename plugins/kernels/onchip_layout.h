@@ -14,7 +14,8 @@ constexpr int kOnchipDirections = 4;
 constexpr int kOnchipVector = 4;        // elements of a wide access
 constexpr int kOnchipGroup = 4;         // wide accesses of a row that neighbouring threads make
 constexpr int kOnchipMaxWorkers = 256;  // of a cluster's block
-constexpr int kOnchipMaxThreads = 512;  // of a block that has a map to itself
+constexpr int kOnchipMaxSmallWorkers = 128;  // of a map up to 32 positions on a side
+constexpr int kOnchipMaxThreads = 512;       // of a block that has a map to itself
 constexpr int kOnchipMaxBatches = 128;
 
 struct OnchipParams {

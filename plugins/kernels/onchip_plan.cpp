@@ -18,6 +18,7 @@ constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
+constexpr int64_t kManySlices = 2;  // to a multiprocessor
 
 int roundUp(int value, int multiple) { return planCeilDiv(value, multiple) * multiple; }
 
@@ -67,12 +68,17 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   if (device.computeCapability < kClusterCapability || longest > kMaxExtent) return false;
   plan->block = false;
   plan->rows = longest <= 2 * kWarp ? 2 : 4;
-  // Four positions to a lane leave no registers for a second channel.
-  if (!fits(problem, device, 1, plan->rows == 2, plan)) return false;
-  // A batch is at least two vectors of steps; small maps need no more than all their vectors.
+  // Clusters of four do not reach every multiprocessor: where so many would be needed, two channels
+  // share one. Four positions to a lane leave no registers for that.
+  const int64_t blocks = problem.n * problem.c * kOnchipDirections;
+  const bool pairs = plan->rows == 2 && blocks > device.multiprocessors * 3 / 4;
+  if (!fits(problem, device, 1, pairs, plan)) return false;
+  // A batch is at least two vectors of steps; small maps need no more than all their vectors, and
+  // leave room for other blocks.
   const int least = std::max(kMinWorkers, roundUp(2 * static_cast<int>(longest), kWarp));
   const int all = roundUp(static_cast<int>(problem.h * problem.w) / plan->vector, kWarp);
-  plan->workers = std::clamp(all, least, kOnchipMaxWorkers);
+  plan->workers =
+      std::clamp(all, least, longest <= kWarp ? kOnchipMaxSmallWorkers : kOnchipMaxWorkers);
   return true;
 }
 
@@ -84,10 +90,10 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
-  // Small maps are done before a cluster has met, and many fill the device without clusters.
+  // Where clusters no longer fit at once, blocks of small maps do better: they share no barrier.
   const bool small = std::max(problem.h, problem.w) <= kWarp;
-  const bool many = slices * kOnchipDirections > device.multiprocessors;
-  if ((small || many) && planBlock(problem, device, plan)) return true;
+  const bool many = slices > kManySlices * device.multiprocessors;
+  if (small && many && planBlock(problem, device, plan)) return true;
   return planCluster(problem, device, plan) || planBlock(problem, device, plan);
 }
 

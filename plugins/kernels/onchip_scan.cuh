@@ -31,20 +31,21 @@ struct OnchipScan {
   }
 };
 
-// Where adjacent columns of a row lie in a scan.
+// Where adjacent columns of a row lie in a scan's arrays, and which of them end its line.
 struct OnchipPlace {
-  int step, stepStride;          // of the first column, and to the next
-  int position, positionStride;  // on the line
-  int index, stride;             // in an array
+  int index;           // of the first column
+  int stride;          // from one column to the next; 1 where columns are positions
+  bool starts, ends;   // whether the first, the last column is the line's first, last position
+  bool isOnePosition;  // whether the columns are steps of one position: then all are
 
-  __device__ __forceinline__ OnchipPlace(const OnchipScan& scan, int row, int column) {
+  __device__ __forceinline__ OnchipPlace(const OnchipScan& scan, int row, int column, int count) {
     const int along = scan.horizontal ? column : row;
-    step = scan.reverse ? scan.steps - 1 - along : along;
-    stepStride = scan.horizontal ? (scan.reverse ? -1 : 1) : 0;
-    position = scan.horizontal ? row : column;
-    positionStride = scan.horizontal ? 0 : 1;
-    index = step * scan.pitch + position;
-    stride = scan.horizontal ? stepStride * scan.pitch : 1;
+    const int position = scan.horizontal ? row : column;
+    index = (scan.reverse ? scan.steps - 1 - along : along) * scan.pitch + position;
+    stride = !scan.horizontal ? 1 : scan.reverse ? -scan.pitch : scan.pitch;
+    isOnePosition = scan.horizontal;
+    starts = position == 0;
+    ends = position + (isOnePosition ? 1 : count) == scan.line;
   }
 };
 
@@ -104,7 +105,7 @@ struct OnchipSource {
 template <int kVector>
 __device__ __forceinline__ void storePlaces(float* array, const OnchipPlace& place,
                                             const float (&values)[kVector]) {
-  if (kVector > 1 && place.positionStride == 1) {
+  if (kVector > 1 && !place.isOnePosition) {
 #pragma unroll
     for (int v = 0; v + 1 < kVector; v += 2) {
       *reinterpret_cast<float2*>(array + place.index + v) = make_float2(values[v], values[v + 1]);
@@ -117,7 +118,7 @@ __device__ __forceinline__ void storePlaces(float* array, const OnchipPlace& pla
 template <int kVector>
 __device__ __forceinline__ void loadPlaces(const float* array, const OnchipPlace& place,
                                            float (&values)[kVector]) {
-  if (kVector > 1 && place.positionStride == 1) {
+  if (kVector > 1 && !place.isOnePosition) {
 #pragma unroll
     for (int v = 0; v + 1 < kVector; v += 2) {
       const auto pair = *reinterpret_cast<const float2*>(array + place.index + v);
@@ -142,35 +143,25 @@ __device__ __forceinline__ void normaliseVector(gspn2_normalize_t mode, float (&
   }
 }
 
-// Writes what the walker reads. A segment's first step has the weights 0, whatever its affinities.
+// Writes what the walker reads.
 template <typename T, int kVector, int kChannels>
 __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kChannels>& inputs,
-                                             const OnchipScan& scan, const OnchipPlace& place,
-                                             gspn2_normalize_t mode, int chunk, float* arrays) {
+                                             const OnchipPlace& place, gspn2_normalize_t mode,
+                                             float* arrays, int size) {
   const float missing = mode == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
   float minus[kVector], centre[kVector], plus[kVector];
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {
-    const int position = place.position + v * place.positionStride;
-    minus[v] = position == 0 ? missing : toFloat(inputs.minus.values[v]);
+    const bool starts = place.starts && (v == 0 || place.isOnePosition);
+    const bool ends = place.ends && (v == kVector - 1 || place.isOnePosition);
+    minus[v] = starts ? missing : toFloat(inputs.minus.values[v]);
     centre[v] = toFloat(inputs.centre.values[v]);
-    plus[v] = position == scan.line - 1 ? missing : toFloat(inputs.plus.values[v]);
+    plus[v] = ends ? missing : toFloat(inputs.plus.values[v]);
   }
   normaliseVector(mode, minus, centre, plus);
-  int phase = chunk == 0 ? place.step : place.step % chunk;
-#pragma unroll
-  for (int v = 0; v < kVector; ++v) {
-    const uint32_t carries = phase == 0 ? 0U : ~0U;
-    minus[v] = maskFloat(minus[v], carries);
-    centre[v] = maskFloat(centre[v], carries);
-    plus[v] = maskFloat(plus[v], carries);
-    phase += place.stepStride;
-    if (chunk != 0 && phase == chunk) phase = 0;
-    if (chunk != 0 && phase < 0) phase = chunk - 1;
-  }
   storePlaces(arrays, place, minus);
-  storePlaces(arrays + scan.size, place, centre);
-  storePlaces(arrays + 2 * scan.size, place, plus);
+  storePlaces(arrays + size, place, centre);
+  storePlaces(arrays + 2 * size, place, plus);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c) {
     float input[kVector];
@@ -178,7 +169,7 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
     for (int v = 0; v < kVector; ++v) {
       input[v] = toFloat(inputs.lam[c].values[v]) * toFloat(inputs.x[c].values[v]);
     }
-    storePlaces(arrays + (3 + c) * scan.size, place, input);
+    storePlaces(arrays + (3 + c) * size, place, input);
   }
 }
 
@@ -199,7 +190,7 @@ struct OnchipWalker {
   bool writes;            // whether the lane has positions on the line
   uint32_t inside[kRows];
   uint32_t hasBelow, hasAbove;
-  int chunk, phase;
+  int chunk, phase;  // steps of a segment; since its start
   float h[kChannels][kRows], left[kChannels], right[kChannels];
 
   __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
@@ -210,7 +201,7 @@ struct OnchipWalker {
         writes(lane * kRows < scan.line),
         hasBelow(lane == 0 ? 0U : ~0U),
         hasAbove((lane + 1) * kRows < scan.line ? ~0U : 0U),
-        chunk(chunk_),
+        chunk(chunk_ == 0 ? scan.steps : chunk_),
         phase(0) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line ? ~0U : 0U;
@@ -237,32 +228,36 @@ struct OnchipWalker {
 
   // One step; then the inputs of the one `ahead` of it take the place of its own.
   __device__ __forceinline__ void step(Inputs& inputs, uint32_t ahead) {
-    if (chunk != 0) {  // a finished segment's NaN and Inf must not meet the weights of 0
-      const uint32_t carries = phase == 0 ? 0U : ~0U;
-      phase = phase + 1 == chunk ? 0 : phase + 1;
+    const bool restarts = phase == 0;
+    phase = phase + 1 == chunk ? 0 : phase + 1;
+    if (restarts) {  // whatever the weights and the states before it hold
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) {
-        left[c] = maskFloat(left[c], carries);
-        right[c] = maskFloat(right[c], carries);
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) h[c][r] = maskFloat(h[c][r], carries);
+        for (int r = 0; r < kRows; ++r) h[c][r] = inputs.input[c][r];
+      }
+    } else {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        float next[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
+          if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
+          if (r + 1 < kRows) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
+        }
+        next[0] = fmaf(inputs.minus[0], maskFloat(left[c], hasBelow), next[0]);
+        next[kRows - 1] =
+            fmaf(inputs.plus[kRows - 1], maskFloat(right[c], hasAbove), next[kRows - 1]);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) h[c][r] = next[r];
       }
     }
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      float next[kRows];
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
-        if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
-        if (r + 1 < kRows) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
-      }
-      next[0] = fmaf(inputs.minus[0], maskFloat(left[c], hasBelow), next[0]);
-      next[kRows - 1] =
-          fmaf(inputs.plus[kRows - 1], maskFloat(right[c], hasAbove), next[kRows - 1]);
       // Lanes outside the line are never read; only a lane's first position is inside for sure.
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) h[c][r] = r == 0 ? next[r] : maskFloat(next[r], inside[r]);
+      for (int r = 1; r < kRows; ++r) h[c][r] = maskFloat(h[c][r], inside[r]);
       left[c] = __shfl_up_sync(kFullMask, h[c][kRows - 1], 1);
       right[c] = __shfl_down_sync(kFullMask, h[c][0], 1);
     }

@@ -11,7 +11,7 @@
 
 namespace gspn2 {
 
-// A vector of a map; `exists` where it is none.
+// A vector of a map; `exists` says whether it is one.
 struct OnchipVector {
   int row, column;
   bool exists;
@@ -38,8 +38,6 @@ struct OnchipBlock {
   using Elements = OnchipElements<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   static constexpr int kArrays = 3 + kChannels;
-  // Vectors of inputs in flight: where two channels share a block, other blocks hide its loads.
-  static constexpr int kDepth = kVector == 1 ? 4 : kChannels == 1 ? 3 : 2;
   static constexpr bool kPrefetchesGates = kChannels == 1;
 
   const OnchipParams& p;
@@ -64,52 +62,43 @@ struct OnchipBlock {
     return arrays + direction * kArrays * size;
   }
 
-  // A thread's turns: its vectors of the first direction, of the second, and so on.
-  struct Turn {
-    int direction;
-    OnchipVector vector;
-  };
-  __device__ __forceinline__ int turnsOfDirection() const {
-    const int vectors = p.width / kVector;
-    const int groups = (vectors + kOnchipGroup - 1) / kOnchipGroup;
-    const int threads = static_cast<int>(blockDim.x);
-    return (groups * kOnchipGroup * p.height + threads - 1) / threads;
-  }
-  __device__ __forceinline__ Turn turn(int i, int ofDirection) const {
-    const int direction = i / ofDirection;
-    const int index = static_cast<int>(threadIdx.x + (i - direction * ofDirection) * blockDim.x);
-    return {direction, direction < 2 ? OnchipVector::inGroups(p, kVector, index)
-                                     : OnchipVector::inRows(p, kVector, index)};
-  }
-  __device__ __forceinline__ Inputs load(const Turn& turn) const {
+  __device__ __forceinline__ Inputs load(int direction, const OnchipVector& vector) const {
     const OnchipSource<T, kVector, kChannels> source{
         static_cast<const T*>(p.x) + slice,
-        static_cast<const T*>(p.lam) + gate + gateOffset(turn.direction),
+        static_cast<const T*>(p.lam) + gate + gateOffset(direction),
         static_cast<const T*>(p.w) + affinity +
-            static_cast<int64_t>(turn.direction) * 3 * p.affinities * elements,
+            static_cast<int64_t>(direction) * 3 * p.affinities * elements,
         elements, static_cast<int64_t>(p.affinities) * elements};
     // Where there is no vector, the first one is as good to read as any.
-    return source.load(turn.vector.exists ? turn.vector.row * p.width + turn.vector.column : 0);
+    return source.load(vector.exists ? vector.row * p.width + vector.column : 0);
   }
 
+  __device__ __forceinline__ void store(const Inputs& inputs, int direction,
+                                        const OnchipVector& vector) const {
+    if (!vector.exists) return;
+    const OnchipScan scan(p, direction, kRows);
+    const OnchipPlace place(scan, vector.row, vector.column, kVector);
+    storeWeights(inputs, place, p.normalize, arraysOf(direction, scan.size), scan.size);
+  }
+
+  // The horizontal directions take their vectors in groups, the vertical ones in rows; two
+  // directions' inputs are in flight.
   __device__ __forceinline__ void weigh() const {
-    const int ofDirection = turnsOfDirection();
-    const int turns = kOnchipDirections * ofDirection;
-    Inputs inputs[kDepth];
+    const int vectors = p.width / kVector;
+    const int groups = (vectors + kOnchipGroup - 1) / kOnchipGroup;
+    const int turns = groups * kOnchipGroup * p.height;  // no fewer than there are vectors
+    for (int i = static_cast<int>(threadIdx.x); i < turns; i += static_cast<int>(blockDim.x)) {
+      OnchipVector vector = OnchipVector::inGroups(p, kVector, i);
+      Inputs inputs[2] = {load(0, vector), load(1, vector)};
+#pragma unroll 1
+      for (int first = 0; first < kOnchipDirections; first += 2) {
+        const OnchipVector next = OnchipVector::inRows(p, kVector, i);
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) inputs[i] = load(turn(min(i, turns - 1), ofDirection));
-    for (int first = 0; first < turns; first += kDepth) {
-#pragma unroll
-      for (int i = 0; i < kDepth; ++i) {
-        if (first + i >= turns) break;
-        const Turn now = turn(first + i, ofDirection);
-        if (now.vector.exists) {
-          const OnchipScan scan(p, now.direction, kRows);
-          const OnchipPlace place(scan, now.vector.row, now.vector.column);
-          storeWeights(inputs[i], scan, place, p.normalize, p.chunk,
-                       arraysOf(now.direction, scan.size));
+        for (int j = 0; j < 2; ++j) {
+          store(inputs[j], first + j, vector);
+          if (first == 0) inputs[j] = load(2 + j, next);
         }
-        inputs[i] = load(turn(min(first + i + kDepth, turns - 1), ofDirection));
+        vector = next;
       }
     }
   }
@@ -142,7 +131,7 @@ struct OnchipBlock {
 #pragma unroll
     for (int k = 0; k < kOnchipDirections; ++k) {
       const OnchipScan scan(p, k, kRows);
-      const OnchipPlace place(scan, vector.row, vector.column);
+      const OnchipPlace place(scan, vector.row, vector.column, kVector);
       float states[kVector];
       loadPlaces(arraysOf(k, scan.size) + (3 + channel) * scan.size, place, states);
       gateStates(gates.u[k], p.d != nullptr, gates.d[k], gates.x, states);

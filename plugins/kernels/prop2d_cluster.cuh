@@ -25,6 +25,7 @@ struct OnchipBarriers {
 // the fewest steps that whole vectors cover: a step of rows, or a group of vectors of columns.
 struct OnchipBatches {
   int steps;         // of a batch
+  int count;         // of batches
   int groupVectors;  // of a row that neighbouring workers take
 
   __device__ __forceinline__ OnchipBatches(const OnchipParams& p, const OnchipScan& scan,
@@ -37,31 +38,41 @@ struct OnchipBatches {
       groupVectors = scan.line / vector;
       steps = p.workers / groupVectors;
     }
+    count = (scan.steps + steps - 1) / steps;
   }
 };
 
 // A worker's vector of a batch; the same one in every batch, a batch's steps further on.
 struct OnchipWork {
-  int begin;  // its first step in scan order, or too large where there is no vector
-  int last;   // its last one
-  int row, column;
+  int step;         // its first in scan order, or too large where there is no vector
+  int offset;       // of its first element in the map
+  int batchOffset;  // elements of the map from one batch to the next
+  int batchIndex;   // elements of an array
+  OnchipPlace place;
 
   __device__ __forceinline__ OnchipWork(const OnchipScan& scan, const OnchipBatches& batches,
-                                        int vector, int worker) {
+                                        int width, int vector, int worker)
+      : place(scan, 0, 0, 1) {
     const int line = worker / batches.groupVectors;
     const int within = worker - line * batches.groupVectors;
+    int row, column, last;
     if (scan.horizontal) {
       const int unit = line / scan.line;
-      begin = (unit * batches.groupVectors + within) * vector;
-      last = begin + vector - 1;
+      step = (unit * batches.groupVectors + within) * vector;
+      last = step + vector - 1;
       row = line - unit * scan.line;
-      column = scan.reverse ? scan.steps - 1 - last : begin;
+      column = scan.reverse ? scan.steps - 1 - last : step;
     } else {
-      begin = last = line;
+      step = last = line;
       row = scan.reverse ? scan.steps - 1 - line : line;
       column = within * vector;
     }
-    if (last >= batches.steps) begin = 1 << 24;
+    place = OnchipPlace(scan, row, column, vector);
+    offset = row * width + column;
+    batchOffset = batches.steps * (scan.horizontal ? 1 : width);
+    if (scan.reverse) batchOffset = -batchOffset;
+    batchIndex = batches.steps * scan.pitch;
+    if (last >= batches.steps) step = 1 << 24;
   }
 };
 
@@ -81,37 +92,32 @@ struct OnchipWorker {
   float* arrays;
   bool signals;  // whether this thread speaks for its warp
 
-  __device__ __forceinline__ bool has(int begin) const { return begin + work.begin < scan.steps; }
-  __device__ __forceinline__ int row(int begin) const {
-    return scan.horizontal ? work.row : work.row + (scan.reverse ? -begin : begin);
-  }
-  __device__ __forceinline__ int column(int begin) const {
-    return scan.horizontal ? work.column + (scan.reverse ? -begin : begin) : work.column;
-  }
-  __device__ __forceinline__ OnchipPlace place(int begin) const {
-    return OnchipPlace(scan, row(begin), column(begin));
+  __device__ __forceinline__ bool has(int batch) const {
+    return batch * batches.steps + work.step < scan.steps;
   }
   // Where there is no vector, the first one is as good to read as any.
-  __device__ __forceinline__ int at(int begin) const {
-    return has(begin) ? row(begin) * p.width + column(begin) : 0;
+  __device__ __forceinline__ int at(int batch) const {
+    return has(batch) ? work.offset + batch * work.batchOffset : 0;
+  }
+  __device__ __forceinline__ OnchipPlace place(int batch) const {
+    OnchipPlace place = work.place;
+    place.index += batch * work.batchIndex;
+    return place;
   }
 
   __device__ __forceinline__ void prepare(uint32_t ready) const {
     Inputs inputs[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) inputs[i] = source.load(at(i * batches.steps));
-    for (int begin = 0; begin < scan.steps; begin += kDepth * batches.steps) {
+    for (int i = 0; i < kDepth; ++i) inputs[i] = source.load(at(i));
+    for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
-        const int now = begin + i * batches.steps;
-        if (now >= scan.steps) break;
-        if (has(now)) {
-          storeWeights(inputs[i], scan, place(now), p.normalize, p.chunk, arrays);
-        }
+        const int now = first + i;
+        if (now >= batches.count) break;
+        if (has(now)) storeWeights(inputs[i], place(now), p.normalize, arrays, scan.size);
         __syncwarp();
-        if (signals) barrierArrive(ready);
-        ready += 8;
-        inputs[i] = source.load(at(now + kDepth * batches.steps));
+        if (signals) barrierArrive(ready + 8 * now);
+        inputs[i] = source.load(at(now + kDepth));
       }
     }
   }
@@ -119,8 +125,8 @@ struct OnchipWorker {
   struct Gates {
     Elements u[kChannels], d[kChannels], x[kChannels];
   };
-  __device__ __forceinline__ Gates loadGates(int begin) const {
-    const int offset = at(begin);
+  __device__ __forceinline__ Gates loadGates(int batch) const {
+    const int offset = at(batch);
     Gates gates;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
@@ -135,17 +141,17 @@ struct OnchipWorker {
 
   // Sends m (u h + d x) to the blocks that own it: into `target` of each, counted on `barrier`. The
   // channels' parts lie `channelParts` floats apart.
-  __device__ __forceinline__ void send(const Gates& gates, int begin, float merge, int quarter,
+  __device__ __forceinline__ void send(const Gates& gates, int batch, float merge, int quarter,
                                        int channelParts, uint32_t target, uint32_t barrier) const {
-    if (!has(begin)) return;
-    const int element = at(begin);
-    const int owner = element / quarter;
+    if (!has(batch)) return;
+    const int element = at(batch);
+    const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       float parts[kVector];
-      loadPlaces(arrays + (3 + c) * scan.size, place(begin), parts);
+      loadPlaces(arrays + (3 + c) * scan.size, place(batch), parts);
       gateStates(gates.u[c], d != nullptr, gates.d[c], gates.x[c], parts);
       const uint32_t channelTo = to + 4 * c * channelParts;
       if constexpr (kVector == 1) {
@@ -164,16 +170,15 @@ struct OnchipWorker {
                                        uint32_t target, uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i * batches.steps);
-    for (int begin = 0; begin < scan.steps; begin += kDepth * batches.steps) {
+    for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i);
+    for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
-        const int now = begin + i * batches.steps;
-        if (now >= scan.steps) break;
-        barrierWait(done, 0);
-        done += 8;
+        const int now = first + i;
+        if (now >= batches.count) break;
+        barrierWait(done + 8 * now, 0);
         send(gates[i], now, merge, quarter, channelParts, target, barrier);
-        gates[i] = loadGates(now + kDepth * batches.steps);
+        gates[i] = loadGates(now + kDepth);
       }
     }
   }
@@ -213,7 +218,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const uint32_t ready = sharedAddress(barriers.ready);
   const uint32_t done = sharedAddress(barriers.done);
   const uint32_t collected = sharedAddress(&barriers.collected);
-  for (int i = threadIdx.x; i * batches.steps < scan.steps; i += blockDim.x) {
+  for (int i = threadIdx.x; i < batches.count; i += blockDim.x) {
     barrierInit(ready + 8 * i, p.workers / kWarpSize);
     barrierInit(done + 8 * i, 1);
   }
@@ -236,13 +241,11 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   if (threadIdx.x < kWarpSize) {
     clusterWait();
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
-    uint32_t batch = 0;
-    for (int begin = 0; begin < scan.steps; begin += batches.steps) {
-      barrierWait(ready + batch, 0);
-      walker.walk(min(batches.steps, scan.steps - begin));
+    for (int batch = 0; batch < batches.count; ++batch) {
+      barrierWait(ready + 8 * batch, 0);
+      walker.walk(min(batches.steps, scan.steps - batch * batches.steps));
       __syncwarp();
-      if (lane == 0) barrierArrive(done + batch);
-      batch += 8;
+      if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
     const int64_t gate = ((n * kOnchipDirections + direction) * p.channels + c) * elements;
@@ -253,7 +256,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         p,
         scan,
         batches,
-        OnchipWork(scan, batches, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
+        OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
         {static_cast<const T*>(p.x) + slice * elements, static_cast<const T*>(p.lam) + gate,
          static_cast<const T*>(p.w) + affinity, elements,
          static_cast<int64_t>(p.affinities) * elements},

@@ -85,4 +85,6 @@ def test_unaligned_pointers(library: ctypes.CDLL, dtype: torch.dtype) -> None:
 
 def test_many_slices(library: ctypes.CDLL) -> None:
     check(library, (4, 30, 8, 8), torch.float16)
+    for size in ((2, 134, 5, 8), (1, 265, 6, 5)):  # more than two to a multiprocessor
+        check(library, size, torch.float32)
     check(library, (1, 16, 16, 24), torch.float32, per_channel=True)
