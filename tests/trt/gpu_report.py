@@ -1,0 +1,320 @@
+"""Make one JSON and the tables of docs/engines.md of what ``gpu_day.py`` wrote, paths left out.
+
+    gpu_report.py docs/engines-h100.json docs/engines.md FOLDER...
+
+A folder holds what a run of ``gpu_day.py`` left under ``--out``, its archive unpacked beside: the
+steps are read from each ``results.json``, the figures from any other JSON below. Of a step in
+several folders the last that passed counts, else the last; of other files the last. Figures are
+taken one by one and names of files left out: what is written holds no path. Only the tables
+between the page's marks are written; what the figures mean stands around them. Needs nothing but
+the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from format_cost import sort_layers
+from gpu_steps import make_steps
+
+Json = dict[str, Any]
+
+_PATH = re.compile(r"(?<![\w<])/(?:[\w.+-]+/)+")
+_DIGITS = 7  # significant ones that are kept
+
+
+def read_folders(folders: Iterable[Path]) -> tuple[Json, dict[str, Json]]:
+    """Return the steps by name, and every other JSON by its file's name without the ending."""
+    steps: Json = {}
+    files: dict[str, Json] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.json")):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                continue  # of a command that was ended before it wrote
+            if path.name != "results.json":
+                files[path.stem] = content
+                continue
+            for name, step in content["steps"].items():
+                if step["status"] == "passed" or steps.get(name, {}).get("status") != "passed":
+                    steps[name] = step
+    return steps, files
+
+
+def make_report(steps: Mapping[str, Json], files: Mapping[str, Json]) -> Json:
+    """Take the figures out of the steps and files; see the module."""
+
+    known = [step.name for step in make_steps(Path("work"))]
+    names = [*known, *(name for name in steps if name not in known)]
+
+    def each(prefix: str, take: Callable[[Json], Any]) -> Json:
+        found = {name.removeprefix(f"{prefix}-") for name in files if name.startswith(f"{prefix}-")}
+        ordered = [name for name in found if f"{prefix}:{name}" not in known]
+        ordered += sorted(found - set(ordered), key=lambda name: known.index(f"{prefix}:{name}"))
+        return {name: take(files[f"{prefix}-{name}"]) for name in ordered}
+
+    report = {
+        "machine": _machine(files),
+        "steps": {name: _step(steps.get(name)) for name in names},
+        "ops": files.get("proof"),
+        "builds": each("build", _build),
+        "parity": each("validate", _parity),
+        "latency": each("bench", lambda bench: [_row(row) for row in bench["rows"]]),
+        "layers": each("bench", lambda bench: [_table(table) for table in bench["layers"]]),
+    }
+    cleaned: Json = _clean(report)
+    return cleaned
+
+
+def _machine(files: Mapping[str, Json]) -> Json:
+    benches = [file for name, file in files.items() if name.startswith("bench-")]
+    rows = [row for bench in benches for row in bench["rows"] if row["device"]["kind"] == "gpu"]
+    processors = {bench["machine"]["cpu"]["name"]: bench["machine"]["cpu"] for bench in benches}
+    plans = {file["backend_version"] for name, file in files.items() if name.startswith("build-")}
+    return {
+        **files.get("machine", {}),
+        "gpu_driver": ", ".join(sorted({row["device"]["driver"] for row in rows})),
+        "tensorrt_library": ", ".join(sorted(plans)),
+        "tensorrt_python": files.get("tensorrt", {}).get("tensorrt"),
+        "cpu": [f"{cpu['name']}, {cpu['cores']} cores" for cpu in processors.values()],
+        "measured": sorted({bench["machine"]["created"] for bench in benches}),
+    }
+
+
+def _step(step: Json | None) -> Json:
+    if step is None:
+        return {"status": "not run", "seconds": None}
+    return {"status": step["status"], "seconds": step["seconds"]}
+
+
+def _build(manifest: Json) -> Json:
+    keys = ("plan_bytes", "build_seconds", "layer_dtypes", "engine_dtypes", "unproven", "created")
+    shapes = [
+        {name: [ranges[key] for key in ("min", "opt", "max")] for name, ranges in profile.items()}
+        for profile in manifest["profiles"]
+    ]
+    options = {key: manifest["options"][key] for key in ("precision_constraints", "tactic_sources")}
+    return {
+        "optimization_level": manifest["options"]["optimization_level"],
+        **{key: manifest[key] for key in keys},
+        "profiles": shapes,
+        **options,
+    }
+
+
+def _parity(report: Json) -> Json:
+    rows: dict[tuple[str, int], Json] = {}
+    for case in report["cases"]:
+        batch = next(iter(case["shapes"].values()))[0]
+        row = rows.setdefault(
+            (case["candidate"], batch),
+            {"executor": case["candidate"], "batch": batch, "samples": 0, "passed": True}
+            | dict.fromkeys(("of_tolerance", "of_scale", "one_minus_cosine"), 0.0),
+        )
+        row["samples"] += 1
+        row["passed"] &= case["passed"]
+        for output in case["outputs"]:
+            errors = output["errors"]
+            row["of_tolerance"] = max(row["of_tolerance"], errors["worst_ratio"])
+            row["of_scale"] = max(row["of_scale"], errors["max_scaled"])
+            row["one_minus_cosine"] = max(row["one_minus_cosine"], 1.0 - errors["cosine"])
+    proof = report["engine_proof"]
+    ran = [plugin for plugin in proof["plugins"] if plugin["milliseconds"] is not None]
+    return {
+        "passed": report["passed"],
+        "tolerance": report["tolerance"],
+        "top1": {
+            name: {"items": top1["items"], "agreeing": top1["agreeing"]}
+            for name, top1 in report["top1"].items()
+        },
+        "rows": list(rows.values()),
+        "plugin_types": dict(Counter(str(plugin["dtype"]) for plugin in ran)),
+        "plugins": len(proof["plugins"]),
+        "engine_layers": proof["layers"],
+    }
+
+
+def _row(row: Json) -> Json:
+    def times(name: str) -> Json | None:
+        figures = row[name]
+        keys = ("median", "p90", "p99", "min", "runs")
+        return None if figures is None else {key: figures[key] for key in keys}
+
+    single = ("subject", "model", "items", "error", "steady", "agrees_with_first", "earlier")
+    kept = {key: row[key] for key in single}
+    return {
+        **kept,
+        "earlier": kept["earlier"] is not None,  # of another process, as --add read it
+        "latency_ms": times("latency_ms"),
+        "compute_ms": times("compute_ms"),
+        "items_per_second": row["items_per_second"],
+        "prepare_seconds": row["prepare_seconds"],
+        "memory_bytes": row["memory"]["bytes"] if row["memory"] else None,
+        "sm_mhz": [row["state"][key]["sm_mhz"] for key in ("before", "after")],
+    }
+
+
+def _table(table: Json) -> Json:
+    """A table of layers, group by group, with what each group moves at least."""
+    groups: dict[str, Json] = {}
+    for layer in table["layers"]:
+        none = {"layers": 0, "ms": 0.0, "bytes": 0, "types": Counter()}
+        group = groups.setdefault(layer["group"], none)
+        if layer["milliseconds"]:
+            group["layers"] += 1
+            group["ms"] += layer["milliseconds"]
+            group["bytes"] += layer["bytes"] or 0
+            group["types"][str(layer["dtype"])] += 1
+    for group in groups.values():
+        moved = group["bytes"] / (group["ms"] / 1e3) if group["ms"] else 0.0
+        group["share"] = group["ms"] / table["milliseconds"]
+        group["of_copy"] = moved / table["copy_bytes_per_second"]
+    kept = ("subject", "shapes", "milliseconds", "copy_bytes_per_second", "propagation_share")
+    return {
+        **{key: table[key] for key in kept},
+        "bound": table["bound"],
+        "groups": dict(sorted(groups.items(), key=lambda item: -item[1]["ms"])),
+        "formats_ms": sort_layers(table),
+        "longest": [
+            {key: layer[key] for key in ("name", "kind", "milliseconds", "of_copy")}
+            for layer in table["layers"][:5]
+        ],
+    }
+
+
+def _clean(value: Any) -> Any:
+    """Leave folders out of texts, and digits that mean nothing out of numbers."""
+    if isinstance(value, Mapping):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    return _PATH.sub("", value) if isinstance(value, str) else value
+
+
+# The page's tables.
+
+
+def tables(report: Json) -> dict[str, str]:
+    """Return each table in Markdown, by the name in its marks."""
+    return {
+        "steps": _lines(("steps", "passed", "did not pass", "not run"), _step_rows(report)),
+        "builds": _lines(
+            ("engine", "level", "build", "plan", "layers of the file"), _build_rows(report)
+        ),
+        "parity": _lines(
+            (
+                *("engine", "batch", "samples", "of the tolerance", "of the rms", "onnxruntime"),
+                *("same top-1, all batches", "plugin layers"),
+            ),
+            _parity_rows(report),
+        ),
+        "latency": _lines(
+            ("executor", "batch", "latency", "p90", "compute", "images/s", "against the first"),
+            _latency_rows(report),
+        ),
+        "layers": _lines(
+            ("engine, batch", "group", "layers", "ms", "share", "of copy"), _layer_rows(report)
+        ),
+    }
+
+
+def _step_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    groups: dict[str, tuple[list[str], list[str], list[str]]] = {}
+    for name, step in report["steps"].items():
+        group, _, what = name.partition(":")
+        passed, wrong, left = groups.setdefault(group, ([], [], []))
+        if step["seconds"] is None:
+            left.append(what)
+        elif step["status"] == "passed":
+            passed.append(f"{what} {step['seconds']:.0f} s")
+        else:
+            wrong.append(f"{what} {step['status']}, {step['seconds']:.0f} s")
+    for group, (passed, wrong, left) in groups.items():
+        yield group, ", ".join(passed), "; ".join(wrong), ", ".join(left)
+
+
+def _build_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    for name, build in report["builds"].items():
+        types = ", ".join(f"{count} {dtype}" for dtype, count in build["layer_dtypes"].items())
+        seconds, size = f"{build['build_seconds']:.0f} s", f"{build['plan_bytes'] / 1e6:.1f} MB"
+        yield name, build["optimization_level"], seconds, size, types
+
+
+def _parity_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    for name, parity in report["parity"].items():
+        other = {row["batch"]: row for row in parity["rows"] if row["executor"] == "onnxruntime"}
+        top1 = parity["top1"]["tensorrt"]
+        types = ", ".join(f"{count} {dtype}" for dtype, count in parity["plugin_types"].items())
+        for row in parity["rows"]:
+            if row["executor"] != "tensorrt":
+                continue
+            beside = f"{other[row['batch']]['of_tolerance']:.1%}" if row["batch"] in other else ""
+            errors = (f"{row['of_tolerance']:.1%}", f"{row['of_scale']:.1e}", beside)
+            agree = f"{top1['agreeing']} of {top1['items']}"
+            yield (name, row["batch"], row["samples"], *errors, agree, types)
+
+
+def _latency_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    for rows in report["latency"].values():
+        first: dict[int, float] = {}
+        for row in rows:
+            latency, compute = row["latency_ms"], row["compute_ms"]["median"]
+            times = first.setdefault(row["items"], compute) / compute
+            yield (
+                *(f"{row['subject']}, {row['model']}", row["items"]),
+                *(f"{latency['median']:.2f} ms", f"{latency['p90']:.2f}", f"{compute:.2f} ms"),
+                *(f"{row['items_per_second']:,.0f}", f"{times:.1f}x"),
+            )
+
+
+def _layer_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    for name, every in report["layers"].items():
+        for table in every:
+            batch = next(iter(table["shapes"].values()))[0]
+            for title, group in table["groups"].items():
+                if group["layers"]:
+                    figures = (f"{group['ms']:.3f}", f"{group['share']:.1%}")
+                    moved = f"{group['of_copy']:.0%}"
+                    yield (f"{name}, {batch}", title, group["layers"], *figures, moved)
+
+
+def _lines(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    every = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in every)
+
+
+def fill_page(text: str, filled: Mapping[str, str]) -> str:
+    """Put tables between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``.
+
+    Raises:
+        ValueError: The page lacks the marks of a table.
+    """
+    for name, table in filled.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        head, found, rest = text.partition(begin)
+        _, ended, tail = rest.partition(end)
+        if not found or not ended:
+            raise ValueError(f"the page has no marks for {name}")
+        text = head + begin + table + end + tail
+    return text
+
+
+def main() -> None:
+    """Write what the command line names."""
+    target, page, *folders = map(Path, sys.argv[1:])
+    report = make_report(*read_folders(folders))
+    target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    page.write_text(fill_page(page.read_text(encoding="utf-8"), tables(report)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The report of a day on a GPU: runs are joined, paths stay out, tables go between their marks."""
+
+import json
+
+import pytest
+from gpu_report import fill_page, make_report, read_folders, tables
+
+
+def write(folder, name, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(content) if content is not None else "")
+
+
+def step(status, seconds):
+    return {"status": status, "seconds": seconds, "commands": [{"argv": ["/secret/python"]}]}
+
+
+def validation():
+    errors = {"worst_ratio": 0.25, "max_scaled": 1e-3, "cosine": 0.5}
+    cases = [
+        {
+            "candidate": name,
+            "passed": True,
+            "shapes": {"images": [8, 3, 4, 4]},
+            "outputs": [{"errors": {**errors, "worst_ratio": ratio}}],
+        }
+        for name, ratio in (("tensorrt", 0.25), ("tensorrt", 0.125), ("onnxruntime", 0.0625))
+    ]
+    plugin = {"name": "a", "dtype": "float16", "milliseconds": 0.5}
+    return {
+        "passed": True,
+        "tolerance": {"source": "/secret/work/table"},
+        "top1": {"tensorrt": {"items": 16, "agreeing": 16, "accuracy": None}},
+        "cases": cases,
+        "engine_proof": {"plugins": [plugin, {**plugin, "milliseconds": None}], "layers": 7},
+    }
+
+
+def bench():
+    figures = dict.fromkeys(("median", "p90", "p99", "min", "p10"), 2.0) | {"runs": 9}
+
+    def row(subject, compute):
+        state = {"sm_mhz": 1980.0}
+        return {
+            "subject": subject,
+            "model": "tiny in fp16",
+            "items": 8,
+            "error": None,
+            "device": {"kind": "gpu", "driver": "580.1", "uuid": "GPU-secret"},
+            "latency_ms": figures,
+            "compute_ms": {**figures, "median": compute},
+            "items_per_second": 4000.0,
+            "steady": True,
+            "agrees_with_first": True,
+            "earlier": "/secret/torch.json",
+            "prepare_seconds": 1.0,
+            "memory": None,
+            "state": {"before": state, "after": state},
+        }
+
+    layer = {"group": "convolution", "kind": "Cask", "dtype": "float16", "of_copy": None}
+    layers = [
+        {**layer, "name": "conv", "milliseconds": 1.5, "bytes": 3_000_000},
+        {**layer, "name": "p", "group": "propagation", "milliseconds": 0.5, "bytes": None},
+    ]
+    table = {
+        "subject": "tensorrt",
+        "shapes": {"images": [8, 3, 4, 4]},
+        "milliseconds": 2.0,
+        "copy_bytes_per_second": 2e10,
+        "propagation_share": 0.25,
+        "bound": "convolution",
+        "layers": layers,
+    }
+    machine = {"cpu": {"name": "Xeon", "cores": 16}, "created": "2026-11-25"}
+    rows = [row("pytorch eager", 8.0), row("tensorrt", 2.0)]
+    return {"machine": machine, "rows": rows, "layers": [table]}
+
+
+@pytest.fixture
+def report(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    steps = {"face:8.6": step("passed", 1.0), "build:nano-fp32": step("failed", 2.0)}
+    write(first, "results.json", {"steps": steps})
+    steps = {"face:8.6": step("failed", 3.0), "build:nano-fp32": step("passed", 4.0)}
+    write(second, "results.json", {"steps": steps})
+    write(second / "results", "validate-nano-fp16.json", {"old": "of an earlier run"})
+    write(second / "results", "build-small-fp16.json", None)  # was ended
+    third = tmp_path / "third"
+    write(third, "validate-nano-fp16.json", validation())
+    write(third, "bench-tiny-fp16.json", bench())
+    return make_report(*read_folders([first, second, third]))
+
+
+def test_what_passed_counts_else_the_last(report):
+    assert report["steps"]["face:8.6"] == {"status": "passed", "seconds": 1.0}
+    assert report["steps"]["build:nano-fp32"] == {"status": "passed", "seconds": 4.0}
+    assert report["steps"]["option:embedded"] == {"status": "not run", "seconds": None}
+    assert report["builds"] == {}
+
+
+def test_nothing_tells_of_the_machines_paths(report):
+    text = json.dumps(report)
+    assert "/secret" not in text
+    assert "GPU-secret" not in text
+    assert report["parity"]["nano-fp16"]["tolerance"] == {"source": "table"}
+    assert report["latency"]["tiny-fp16"][0]["earlier"] is True
+
+
+def test_the_worst_of_a_batch_counts(report):
+    rows = report["parity"]["nano-fp16"]["rows"]
+    assert [(row["executor"], row["batch"], row["samples"]) for row in rows] == [
+        ("tensorrt", 8, 2),
+        ("onnxruntime", 8, 1),
+    ]
+    assert rows[0]["of_tolerance"] == 0.25
+    assert report["parity"]["nano-fp16"]["plugin_types"] == {"float16": 1}  # the other did not run
+
+
+def test_groups_of_layers(report):
+    groups = report["layers"]["tiny-fp16"][0]["groups"]
+    assert list(groups) == ["convolution", "propagation"]
+    assert groups["convolution"]["share"] == 0.75
+    assert groups["convolution"]["of_copy"] == pytest.approx(0.1)
+
+
+def test_tables_go_between_their_marks(report):
+    filled = tables(report)
+    marks = "".join(f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->\n" for name in filled)
+    page = fill_page(f"before\n{marks}after\n", filled)
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "old" not in page
+    assert "| nano-fp16 | 8 | 2 | 25.0% | 1.0e-03 | 6.2% | 16 of 16 | 1 float16 |" in page
+    assert "| tensorrt, tiny in fp16 | 8 | 2.00 ms | 2.00 | 2.00 ms | 4,000 | 4.0x |" in page
+    assert "| tiny-fp16, 8 | convolution | 1 | 1.500 | 75.0% | 10% |" in page
+    assert fill_page(page, filled) == page
+    with pytest.raises(ValueError, match="no marks for steps"):
+        fill_page("", filled)
