@@ -6,13 +6,14 @@ minutes is what this is for; everything resumes where it stopped::
     tests/trt/pack_gpu_day.sh KIT_TAR UNPACK_KIT OUT  # before, on a machine with a network
     python3 tests/trt/gpu_day.py take OUT/part.00     # each part in turn; the first starts what
                                                       # needs no GPU, in the background
-    python3 tests/trt/gpu_day.py run --budget 570     # again until it says that nothing is left
+    python3 tests/trt/gpu_day.py run --together 8     # again until it says that nothing is left
     python3 tests/trt/gpu_day.py list                 # the steps, their limits, and how they ended
 
 A step that passed is not run again; one that failed is with ``--again``. ``--only 'build:*'`` takes
-steps by name. Results, and the logs in one archive, are written to ``--out`` (``$OUT``, or the work
-folder's ``out``) after every call. The steps themselves are in ``gpu_steps.py``. Needs nothing but
-the standard library.
+steps by name. ``--together`` runs several side by side, but those that measure alone: a build of
+TensorRT 8.6 spends most of its time on one core, loading kernels. Results, and the logs in one
+archive, are written to ``--out`` (``$OUT``, or the work folder's ``out``) after every call; the
+steps themselves are in ``gpu_steps.py``. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpu_schedule import Schedule
+
 WORK_VARIABLE = "GSPN2_GPU_WORK"
 DEFAULT_WORK = Path("/tmp/gspn2_gpu")
 WORKERS = 4  # exports at once: each uses a few cores
-_POLL_SECONDS = 1.0
-_ENDED = ("passed", "failed", "timed out")
+_POLL_SECONDS = 0.5
+_LEAST_RESUMED = 60  # seconds for which it is worth going on with a step
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Step:
         limit: Seconds after which it is killed.
         needs: Steps that must have passed.
         background: Whether it needs no GPU and runs while parts are still arriving.
+        after: Steps of the same call that must have ended, however they did.
+        alone: Whether it measures, so that nothing may run beside it.
+        resumes: Whether it goes on where it was killed: the limit is for all calls together, and
+            until then it stays due.
     """
 
     name: str
@@ -79,6 +86,14 @@ class Step:
     limit: int
     needs: tuple[str, ...] = ()
     background: bool = False
+    after: tuple[str, ...] = ()
+    alone: bool = False
+    resumes: bool = False
+
+    @property
+    def least(self) -> int:
+        """Seconds that must be left for it to begin."""
+        return min(self.estimate, _LEAST_RESUMED) if self.resumes else self.estimate
 
 
 @dataclass
@@ -111,7 +126,13 @@ class Day:
         return Result(**json.loads(path.read_text())) if path.is_file() else None
 
     def run(
-        self, *, budget: float, only: str = "*", again: bool = False, background: bool = False
+        self,
+        *,
+        budget: float,
+        only: str = "*",
+        again: bool = False,
+        background: bool = False,
+        together: int = 1,
     ) -> list[str]:
         """Run what is due, in order.
 
@@ -119,47 +140,52 @@ class Day:
             budget: Seconds that may pass.
             only: A pattern of names.
             again: Whether failed steps are due, too.
-            background: Whether those that need no GPU are meant, several at once.
+            background: Whether those that need no GPU are meant.
+            together: How many may run side by side.
 
         Returns:
             The steps that are left, with the reason.
         """
-        began = time.monotonic()
+        until = time.monotonic() + budget
         due = [
             step
             for step in self.steps.values()
             if fnmatch.fnmatch(step.name, only) and self._is_due(step, again)
         ]
         if background:
-            self._run_together([step for step in due if step.background])
-            return []
-        left = []
-        for step in due:
-            if step.background:
-                self._wait(step, began + budget)
-                if not self._is_due(step, again):
-                    continue
-            missing = [name for name in step.needs if not self._passed(name)]
-            remaining = budget - (time.monotonic() - began)
-            if missing:
-                left.append(f"{step.name}: needs {', '.join(missing)}")
-            elif remaining < step.estimate:
-                left.append(f"{step.name}: needs {step.estimate} s, {remaining:.0f} s are left")
-            else:
-                self.run_step(step, min(step.limit, remaining))
-        return left
+            due = [step for step in due if step.background]
+        schedule = Schedule(due, self._passed, WORKERS if background else together)
+        with concurrent.futures.ThreadPoolExecutor(schedule.together) as pool:
+            running: dict[concurrent.futures.Future[Result], Step] = {}
+            while True:
+                if not background:
+                    self._leave_to_background(schedule, again)
+                while step := schedule.take(until - time.monotonic()):
+                    limit = until - time.monotonic()
+                    running[pool.submit(self.run_step, step, limit)] = step
+                if not running and not (schedule.waiting and schedule.elsewhere):
+                    break
+                time.sleep(0 if running else _POLL_SECONDS)
+                done, _ = concurrent.futures.wait(
+                    running, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    schedule.end(running.pop(future))
+        schedule.give_up()
+        return [] if background else schedule.left
 
-    def run_step(self, step: Step, limit: float) -> Result:
-        """Run one step and keep how it ended."""
-        began = time.monotonic()
+    def run_step(self, step: Step, remaining: float) -> Result:
+        """Run one step, within its limit and the seconds that remain, and keep how it ended."""
+        began, earlier = time.monotonic(), self._earlier(step)
+        limit = min(step.limit - earlier, remaining)
         result = Result("passed", 0.0)
         log = self.work / "logs" / f"{_file_name(step.name)}.log"
         with log.open("w") as stream:
             try:
                 for command in step.commands():
                     for attempt in (command, *command.otherwise):
-                        remaining = limit - (time.monotonic() - began)
-                        self._run_command(attempt, stream, remaining, result)
+                        rest = limit - (time.monotonic() - began)
+                        self._run_command(attempt, stream, rest, result)
                         if result.status != "failed":
                             break
                     if result.status != "passed":
@@ -167,7 +193,7 @@ class Day:
             except Exception as error:  # a step's own mistake ends that step alone
                 stream.write(f"\n{type(error).__name__}: {error}\n")
                 result.status = "failed"
-        result.seconds = round(time.monotonic() - began, 1)
+        result.seconds = round(earlier + time.monotonic() - began, 1)
         state = self._state(step.name)
         partial = state.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(result), indent=2))
@@ -229,33 +255,25 @@ class Day:
             except ValueError:
                 result.results[command.output.stem] = None
 
-    def _run_together(self, steps: Sequence[Step]) -> None:
-        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-            running: dict[concurrent.futures.Future[Result], str] = {}
-            waiting = list(steps)
-            while waiting or running:
-                for step in list(waiting):
-                    if all(self._passed(name) for name in step.needs):
-                        waiting.remove(step)
-                        running[pool.submit(self.run_step, step, step.limit)] = step.name
-                if not running:
-                    break  # what is left needs a step that did not pass
-                done, _ = concurrent.futures.wait(
-                    running, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in done:
-                    del running[future]
-
-    def _wait(self, step: Step, until: float) -> None:
-        """Wait for the background process, as long as there is one."""
-        while self.result(step.name) is None and is_running(self.work):
-            if time.monotonic() > until:
-                return
-            time.sleep(_POLL_SECONDS)
+    def _leave_to_background(self, schedule: Schedule, again: bool) -> None:
+        """Let the background process, as long as there is one, run what it has not yet run."""
+        own = [step for step in self.steps.values() if step.background]
+        schedule.drop([step for step in own if not self._is_due(step, again)])
+        names = {step.name for step in own if self.result(step.name) is None}
+        schedule.elsewhere = frozenset(names if names and is_running(self.work) else ())
 
     def _is_due(self, step: Step, again: bool) -> bool:
         result = self.result(step.name)
-        return result is None or (again and result.status != "passed")
+        if result is None or (again and result.status != "passed"):
+            return True
+        return step.resumes and result.status == "timed out" and self._earlier(step) > 0
+
+    def _earlier(self, step: Step) -> float:
+        """Seconds of the limit that earlier calls have used up; 0 where all of it is."""
+        result = self.result(step.name) if step.resumes else None
+        if result is None or result.status != "timed out" or result.seconds >= step.limit:
+            return 0.0
+        return result.seconds
 
     def _passed(self, name: str) -> bool:
         result = self.result(name)
@@ -326,6 +344,9 @@ def main() -> None:
     runner.add_argument("--budget", type=float, default=570.0, help="seconds that may pass")
     runner.add_argument("--only", default="*", help="a pattern of steps' names")
     runner.add_argument("--again", action="store_true", help="run failed steps, too")
+    runner.add_argument(
+        "--together", type=int, default=1, help="steps side by side; those that measure run alone"
+    )
     runner.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     work = Path(os.environ.get(WORK_VARIABLE, DEFAULT_WORK))
@@ -345,7 +366,12 @@ def main() -> None:
             _say(f"{step.name:<28} {step.estimate:>4} s, at most {step.limit:>4} s   {ended}")
         _say(f"{'in all':<28} {sum(step.estimate for step in day.steps.values()):>4} s")
     else:
-        left = day.run(budget=arguments.budget, only=arguments.only, again=arguments.again)
+        left = day.run(
+            budget=arguments.budget,
+            only=arguments.only,
+            again=arguments.again,
+            together=arguments.together,
+        )
         day.report(arguments.out or Path(os.environ.get("OUT") or work / "out"))
         results = [day.result(name) for name in day.steps]
         failed = [result for result in results if result and result.status != "passed"]

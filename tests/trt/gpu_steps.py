@@ -1,8 +1,6 @@
 """The steps of ``gpu_day.py``: what is proven on the GPU, in the order of what matters most.
 
-Two Pythons take part: the machine's own, with PyTorch, exports and measures PyTorch; the one that
-comes with TensorRT 8.6, without PyTorch, builds, validates and measures engines, both by the
-command line of gspn2-deploy. Estimates are for an H100 or H200 with 16 cores.
+Estimates are what an H100 with 16 cores took, several steps side by side.
 """
 
 from __future__ import annotations
@@ -11,122 +9,24 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from gpu_day import Command, Step
+from gpu_places import HEADERS, MODELS, PLUGIN, PRECISIONS, SEED, Places
 
-HEADERS = ("8.6.0", "10.16", "11.1")
-SEED = 0
-BATCHES = (1, 8, 64)
-PRECISIONS = ("fp32", "fp16")
-PLUGIN = "libgspn2_tensorrt.so"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that is exported, built and proven.
-
-    Args:
-        registered: Its registered name; None for the trained digits model.
-        size: Height and width of its images; None for its own.
-        batches: Of the golden samples; the first, the second and the last are the profile's.
-        level: The builder's optimization level in fp16; in fp32 it is 1. Lower ones build faster,
-            and run slower.
-        estimate: Seconds that a build takes.
-    """
-
-    registered: str | None
-    size: tuple[int, int] | None = None
-    batches: tuple[int, ...] = BATCHES
-    level: int = 1
-    estimate: int = 60
-
-
-# The goals for speed are those of tiny in fp16: it is built as a user would. The others prove that
-# they are right.
-MODELS = {
-    "nano": Model(None, batches=(1, 8, 64, 64, 64, 64, 64, 31), level=1, estimate=35),
-    "tiny": Model("tiny", level=3, estimate=100),
-    "tiny-512x768": Model("tiny", size=(512, 768), batches=(1, 2, 8), estimate=60),
-    "small": Model("small", estimate=60),
-    "base": Model("base", estimate=80),
-}
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where everything lies below the work folder, and the environments of the Pythons."""
-
-    work: Path
-
-    @property
-    def source(self) -> Path:
-        """The tree: the copy that was taken with the first part, or this one."""
-        copied = self.work / "src"
-        return copied if copied.is_dir() else Path(__file__).resolve().parents[2]
-
-    def __getattr__(self, name: str) -> Path:
-        """Any other folder by its name."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self.work / name
-
-    def model(self, name: str, precision: str, ending: str) -> Path:
-        """A file of a model."""
-        return self.work / "models" / f"{name}-{precision}{ending}"
-
-    def result(self, name: str) -> Path:
-        """A file that a command's JSON goes to."""
-        return self.work / "results" / f"{name}.json"
-
-    def torch(self, *arguments: object) -> Command:
-        """A command of the Python with PyTorch."""
-        env = {
-            "PYTHONPATH": os.pathsep.join(map(str, (self.pkg, self.source / "tests"))),
-            "GSPN2_KERNELS_LIBRARY": str(self.native / "libgspn2_kernels.so"),
-            "OMP_NUM_THREADS": "4",
-            "TORCHINDUCTOR_CACHE_DIR": str(self.work / "inductor"),
-        }
-        return Command((sys.executable, *map(str, arguments)), env)
-
-    def without_onnxruntime(self, command: Command) -> Command:
-        """The same command where onnxruntime counts as not installed."""
-        folder = self.work / "without"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "onnxruntime.py").write_text('raise ImportError("left out")\n')
-        path = os.pathsep.join([str(folder), command.env["PYTHONPATH"]])
-        return replace(command, env={**command.env, "PYTHONPATH": path})
-
-    def tensorrt(self, *arguments: object, **options: object) -> Command:
-        """A command of the Python with TensorRT."""
-        kit = self.kit
-        path = (kit / "site", self.site, self.pkg, self.source / "tests")
-        libraries = [str(kit / "lib"), str(kit / "python/lib")]
-        libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
-        env = {
-            "PYTHONPATH": os.pathsep.join(map(str, path)),
-            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "GSPN2_TENSORRT_PLUGIN": str(self.native / "tensorrt/8.6" / PLUGIN),
-            "GSPN2_CACHE_DIR": str(self.work / "cache"),
-        }
-        python = kit / "python/bin/python3.11"
-        return Command((str(python), *map(str, arguments)), env, **options)  # type: ignore[arg-type]
-
-    def deploy(self, *arguments: object, **options: object) -> Command:
-        """gspn2-deploy in the Python with TensorRT."""
-        return self.tensorrt("-m", "gspn2_deploy", "-q", *arguments, **options)
+_LONGEST = 600  # seconds that a step may take which does not resume: a call gives no more
 
 
 def make_steps(work: Path) -> list[Step]:
     """Return the steps, in order."""
     at = Places(work)
-    steps = [*_preparation(at), *_faces(at), _compile(at, "tiny", "fp16")]
+    steps = [*_preparation(at), *_faces(at), *_compile(at, "tiny", "fp16")]
     steps += _engine(at, "nano", "fp32") + _engine(at, "nano", "fp16")
     steps += _runtime(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
-    steps += _bench(at, "tiny", "fp16", "max-autotune") + _bench(at, "tiny", "fp32")
+    steps += _bench(at, "tiny", "fp16", compiled=True) + _bench(at, "tiny", "fp32")
     for name in ("tiny-512x768", "small", "base"):
         for precision in ("fp16", "fp32"):
             steps += _engine(at, name, precision)
@@ -189,14 +89,14 @@ def _preparation(at: Places) -> list[Step]:
         ]
 
     steps = [
-        Step("prepare:headers", headers, 5, 60, background=True),
-        Step("prepare:native", native, 60, 400, ("prepare:headers",), background=True),
-        Step("prepare:cases", cases, 30, 300, ("prepare:headers",), background=True),
+        Step("prepare:headers", headers, 1, 60, background=True),
+        Step("prepare:native", native, 45, 400, ("prepare:headers",), background=True),
+        Step("prepare:cases", cases, 10, 300, ("prepare:headers",), background=True),
     ]
     steps += [_export(at, name, precision) for name in MODELS for precision in PRECISIONS]
     steps += [
-        Step("prepare:unpack", unpack, 60, 240),
-        Step("prepare:machine", machine, 15, 60, ("prepare:unpack",)),
+        Step("prepare:unpack", unpack, 65, 240),
+        Step("prepare:machine", machine, 10, 60, ("prepare:unpack",)),
     ]
     return steps
 
@@ -238,7 +138,7 @@ def _export(at: Places, name: str, precision: str) -> Step:
         exported = replace(exported, otherwise=(at.without_onnxruntime(exported),))
         return [*made, exported, at.torch(helper, "regroup", golden, batches)]
 
-    return Step(f"export:{name}-{precision}", commands, 60, 400, ("prepare:headers",), True)
+    return Step(f"export:{name}-{precision}", commands, 110, 400, ("prepare:headers",), True)
 
 
 def _faces(at: Places) -> list[Step]:
@@ -248,7 +148,7 @@ def _faces(at: Places) -> list[Step]:
             argv = (folder / "face_proof", folder / PLUGIN, *sorted(at.cases.iterdir()))
             return [Command(tuple(map(str, argv)))]
 
-        return Step(f"face:{short}", commands, 15, 120, ("prepare:native", "prepare:cases"))
+        return Step(f"face:{short}", commands, 5, 120, ("prepare:native", "prepare:cases"))
 
     def engines() -> Sequence[Command]:
         folder = at.native / "tensorrt/8.6"
@@ -260,7 +160,7 @@ def _faces(at: Places) -> list[Step]:
     needs = ("prepare:native", "prepare:cases", "prepare:unpack")
     return [
         *(face(".".join(version.split(".")[:2])) for version in HEADERS),
-        Step("engines:ops", engines, 90, 300, needs),
+        Step("engines:ops", engines, 35, 300, needs),
     ]
 
 
@@ -292,8 +192,9 @@ def _engine(at: Places, name: str, precision: str) -> list[Step]:
         return [at.deploy("validate", onnx, *options, output=at.result(f"validate-{full}"))]
 
     needs = ("prepare:machine", "prepare:native", f"export:{full}")
+    estimate = model.estimates[PRECISIONS.index(precision)]
     return [
-        Step(f"build:{full}", build, model.estimate, 4 * model.estimate + 60, needs),
+        Step(f"build:{full}", build, estimate, min(3 * estimate + 60, _LONGEST), needs),
         Step(f"validate:{full}", validate, 25, 180, (f"build:{full}",)),
     ]
 
@@ -314,29 +215,66 @@ def _torch_bench(at: Places, name: str, precision: str) -> tuple[object, ...]:
     return (*command, "--no-onnxruntime", "--device", "cuda")
 
 
-def _compile(at: Places, name: str, precision: str) -> Step:
-    """Fill torch.compile's cache, so that to measure takes seconds."""
-
-    def commands() -> Sequence[Command]:
-        batches = [word for batch in MODELS[name].batches[:3] for word in ("--batch", batch)]
-        effort = ("--warmup", 1, "--iterations", 1, "--seconds", 0)
-        options = ("--no-eager", "--compile", "max-autotune", *batches, *effort)
-        return [at.torch(*_torch_bench(at, name, precision), *options)]
-
-    ready = ("prepare:native", f"export:{name}-{precision}")
-    return Step(f"compile:{name}-{precision}", commands, 120, 500, ready)
+def _compiled(at: Places, name: str, precision: str, batch: int) -> Path:
+    """The file that is there once torch.compile's cache is full for this batch."""
+    return at.inductor / f"{name}-{precision}-{batch}.full"
 
 
-def _bench(at: Places, name: str, precision: str, *compile_modes: str) -> list[Step]:
-    """PyTorch on this GPU, then the engine beside it, on the same inputs; layer by layer too."""
+def _compile(at: Places, name: str, precision: str) -> list[Step]:
+    """Fill torch.compile's cache, so that to measure takes seconds.
+
+    max-autotune took 433 s to tune the 44 kernels of tiny at batch 1, and each batch has its own:
+    one step each. What was tuned stays in the cache, so that they resume where they were killed.
+    """
+
+    def step(batch: int) -> Step:
+        def commands() -> Sequence[Command]:
+            effort = ("--warmup", 1, "--iterations", 1, "--seconds", 0)
+            options = ("--no-eager", "--compile", "max-autotune", "--batch", batch, *effort)
+            touch = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+            return [
+                at.torch(*_torch_bench(at, name, precision), *options),
+                at.torch("-c", touch, _compiled(at, name, precision, batch)),
+            ]
+
+        ready = ("prepare:native", f"export:{name}-{precision}")
+        full = f"compile:{name}-{precision}-{batch}"
+        return Step(full, commands, 450, 900, ready, resumes=True)
+
+    return [step(batch) for batch in MODELS[name].batches[:3]]
+
+
+def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> list[Step]:
+    """PyTorch on this GPU, then the engine beside it, on the same inputs; layer by layer too.
+
+    Args:
+        at: The folders.
+        name: The model.
+        precision: Of the ONNX file.
+        compiled: Whether torch.compile is measured too: by max-autotune where its cache is full,
+            else, or where that fails, in the modes that take less to get ready.
+    """
     model, full = MODELS[name], f"{name}-{precision}"
     plan = at.model(name, precision, ".plan")
     rows, result = at.work / "results" / f"torch-{full}.json", at.result(f"bench-{full}")
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
+    caches = [_compiled(at, name, precision, batch) for batch in model.batches[:3]]
 
     def torch() -> Sequence[Command]:
-        modes = [word for mode in compile_modes for word in ("--compile", mode)]
-        return [at.torch(*_torch_bench(at, name, precision), *modes, *batches, "--report", rows)]
+        attempts: list[tuple[str, ...]] = [()]  # eager alone
+        if compiled:
+            attempts = [("default", "reduce-overhead"), ()]
+            if all(cache.is_file() for cache in caches):
+                attempts = [("max-autotune",), *attempts]
+        commands = [
+            at.torch(
+                *_torch_bench(at, name, precision),
+                *(word for mode in modes for word in ("--compile", mode)),
+                *(*batches, "--report", rows),
+            )
+            for modes in attempts
+        ]
+        return [replace(commands[0], otherwise=tuple(commands[1:]))]
 
     def engine() -> Sequence[Command]:
         arguments = ("bench", "--engine", plan, *batches, "--layers", "--add", rows, "--json")
@@ -347,9 +285,12 @@ def _bench(at: Places, name: str, precision: str, *compile_modes: str) -> list[S
         ]
 
     ready = ("prepare:native", f"export:{full}")
+    after = tuple(f"compile:{full}-{batch}" for batch in model.batches[:3]) if compiled else ()
+    seconds = (150, 500) if compiled else (45, 300)
+    engine_ready = (f"validate:{full}", f"torch:{full}")
     return [
-        Step(f"torch:{full}", torch, 40, 300, ready),
-        Step(f"bench:{full}", engine, 30, 150, (f"validate:{full}", f"torch:{full}")),
+        Step(f"torch:{full}", torch, *seconds, ready, after=after, alone=True),
+        Step(f"bench:{full}", engine, 45, 200, engine_ready, alone=True),
     ]
 
 
@@ -385,23 +326,29 @@ def _runtime(at: Places) -> list[Step]:
         return [Command((*argv, str(at.source / "tests/runtime")), env, said=("passed",))]
 
     return [
-        Step("runner:nano", runner, 20, 120, ("validate:nano-fp32",)),
-        Step("bundle:nano", make_bundle, 20, 120, ("validate:nano-fp32",)),
-        Step("runtime:gpu", tests, 60, 300, ("bundle:nano",)),
+        Step("runner:nano", runner, 10, 120, ("validate:nano-fp32",)),
+        Step("bundle:nano", make_bundle, 10, 120, ("validate:nano-fp32",)),
+        Step("runtime:gpu", tests, 35, 300, ("bundle:nano",)),
     ]
 
 
 def _options(at: Places) -> list[Step]:
-    """Builds of nano with each option of the command line that 8.6 has, and what it refuses."""
+    """Builds of nano with each option of the command line that 8.6 has, and what it refuses.
+
+    They are built at the fast level, but for the one whose option is the level.
+    """
     onnx = at.work / "models/nano-fp16.onnx"
     golden = at.work / "models/nano-fp16.golden.npz"
     load = at.source / "tests/trt/load_plan.py"
 
-    def built(name: str, *options: str, validated: bool = True, **checks: object) -> Step:
+    def built(
+        name: str, *options: str, level: int = 1, validated: bool = True, **checks: object
+    ) -> Step:
         plan = at.work / "plans" / f"{name}.plan"
 
         def commands() -> Sequence[Command]:
-            arguments = ("build", onnx, "-o", plan, "--backend", "tensorrt", *options, "--json")
+            words = ("--optimization-level", level, *options, "--json")
+            arguments = ("build", onnx, "-o", plan, "--backend", "tensorrt", *words)
             made = [at.deploy(*arguments, output=at.result(f"option-{name}"))]
             if validated:
                 made.append(at.deploy("validate", onnx, "--golden", golden, "--engine", plan))
@@ -410,7 +357,8 @@ def _options(at: Places) -> list[Step]:
                 made.append(at.tensorrt(*arguments, output=at.result(f"load-{name}")))
             return made
 
-        return Step(f"option:{name}", commands, 35, 150, ("build:nano-fp16",))
+        estimate, limit = (110, 400) if level < 5 else (300, _LONGEST)
+        return Step(f"option:{name}", commands, estimate, limit, ("build:nano-fp16",))
 
     def refused() -> Sequence[Command]:
         plan = at.work / "plans/refused.plan"
@@ -446,7 +394,7 @@ def _options(at: Places) -> list[Step]:
         built("refittable", "--weights", "refittable"),
         built("ampere-plus", "--hardware-compatibility", "ampere-plus"),
         built("no-sources", "--tactic-source", "none"),
-        built("level-5", "--optimization-level", "5"),
+        built("level-5", level=5),
         built(
             "version-compatible",
             *("--version-compatible", "--exclude-lean-runtime"),

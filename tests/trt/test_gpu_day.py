@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from format_cost import sort_layers
 from gpu_day import Command, Day, Step, take
-from gpu_steps import MODELS, make_steps
+from gpu_places import MODELS, Places
+from gpu_steps import make_steps
 
 SCRIPT = Path(__file__).with_name("gpu_day.py")
 
@@ -137,6 +138,90 @@ def test_background_steps_run_together_in_the_order_of_their_needs(tmp_path):
     assert statuses(day)["gpu"] == "passed"
 
 
+def test_steps_run_side_by_side(tmp_path):
+    """Each ends when it has seen the other."""
+    code = (
+        "import pathlib, time\n"
+        "pathlib.Path({!r}).touch()\n"
+        "while not pathlib.Path({!r}).exists(): time.sleep(0.01)"
+    )
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    steps = [step("a", python(code.format(a, b))), step("b", python(code.format(b, a)))]
+    day = Day(tmp_path / "work", steps)
+    assert day.run(budget=60, together=2) == []
+    assert statuses(day) == {"a": "passed", "b": "passed"}
+
+
+def test_nothing_runs_beside_a_step_that_measures(tmp_path):
+    code = (
+        "import pathlib, sys, time; folder = pathlib.Path({!r}); mine = folder / {!r}\n"
+        "mine.touch(); time.sleep(0.2); names = [path.name for path in folder.iterdir()]\n"
+        "mine.unlink(); sys.exit({!r} != 'build' and len(names) > 1)"
+    )
+
+    def kind(name, what, **options):
+        return step(name, python(code.format(str(tmp_path / "now"), name, what)), **options)
+
+    (tmp_path / "now").mkdir()
+    steps = [
+        kind("a", "build"),
+        kind("measure:1", "measure", alone=True),
+        kind("b", "build", needs=("a",)),
+        kind("measure:2", "measure", alone=True, needs=("a",)),
+        kind("c", "build", needs=("measure:2",)),
+    ]
+    day = Day(tmp_path / "work", steps)
+    assert day.run(budget=60, together=4) == []
+    assert set(statuses(day).values()) == {"passed"}
+
+
+def test_a_step_waits_for_others_to_end_however_they_do(tmp_path):
+    flag = tmp_path / "flag"
+    touch = f"import pathlib, sys, time; time.sleep(0.2); pathlib.Path({str(flag)!r}).touch()"
+    seen = f"import pathlib, sys; sys.exit(not pathlib.Path({str(flag)!r}).exists())"
+    steps = [
+        step("first", python(touch + "; sys.exit(1)")),
+        step("second", python(seen), after=("first", "not in this call")),
+    ]
+    day = Day(tmp_path / "work", steps)
+    assert day.run(budget=60, together=2) == []
+    assert statuses(day) == {"first": "failed", "second": "passed"}
+
+
+def test_needs_may_come_later_in_the_order(tmp_path):
+    steps = [step("b", python("pass"), needs=("a",)), step("a", python("pass"))]
+    day = Day(tmp_path, steps)
+    assert day.run(budget=60) == []
+    assert statuses(day) == {"b": "passed", "a": "passed"}
+
+
+def test_what_waits_for_itself_is_left(tmp_path):
+    steps = [step("a", python("pass"), after=("b",)), step("b", python("pass"), after=("a",))]
+    left = Day(tmp_path, steps).run(budget=60)
+    assert left == ["a: waits for what waits for it", "b: waits for what waits for it"]
+
+
+def test_a_step_that_resumes_stays_due_until_its_limit(tmp_path):
+    trace = tmp_path / "trace"
+    code = f"import time; open({str(trace)!r}, 'a').write('x'); time.sleep(60)"
+    steps = [step("a", python(code), estimate=1, limit=2, resumes=True)]
+    day = Day(tmp_path / "work", steps)
+    for seconds in (1.2, 60, 60):  # the budget's end; its own limit's; no more
+        day.run(budget=seconds)
+    assert trace.read_text() == "xx"
+    result = day.result("a")
+    assert result.status == "timed out"
+    assert 2 <= result.seconds < 10
+
+
+def test_a_step_that_resumes_begins_with_less_than_it_takes(tmp_path):
+    steps = [step("a", python("pass"), estimate=450, limit=900, resumes=True)]
+    day = Day(tmp_path, steps)
+    (left,) = day.run(budget=30)
+    assert left.startswith("a: needs 60 s")
+    assert day.run(budget=90) == []
+
+
 def test_taking_parts_keeps_the_tree_and_starts_once(tmp_path, monkeypatch):
     tree = tmp_path / "tree"
     script = tree / "tests/trt/gpu_day.py"
@@ -167,8 +252,10 @@ def test_the_steps_need_steps_that_come_before_them(tmp_path):
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
     for index, item in enumerate(steps):
-        assert set(item.needs) <= set(names[:index]), item.name
-        assert item.estimate < item.limit <= 600, item.name
+        assert {*item.needs, *item.after} <= set(names[:index]), item.name
+        assert item.estimate < item.limit, item.name
+        assert item.limit <= 600 or item.resumes, item.name  # a call takes 10 minutes
+        assert item.alone == item.name.startswith(("torch:", "bench:")), item.name
     for model in MODELS:
         for precision in ("fp32", "fp16"):
             assert f"validate:{model}-{precision}" in names
@@ -180,6 +267,33 @@ def test_engines_are_built_and_proven_by_the_command_line(tmp_path, name):
     for command in item.commands()[:1]:
         assert command.argv[1:3] == ("-m", "gspn2_deploy")
         assert command.env["GSPN2_TENSORRT_PLUGIN"].endswith("8.6/libgspn2_tensorrt.so")
+
+
+def test_compiled_pytorch_is_measured_by_what_is_ready(tmp_path):
+    steps = {item.name: item for item in make_steps(tmp_path)}
+    batches = MODELS["tiny"].batches
+    compiles = [f"compile:tiny-fp16-{batch}" for batch in batches]
+    assert steps["torch:tiny-fp16"].after == tuple(compiles)
+
+    def modes():
+        (command,) = steps["torch:tiny-fp16"].commands()
+        every = [one.argv for one in (command, *command.otherwise)]
+        return [
+            [argv[index + 1] for index, word in enumerate(argv) if word == "--compile"]
+            for argv in every
+        ]
+
+    quick = [["default", "reduce-overhead"], []]
+    assert modes() == quick
+    (tmp_path / "inductor").mkdir()
+    for name in compiles:
+        fill, touch = steps[name].commands()
+        assert fill.env["TORCHINDUCTOR_CACHE_DIR"] == str(Places(tmp_path).inductor)
+        assert modes() == quick
+        subprocess.run(touch.argv, check=True)
+    assert modes() == [["max-autotune"], *quick]
+    (eager,) = steps["torch:small-fp16"].commands()
+    assert eager.otherwise == ()
 
 
 def test_reformats_at_the_plugins_are_told_from_others():
