@@ -1,4 +1,5 @@
-// Both ops by strip scans: GspnLineScan in one launch, GspnProp2D in one for each direction.
+// Both ops by strip scans: GspnLineScan in one launch, GspnProp2D in one for each direction, and
+// one for the skip gates where it has them.
 #include <cstdint>
 
 #include "paths.h"
@@ -61,7 +62,7 @@ StripScan direction(const Prop2dCall& call, int k) {
   scan.m = at(call.m, k * bytes);
   scan.out = call.y;
   scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
-  scan.add = k > 0;
+  scan.add = k > 0 || call.d != nullptr;
   scan.stream = call.stream;
   return scan;
 }
@@ -79,7 +80,7 @@ cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& devi
 }
 
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
-  if (call.d != nullptr || !isCopyAligned(call.x) || !isCopyAligned(call.lam) ||
+  if (!isCopyAligned(call.d) || !isCopyAligned(call.x) || !isCopyAligned(call.lam) ||
       !isCopyAligned(call.w) || !isCopyAligned(call.u) || !isCopyAligned(call.y) ||
       !isCopyAligned(call.workspace)) {
     return false;
@@ -92,6 +93,10 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
 }
 
 cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+  if (call.d != nullptr) {
+    const cudaError_t status = launchStripSkips(call, direction(call, 0).sums);
+    if (status != cudaSuccess) return status;
+  }
   for (int k = 0; k < kDirections; ++k) {
     const cudaError_t status = launch(direction(call, k), device);
     if (status != cudaSuccess) return status;

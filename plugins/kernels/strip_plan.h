@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "device.h"
+#include "generic.h"  // Prop2dCall
 #include "gspn2/kernels.h"
 #include "strip_layout.h"
 
@@ -49,6 +50,9 @@ cudaError_t launchStripColumnsBfloat16(const StripScan& scan, const StripPlan& p
 cudaError_t launchStripRowsFloat32(const StripScan& scan, const StripPlan& plan);
 cudaError_t launchStripRowsFloat16(const StripScan& scan, const StripPlan& plan);
 cudaError_t launchStripRowsBfloat16(const StripScan& scan, const StripPlan& plan);
+
+// Stores m d x over the directions in `sums`; d is not null, every pointer a multiple of 16 bytes.
+cudaError_t launchStripSkips(const Prop2dCall& call, float* sums);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_STRIP_PLAN_H_
