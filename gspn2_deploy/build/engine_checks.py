@@ -36,11 +36,11 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
 
     Returns:
         The layers; empty when TensorRT tells nothing but names. Their types may be untold: of
-        dynamic shapes 8.6 does not tell them for shapes that are merely set, and does once the
-        engine has run with them, which is not done here.
+        dynamic shapes 8.6 did not tell them for shapes that were merely set, and did once the
+        engine had run with them, which is not done here.
     """
     context = engine.create_execution_context()
-    found: dict[EngineLayer, None] = {}
+    found: list[EngineLayer] = []
     for index, profile in enumerate(profiles or ({},)):
         if context is not None:
             if index > 0:  # the first is chosen already; the stream is the default one
@@ -49,9 +49,18 @@ def inspect_engine(trt: Any, engine: Any, profiles: tuple[Profile, ...]) -> list
                 context.set_input_shape(name, shapes.opt)
             with suppress(RuntimeError):  # then the types stay untold
                 context.infer_shapes()  # what is set is resolved when it is needed, not before
-        layers = inspect_layers(trt, engine, context)
-        found |= dict.fromkeys(layer for layer in layers if layer.kind)
-    return list(found)
+        found += inspect_layers(trt, engine, context)
+    return merge_layers(found)
+
+
+def merge_layers(layers: Iterable[EngineLayer]) -> list[EngineLayer]:
+    """Return each layer that has a kind once, as it was told with a type if ever it was."""
+    found: dict[tuple[str, ...], EngineLayer] = {}
+    for layer in layers:
+        key = (layer.name, *(tensor.name for tensor in layer.outputs))
+        if layer.kind and (key not in found or found[key].dtype is None):
+            found[key] = layer
+    return list(found.values())
 
 
 def dtype_counts(layers: Iterable[EngineLayer]) -> dict[str, int]:
@@ -71,8 +80,8 @@ def untold_types(layers: Iterable[EngineLayer], plugins: int) -> str | None:
     told = any(_types(layer) for layer in layers)
     whose = f"{plugins} plugin layers" if told else f"any layer, {plugins} plugin layers among them"
     return (
-        f"TensorRT does not tell the type of {whose}, before the engine runs: "
-        "gspn2-deploy validate --engine runs it and checks the plugin layers' types"
+        f"TensorRT does not tell the type of {whose}: "
+        "gspn2-deploy validate --engine runs the engine and checks the plugin layers' types"
     )
 
 

@@ -16,9 +16,11 @@ from gspn2_deploy.build.engine_checks import (
     check_precision,
     dtype_counts,
     inspect_engine,
+    merge_layers,
     misplaced_layers,
     untold_types,
 )
+from gspn2_deploy.build.engine_run import inspect_after_run
 from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.tensorrt_model import PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
@@ -33,6 +35,7 @@ from gspn2_deploy.build.timing_cache import TimingCache
 from gspn2_deploy.build.translate import EngineLibraryError, translate
 from gspn2_deploy.build.trt_build import Session, configure, driver_version, parse, write_plan
 from gspn2_deploy.build.weak_typing import honour_precision
+from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.runners.engine_layers import EngineLayer
 
@@ -204,11 +207,20 @@ def check_engine(
         if options.exclude_lean_runtime:
             return [], ("the plan was not loaded: it needs a lean runtime beside it",)
         raise translate(errors, "load the plan that it built")
-    trt_network.check_interface(*trt_network.engine_interface(trt, engine), request)
+    inputs, outputs = trt_network.engine_interface(trt, engine)
+    trt_network.check_interface(inputs, outputs, request)
     unproven = ["the engine was loaded but not run"]
     layers = inspect_engine(trt, engine, request.profiles)
     if not layers:
         return [], (*unproven, "the engine's layers were not checked: TensorRT does not tell them")
+    if check_plugin_layers(layers, plugin_types):
+        try:
+            layers += inspect_after_run(trt, engine, inputs, outputs, request.profiles)
+            layers = merge_layers(layers)
+            unproven = ["the engine ran once, on zeros: its outputs were not compared"]
+        except Exception as error:  # the plan is there, and what is not checked is said
+            what = error.problem if isinstance(error, Gspn2Error) else error
+            unproven = [f"the engine was loaded but did not run: {what}"]
     if untold := untold_types(layers, len(check_plugin_layers(layers, plugin_types))):
         unproven.append(untold)
     if options.precision_constraints == "obey":

@@ -135,6 +135,15 @@ class CudaDriver:
         return (name.value or b"").decode(errors="replace") or f"error {status}"
 
 
+def release_context(driver: CudaDriver, context: Any) -> None:
+    """Let go of a primary context that pycuda retained, and that is not current."""
+    before = driver.current_context()
+    context.detach()
+    if driver.current_context() != before:
+        # To release a context that is not current pycuda (2026.1) makes it so, and leaves it.
+        driver.pop_context()
+
+
 class CudaGraph:
     """Work that was captured and can be replayed. Made by :meth:`CudaDriver.capture`."""
 

@@ -19,7 +19,7 @@ from gspn2_deploy.build.trt_network import engine_interface
 from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.manifest import Manifest, ManifestError, Profile, TensorInfo, manifest_path
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
-from gspn2_deploy.runners.cuda_driver import CudaDriver
+from gspn2_deploy.runners.cuda_driver import CudaDriver, release_context
 from gspn2_deploy.runners.engine_layers import (
     EngineLayer,
     inspect_layers,
@@ -272,13 +272,8 @@ class TensorRTRunner(Runner):
         }
 
     def _release_device(self) -> None:
-        driver, context = _entered(self._driver), self._cuda_context
-        self._cuda_context = None
-        before = driver.current_context()
-        context.detach()
-        if driver.current_context() != before:
-            # To release a context that is not current pycuda (2026.1) makes it so, and leaves it.
-            driver.pop_context()
+        context, self._cuda_context = self._cuda_context, None
+        release_context(_entered(self._driver), context)
 
     def _load(self) -> None:
         trt, manifest = self._trt, self.manifest

@@ -16,6 +16,8 @@ from gspn2_deploy.build.wire import engine_from_wire, engine_to_wire
 from gspn2_deploy.errors import KernelLibraryError, UsageError
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import ShapeRange, TensorInfo
+from gspn2_deploy.runners.engine_layers import EngineLayer, EngineTensor
+from gspn2_deploy.runners.plan_errors import RunFailedError
 from gspn2_deploy.spec import ONNX_DOMAIN
 
 VERSIONS = ("8.5", "8.6", "10.16", "11.1")
@@ -212,16 +214,50 @@ def test_an_engine_that_tells_no_layers_is_said_to_be_unchecked(backend, version
     )
 
 
-@pytest.mark.parametrize("refuses", [False, True])
-def test_types_that_are_untold_before_an_engine_runs_are_said_to_be_unchecked(backend, refuses):
-    def prepare(trt):
-        trt.tells_types, trt.refuses_shapes = False, refuses
+def untold(trt):
+    """8.6, which tells no type before the engine has run."""
+    trt.tells_types = False
 
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("fault", [RunFailedError("no memory"), ValueError("no memory")])
+def test_types_that_are_untold_are_said_to_be_unchecked(backend, monkeypatch, refuses, fault):
+    def prepare(trt):
+        untold(trt)
+        trt.refuses_shapes = refuses
+
+    def run(*arguments):
+        raise fault
+
+    monkeypatch.setattr(tensorrt_engine, "inspect_after_run", run)
     built = backend.build("8.6", "fp16", prepare=prepare)
     assert built.engine_dtypes == {}
-    (said,) = built.unproven[1:]
-    assert "the type of any layer, 2 plugin layers among them, before the engine runs" in said
-    assert "gspn2-deploy validate --engine" in said
+    ran, said = built.unproven
+    assert ran == "the engine was loaded but did not run: no memory"
+    assert "the type of any layer, 2 plugin layers among them: gspn2-deploy validate" in said
+
+
+def test_an_engine_runs_where_its_types_are_untold(backend, monkeypatch):
+    """It is asked for its layers once more, and they are held against the file."""
+    types = {"first": "float16", "second": "float16", "conv": "float16"}
+
+    def run(trt, engine, inputs, outputs, profiles):
+        assert [tensor.name for tensor in (*inputs, *outputs)] == ["images", "logits"]
+        assert profiles == (BATCHES,)
+        return [
+            EngineLayer(name, kind, outputs=(EngineTensor("t", dtype, None),))
+            for name, dtype in types.items()
+            for kind in ["CaskConvolution" if name == "conv" else "PluginV2"]
+        ]
+
+    monkeypatch.setattr(tensorrt_engine, "inspect_after_run", run)
+    built = backend.build("8.6", "fp16", prepare=untold)
+    assert built.engine_dtypes == {"float16": 3}
+    assert built.unproven == ("the engine ran once, on zeros: its outputs were not compared",)
+    types["second"] = "float32"
+    with pytest.raises(EngineLibraryError, match="plugin layers do not run in the type") as caught:
+        backend.build("8.6", "fp16", prepare=untold)
+    assert caught.value.got == "second: float32"
 
 
 # Options: what each version has.

@@ -6,6 +6,7 @@ from gspn2_deploy.build.engine_checks import (
     check_plugin_layers,
     check_precision,
     dtype_counts,
+    merge_layers,
     misplaced_layers,
     untold_types,
 )
@@ -41,8 +42,15 @@ def test_an_untold_type_is_not_guessed():
 def test_untold_types_are_told_apart_from_none_told():
     told, untold = layer("conv", "float16", "float16"), layer("a", "", None)
     assert untold_types([told], 0) is None
-    assert "the type of 1 plugin layers, before" in untold_types([told, untold], 1)
+    assert "the type of 1 plugin layers: " in untold_types([told, untold], 1)
     assert "the type of any layer, 1 plugin layers among them" in untold_types([untold], 1)
+
+
+def test_a_layer_counts_as_it_was_told_with_its_type():
+    told, untold, bare = layer("a", "", "float16"), layer("a", "", None), layer("b", "", None, "")
+    assert merge_layers([untold, told, bare]) == [told]
+    assert merge_layers([told, untold]) == [told]
+    assert merge_layers([untold, layer("c", "", None)]) == [untold, layer("c", "", None)]
 
 
 def test_a_float32_engine_has_no_reduced_layer():
