@@ -36,6 +36,7 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
   if (isGenericOnly()) return launchGenericProp2d(call);
   if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
+  if (fusedProp2dSupports(call, device)) return launchFusedProp2d(call, device);
   if (stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
   return launchGenericProp2d(call);
 }

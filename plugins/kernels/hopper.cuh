@@ -235,6 +235,11 @@ __device__ __forceinline__ void copyBulk(uint32_t target, const void* source, in
       : "memory");
 }
 
+// Orders this thread's accesses to shared memory before the copy engine's, behind a barrier.
+__device__ __forceinline__ void fenceSharedForCopies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // ---- launches ----------------------------------------------------------------------------------
 
 // Behind this, what the kernel before it on the stream has written is there, and nothing of it runs

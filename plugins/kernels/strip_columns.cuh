@@ -28,6 +28,7 @@ struct ColumnConfig {
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
   static constexpr bool kGated = kOutput != StripOutput::kStates;
+  static constexpr bool kShared = kOutput == StripOutput::kShared;
   static_assert(kOutput != StripOutput::kFinal, "a vertical scan is the last");
   using Out = std::conditional_t<kGated, float, T>;
   static constexpr int kTensors = stripTensors(kOutput);
@@ -35,7 +36,8 @@ struct ColumnConfig {
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
-  static constexpr int kPieceChunks = kStripPieceSteps / kChunkSteps;
+  static constexpr int kPieceChunks =
+      stripPieceBytes(kOutput, static_cast<int>(sizeof(T))) / kStripAccess;
   static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
   static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
@@ -187,6 +189,27 @@ struct ColumnFlushes {
   }
 };
 
+// Where a lane's results lie in the sums in shared memory.
+template <typename C>
+struct ColumnSums {
+  static constexpr uint32_t kNone = ~0U;
+  uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
+
+  __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block, int warp,
+                                        int lane, uint32_t sums) {
+    const int first = warp * stripStride(C::kRows) + lane * C::kRows - block.lead;
+#pragma unroll
+    for (int r = 0; r < C::kRows; ++r) {
+      const int local = lane * C::kRows + r;
+      const int own = first + r;
+      const bool mine =
+          p.warps == 1 || (local >= kStripEdge && local < stripStride(C::kRows) + kStripEdge);
+      const bool inside = own >= 0 && own < p.own && block.rank * p.own + own < p.line;
+      at[r] = mine && inside ? sums + 4 * own * p.sumPitch : kNone;
+    }
+  }
+};
+
 // A warp that walks.
 template <typename C>
 struct ColumnWalker {
@@ -202,7 +225,7 @@ struct ColumnWalker {
   StripStates<kRows> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
-  const ColumnFlushes<C> flushes;
+  const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> flushes;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
@@ -213,7 +236,7 @@ struct ColumnWalker {
 
   __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
                                           const StripBarriers& barriers_, const StripLayout& layout,
-                                          char* shared)
+                                          char* shared, uint32_t sums = 0)
       : p(params),
         block(block_),
         barriers(barriers_),
@@ -224,7 +247,7 @@ struct ColumnWalker {
         lane(states.lane),
         stages(sharedAddress(shared)),
         tile(sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes)),
-        flushes(params, block_, states.warp, states.lane, tile),
+        flushes(params, block_, states.warp, states.lane, C::kShared ? sums : tile),
         stageBytes(layout.stageBytes),
         merge(C::kGated ? mergeWeight<T>(params) : 1.0F) {
 #pragma unroll
@@ -372,6 +395,25 @@ struct ColumnWalker {
     *reinterpret_cast<uint4*>(target) = words;
   }
 
+  // A run's results into the sums in shared memory.
+  __device__ __forceinline__ void add(int run, const Out (&results)[kRows][kStripRun]) const {
+#pragma unroll
+    for (int c = 0; c < C::kRunOutChunks; ++c) {
+      const int column = run * kStripRun + c * C::kOutChunkSteps;
+      if (column >= p.steps) continue;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        if (flushes.at[r] == ColumnSums<C>::kNone) continue;
+        const uint32_t target = flushes.at[r] + 4 * column;
+        float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+        if (p.add) loadSharedFloatsNow(target, sums);
+#pragma unroll
+        for (int v = 0; v < 4; ++v) sums[v] += results[r][c * C::kOutChunkSteps + v];
+        storeSharedFloats(target, sums);
+      }
+    }
+  }
+
   __device__ __forceinline__ void scan() {
     constexpr int kLast = kStripEdge - 1;
     constexpr bool kTwoChunks = C::kRunChunks == 2;
@@ -402,8 +444,12 @@ struct ColumnWalker {
       prepare(weights[0], kLast, kLast);
       collect(results, walked, 1, gates, kSecond);
       if constexpr (kTwoChunks) load((i + 1) * 2 + 1);
-      keep(order.run(i), results);
-      if (order.closesTile(i)) flush(order.run(i));
+      if constexpr (C::kShared) {
+        add(order.run(i), results);
+      } else {
+        keep(order.run(i), results);
+        if (order.closesTile(i)) flush(order.run(i));
+      }
       if (last) break;
       states.refresh(1, i & 1);
       states.meet(i & 1, (i >> 1) & 1);

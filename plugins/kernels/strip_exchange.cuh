@@ -48,18 +48,25 @@ struct StripBlock {
   int lead;                       // positions before the block's own
   int start;                      // the line's position of its first; may be negative
 
-  __device__ __forceinline__ explicit StripBlock(const StripParams& p) {
-    rank = 0;
-    if constexpr (kHopper) {
-      if (p.parts > 1) rank = static_cast<int>(clusterRank());
-    }
-    slice = static_cast<int>(blockIdx.x) / p.parts;
+  __device__ __forceinline__ explicit StripBlock(const StripParams& p)
+      : StripBlock(p, static_cast<int>(blockIdx.x) / p.parts, rankOf(p)) {}
+
+  __device__ __forceinline__ StripBlock(const StripParams& p, int64_t slice_, int rank_)
+      : rank(rank_), slice(slice_) {
     const int n = static_cast<int>(slice) / p.channels;
     const int c = static_cast<int>(slice) - n * p.channels;
     gate = static_cast<int64_t>(n) * p.gateBatch + c;
     affinity = static_cast<int64_t>(n) * p.affinityBatch + (p.affinities == 1 ? 0 : c);
     lead = p.parts > 1 || p.warps > 1 ? kStripHalo : 0;
     start = rank * p.own - lead;
+  }
+
+ private:
+  __device__ __forceinline__ static int rankOf(const StripParams& p) {
+    if constexpr (kHopper) {
+      if (p.parts > 1) return static_cast<int>(clusterRank());
+    }
+    return 0;
   }
 };
 

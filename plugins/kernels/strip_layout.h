@@ -20,12 +20,19 @@ constexpr int kStripTile = 128;       // bytes of a row in the tile of results o
 enum class StripOutput {
   kStates,  // the states
   kSums,    // m u h, stored in or added to float32 sums
+  kShared,  // the same, the sums in the block's shared memory
   kFinal    // the sums plus m u h, rounded
 };
 
 // The staged tensors: x, lam, w-, w0, w+ and, where states are gated, u.
 __host__ __device__ constexpr int stripTensors(StripOutput output) {
   return output == StripOutput::kStates ? 5 : 6;
+}
+
+// Bytes of a row in a stage of a horizontal scan. Where the sums lie in shared memory, less is
+// left.
+__host__ __device__ constexpr int stripPieceBytes(StripOutput output, int elementBytes) {
+  return output == StripOutput::kShared ? 2 * kStripAccess : kStripPieceSteps * elementBytes;
 }
 
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
@@ -40,6 +47,8 @@ struct StripParams {
   int64_t plane;      // H * W
   int line, steps;    // positions of a line, steps of the scan
   int chunk;          // steps of a segment, never 0
+  int phase;          // vertical scans: steps of a segment before the first
+  int sumPitch;       // floats of the sums in shared memory from one row to the next
   int channels, affinities;
   int gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
   int own, parts;                // positions of a block of its own, blocks of a cluster
@@ -83,10 +92,10 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
                                                        int stages, int elementBytes) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * kStripPieceSteps * elementBytes;
+  layout.pitch = (stripTensors(output) | 1) * stripPieceBytes(output, elementBytes);
   layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
-  layout.tileBytes = kWarpLanes * rows * kStripTile;
+  layout.tileBytes = output == StripOutput::kShared ? 0 : kWarpLanes * rows * kStripTile;
   return finishLayout(layout, rows, warps, stages);
 }
 

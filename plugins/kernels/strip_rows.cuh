@@ -21,6 +21,7 @@ struct RowConfig {
   static constexpr StripOutput kOutput = kOutput_;
   static constexpr bool kGated = kOutput != StripOutput::kStates;
   static constexpr bool kStagesSums = kOutput == StripOutput::kFinal;
+  static constexpr bool kShared = kOutput == StripOutput::kShared;
   static constexpr int kTensors = stripTensors(kOutput);
   static constexpr int kMaxThreads = (10 + 1) * kWarpLanes;  // walkers and the producer
 };
@@ -57,7 +58,9 @@ struct RowCopy {
     copy.pitch = int64_t{p.line} * elementBytes;
     copy.offset = static_cast<uint32_t>(place + (from - block.start) * elementBytes);
     copy.bytes = (min(block.start + extent, p.line) - from) * elementBytes;
-    copy.policy = isAffinity && p.affinities == 1 ? kEvictNormal : kEvictFirst;
+    // What other slices or directions read again soon is better kept.
+    const bool returns = (isAffinity && p.affinities == 1) || (C::kShared && tensor == 0);
+    copy.policy = returns ? kEvictNormal : kEvictFirst;
     return copy;
   }
 
@@ -129,25 +132,31 @@ struct RowWalker {
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
-  const int pitch;     // elements of the map between steps
-  int64_t offset;      // of the next result in the map
-  StageCursor cursor;  // of the stage that has been prepared
+  const int pitch;      // elements of the map, or of the sums in shared memory, between steps
+  int64_t offset;       // of the next result there
+  const uint32_t sums;  // shared memory
+  StageCursor cursor;   // of the stage that has been prepared
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
                                        const StripBarriers& barriers_, const StripLayout& layout_,
-                                       char* shared)
+                                       char* shared, uint32_t sums_ = 0)
       : p(params),
         block(block_),
         barriers(barriers_),
         layout(layout_),
-        states(params, block_, barriers_, layout_, shared, 0),
+        states(params, block_, barriers_, layout_, shared, params.phase),
         stages(shared + states.first * static_cast<int>(sizeof(T))),
         merge(C::kGated ? mergeWeight<T>(params) : 1.0F),
         writes((states.roles[0] & kWrites) != 0),
-        pitch(params.reverse ? -params.line : params.line),
-        offset(block_.slice * params.plane +
-               (params.reverse ? int64_t{params.steps - 1} * params.line : 0) +
-               states.position(0)) {}
+        pitch((params.reverse ? -1 : 1) * rowPitch(params)),
+        offset((C::kShared ? 0 : block_.slice * params.plane) +
+               (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) +
+               states.position(0)),
+        sums(sums_) {}
+
+  __device__ __forceinline__ static int rowPitch(const StripParams& p) {
+    return C::kShared ? p.sumPitch : p.line;
+  }
 
   __device__ __forceinline__ const char* stage() const {
     return stages + cursor.stage * layout.stageBytes;
@@ -209,7 +218,14 @@ struct RowWalker {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = walked[r];
     }
-    if constexpr (C::kOutput == StripOutput::kSums) {
+    if constexpr (C::kShared) {
+      const uint32_t target = sums + 4 * static_cast<uint32_t>(offset);
+      float before[kRows];
+      loadSharedFloatsNow(target, before);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) before[r] += results[r];
+      storeSharedFloats(target, before);
+    } else if constexpr (C::kOutput == StripOutput::kSums) {
       StripVector<float, kRows> sums;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];
@@ -246,6 +262,18 @@ struct RowWalker {
     }
   }
 
+  // Leaves the states of the last step, behind which more may have been walked in vain.
+  __device__ __forceinline__ void end(int begin, const float (&walked)[kStripEdge][kRows]) {
+    if constexpr (C::kShared) {
+#pragma unroll
+      for (int s = 0; s < kStripEdge; ++s) {
+        if (begin + s + 1 != p.steps) continue;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) states.h[r] = walked[s][r];
+      }
+    }
+  }
+
   __device__ __forceinline__ void scan() {
     StripWeights<kRows> weights;
     prepare(weights);
@@ -266,7 +294,10 @@ struct RowWalker {
       }
       emit(begin, walked);
       if constexpr (C::kGated) release();  // u and the sums have been read
-      if (last) break;
+      if (last) {
+        end(begin, walked);
+        break;
+      }
       prepare(weights);
       if constexpr (!C::kGated) release();
       states.refresh(turn, (i >> 1) & 1);

@@ -65,6 +65,16 @@ def test_large_maps(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
         check(library, (1, 3, *extent), dtype, options=False)
 
 
+@pytest.mark.parametrize("chunk", [0, 7, 100])
+@pytest.mark.parametrize("extent", [(249, 200), (168, 248)], ids=str)
+def test_maps_that_two_blocks_share(
+    library: ctypes.CDLL, extent: tuple[int, int], chunk: int
+) -> None:
+    dtype = DTYPES[(sum(extent) + chunk) % 3]
+    check(library, (1, 1, *extent), dtype, chunk=chunk)
+    check(library, (1, 1, *extent), torch.float32, chunk=chunk, options=False)
+
+
 @pytest.mark.parametrize("only", ["d", "m"])
 def test_one_optional_input(library: ctypes.CDLL, only: str) -> None:
     x, lam, w, u, d, m = prop2d_inputs((2, 3, 20, 24), False, torch.float32, "sigmoid", True, "cpu")

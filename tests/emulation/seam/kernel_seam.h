@@ -116,6 +116,7 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
   emulation::copyBulk(target, source, bytes, barrier);
 }
 
+inline void fenceSharedForCopies() { emulation::mayYield(); }
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 
 inline uint32_t clusterRank() { return emulation::clusterRank(); }

@@ -1,0 +1,208 @@
+// GspnProp2D in one pass over memory, by strips: compute capability 9.0 and later.
+//
+// A block, or a cluster of two, takes a slice and walks its four directions one after the other,
+// while the sums stay in shared memory, a block's own rows each. x comes from memory once and from
+// the L2 cache three times. Horizontal scans share the line out between the two blocks and meet as
+// all strip scans do. Vertical ones do not split it: each block walks its own rows, one block top
+// to bottom while the other walks bottom to top; then each goes on with the states that the other
+// ended with, in the other direction.
+#ifndef GSPN2_KERNELS_STRIP_FUSED_CUH_
+#define GSPN2_KERNELS_STRIP_FUSED_CUH_
+
+#include "strip_columns.cuh"
+#include "strip_fused_plan.h"
+#include "strip_rows.cuh"
+
+namespace gspn2 {
+
+template <typename T, int kRows_, gspn2_normalize_t kNormalize_>
+struct FusedConfig {
+  using Element = T;
+  static constexpr int kRows = kRows_;
+  template <bool kReverse>
+  using Columns = ColumnConfig<T, kRows, kReverse, kNormalize_, StripOutput::kShared>;
+  using Rows = RowConfig<T, kRows, kNormalize_, StripOutput::kShared>;
+  static constexpr int kVector = 4;  // elements that are gated, or rounded, at once
+};
+
+template <typename C>
+struct FusedBlock {
+  using T = typename C::Element;
+
+  const FusedParams& p;
+  char* const shared;
+  const int rank;
+  const int64_t slice;
+  const StripParams* const passes;
+  float* const sums;
+  float* const carry;       // the states that the other block ended its first vertical pass with
+  const uint32_t barriers;  // the carry's, then each pass's
+
+  __device__ __forceinline__ FusedBlock(const FusedParams& params, char* shared_, int rank_)
+      : p(params),
+        shared(shared_),
+        rank(rank_),
+        slice(static_cast<int>(blockIdx.x) / params.parts),
+        passes(params.passes[rank_]),
+        sums(reinterpret_cast<float*>(shared_)),
+        carry(reinterpret_cast<float*>(shared_ + params.carryOffset)),
+        barriers(sharedAddress(shared_ + params.barrierOffset)) {}
+
+  __device__ __forceinline__ StripBarriers barriersOf(int pass) const {
+    return StripBarriers(barriers + 8 + pass * kFusedBarrierBytes, passes[pass].stages);
+  }
+  __device__ __forceinline__ int ownRows() const { return passes[kFusedPasses - 1].steps; }
+
+  __device__ __forceinline__ void sync() const {
+    __syncthreads();
+    if (p.parts > 1) clusterSync();
+  }
+
+  __device__ __forceinline__ void init() const {
+    if (threadIdx.x != 0) return;
+    for (int k = 0; k < kFusedPasses; ++k) {
+      barriersOf(k).init(passes[k], k < 2 ? passes[k].producers * kWarpLanes : 1);
+    }
+    barrierInit(barriers, 1);
+    barrierInitFence();
+    if (p.parts > 1) barrierArriveExpect(barriers, static_cast<uint32_t>(4 * p.width));
+  }
+
+  // Calls `work` for each vector of the block's rows: its place in the slice and in the sums.
+  template <typename Work>
+  __device__ __forceinline__ void forEachVector(const Work& work) const {
+    const int vectors = p.width / C::kVector;
+    for (int i = static_cast<int>(threadIdx.x); i < ownRows() * vectors;
+         i += static_cast<int>(blockDim.x)) {
+      const int row = i / vectors;
+      const int column = (i - row * vectors) * C::kVector;
+      work((rank * p.ownRows + row) * p.width + column, sums + row * p.sumPitch + column);
+    }
+  }
+
+  // The sums begin with m d x where there are skip gates.
+  __device__ __forceinline__ void skips() const {
+    if (p.d == nullptr) return;
+    const int64_t n = slice / p.channels;
+    const int64_t c = slice - n * p.channels;
+    const T* const x = static_cast<const T*>(p.x) + slice * p.plane;
+    const T* const d = static_cast<const T*>(p.d) + (n * kFusedPasses * p.channels + c) * p.plane;
+    float merge[kFusedPasses];
+#pragma unroll
+    for (int k = 0; k < kFusedPasses; ++k) {
+      merge[k] = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[k]);
+    }
+    forEachVector([&](int at, float* target) {
+      using Elements = StripVector<T, C::kVector>;
+      const auto xs = *reinterpret_cast<const Elements*>(x + at);
+      float results[C::kVector] = {};
+#pragma unroll
+      for (int k = 0; k < kFusedPasses; ++k) {
+        const auto ds = *reinterpret_cast<const Elements*>(d + k * p.channels * p.plane + at);
+#pragma unroll
+        for (int v = 0; v < C::kVector; ++v) {
+          results[v] += merge[k] * (toFloat(ds.values[v]) * toFloat(xs.values[v]));
+        }
+      }
+#pragma unroll
+      for (int v = 0; v < C::kVector; ++v) target[v] = results[v];
+    });
+  }
+
+  template <bool kReverse>
+  __device__ __forceinline__ void walkColumns(int k) const {
+    using Columns = typename C::template Columns<kReverse>;
+    const StripParams& pass = passes[k];
+    const StripLayout layout = columnLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
+                                            static_cast<int>(sizeof(T)));
+    const StripBarriers own = barriersOf(k);
+    const StripBlock block(pass, slice, rank);
+    char* const ring = shared + p.ringOffset;
+    const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
+    if (producer >= 0) {
+      if (producer < pass.producers * kWarpLanes) {
+        produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
+      }
+    } else if (static_cast<int>(threadIdx.x) < pass.warps * kWarpLanes) {
+      ColumnWalker<Columns>(pass, block, own, layout, ring, sharedAddress(sums)).scan();
+    }
+  }
+
+  __device__ __forceinline__ void walkRows(int k) const {
+    using Rows = typename C::Rows;
+    const StripParams& pass = passes[k];
+    const StripLayout layout = rowLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
+                                         static_cast<int>(sizeof(T)));
+    const StripBarriers own = barriersOf(k);
+    const StripBlock block(pass, slice, 0);
+    char* const ring = shared + p.ringOffset;
+    const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
+    if (producer >= 0) {
+      if (producer < kWarpLanes) {
+        produceStripRows<Rows>(pass, block, layout, sharedAddress(ring), own, producer);
+      }
+      return;
+    }
+    if (static_cast<int>(threadIdx.x) >= pass.warps * kWarpLanes) return;
+    RowWalker<Rows> walker(pass, block, own, layout, ring, sharedAddress(sums));
+    auto& states = walker.states;
+    const bool goesOn = p.parts > 1 && k + 1 == kFusedPasses;
+    if (goesOn) {
+      barrierWaitCluster(barriers, 0);
+#pragma unroll
+      for (int r = 0; r < C::kRows; ++r) {
+        if (states.inside[r] != 0) states.h[r] = carry[states.position(r)];
+      }
+    }
+    walker.scan();
+    if (p.parts > 1 && !goesOn) {
+      const uint32_t other = static_cast<uint32_t>(1 - rank);
+      const uint32_t signal = clusterAddress(barriers, other);
+      const uint32_t target = clusterAddress(sharedAddress(carry), other);
+#pragma unroll
+      for (int r = 0; r < C::kRows; ++r) {
+        if ((states.roles[r] & kWrites) != 0) {
+          storeRemote(target + 4 * states.position(r), states.h[r], signal);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void write() const {
+    T* const y = static_cast<T*>(p.y) + slice * p.plane;
+    forEachVector([&](int at, const float* source) {
+      StripVector<T, C::kVector> rounded;
+#pragma unroll
+      for (int v = 0; v < C::kVector; ++v) rounded.values[v] = fromFloat<T>(source[v]);
+      *reinterpret_cast<StripVector<T, C::kVector>*>(y + at) = rounded;
+    });
+  }
+
+  __device__ __forceinline__ void run() const {
+    init();
+    skips();
+    sync();
+    walkColumns<false>(0);
+    sync();
+    walkColumns<true>(1);
+    fenceSharedForCopies();  // the vertical passes' stages take the place of the horizontal ones'
+    sync();
+    walkRows(2);
+    sync();
+    walkRows(3);
+    __syncthreads();
+    write();
+  }
+};
+
+template <typename C>
+__global__ void __launch_bounds__(kFusedMaxThreads, 1)
+    stripFusedKernel(const __grid_constant__ FusedParams p) {
+  if constexpr (kHopper) {
+    const int rank = p.parts > 1 ? static_cast<int>(clusterRank()) : 0;
+    FusedBlock<C>(p, dynamicShared<char>(), rank).run();
+  }
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_FUSED_CUH_

@@ -1,0 +1,29 @@
+// The instances of GspnProp2D in one pass by strips, for one dtype.
+#ifndef GSPN2_KERNELS_STRIP_FUSED_LAUNCH_CUH_
+#define GSPN2_KERNELS_STRIP_FUSED_LAUNCH_CUH_
+
+#include "launch.cuh"
+#include "strip_fused.cuh"
+#include "strip_launch.cuh"
+
+namespace gspn2 {
+
+template <typename T, int kRows>
+cudaError_t launchFused(const Prop2dCall& call, const FusedPlan& plan) {
+  const FusedParams params = fusedParams(call, plan);
+  return withNormalisation(call.problem.normalize, [&](auto normalize) {
+    return launchClusters(stripFusedKernel<FusedConfig<T, kRows, decltype(normalize)::value>>,
+                          static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
+                          static_cast<unsigned>((params.walkers + kFusedProducers) * kWarpLanes),
+                          static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes),
+                          call.stream, params);
+  });
+}
+
+template <typename T>
+cudaError_t dispatchFused(const Prop2dCall& call, const FusedPlan& plan) {
+  return plan.rows == 1 ? launchFused<T, 1>(call, plan) : launchFused<T, 2>(call, plan);
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_STRIP_FUSED_LAUNCH_CUH_
