@@ -25,7 +25,7 @@ gspn2_status_t checkOut(const void* bytes) {
 
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
-  if (isGenericOnly()) return launchGenericLineScan(call);
+  if (pathChoice() == PathChoice::kGeneric) return launchGenericLineScan(call);
   const bool strips = stripLineScanSupports(call, device);
   if (tiledLineScanSupports(call, device) && !(strips && isFasterByStrips(call.problem, device))) {
     return launchTiledLineScan(call, device);
@@ -34,9 +34,11 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
 }
 
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (isGenericOnly()) return launchGenericProp2d(call);
+  if (pathChoice() == PathChoice::kGeneric) return launchGenericProp2d(call);
   if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
-  if (fusedProp2dSupports(call, device)) return launchFusedProp2d(call, device);
+  if (pathChoice() == PathChoice::kAll && fusedProp2dSupports(call, device)) {
+    return launchFusedProp2d(call, device);
+  }
   if (stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
   return launchGenericProp2d(call);
 }

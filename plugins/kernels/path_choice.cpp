@@ -13,12 +13,14 @@ constexpr int64_t kSpreadParts = 4;  // multiprocessors to a slice
 
 }  // namespace
 
-bool isGenericOnly() {
-  static const bool isGeneric = [] {
+PathChoice pathChoice() {
+  static const PathChoice choice = [] {
     const char* const value = std::getenv("GSPN2_KERNELS_PATHS");
-    return value != nullptr && std::strcmp(value, "generic") == 0;
+    if (value != nullptr && std::strcmp(value, "generic") == 0) return PathChoice::kGeneric;
+    if (value != nullptr && std::strcmp(value, "all") == 0) return PathChoice::kAll;
+    return PathChoice::kProven;
   }();
-  return isGeneric;
+  return choice;
 }
 
 // On an H100, strips against tiles, in ms:

@@ -7,9 +7,13 @@
 
 namespace gspn2 {
 
-// Whether GSPN2_KERNELS_PATHS is "generic": the generic kernels alone, to compare with or to rule a
-// fast path out. Read once; anything else is every path.
-bool isGenericOnly();
+// What GSPN2_KERNELS_PATHS says, read once.
+enum class PathChoice {
+  kGeneric,  // "generic": the generic kernels alone, to compare with or to rule a fast path out
+  kProven,   // anything else: also the paths that the tests have run on a GPU
+  kAll       // "all": also those that have run on the emulated device alone
+};
+PathChoice pathChoice();
 
 // Whether a vertical line scan is faster by strips than by tiles.
 bool isFasterByStrips(const gspn2_problem_t& problem, const DeviceInfo& device);
