@@ -12,8 +12,8 @@ pytestmark = pytest.mark.gpu
 
 SIZES = (
     (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
-    (64, 64), (72, 40), (96, 128), (224, 224), (256, 256), (64, 512), (136, 520), (1024, 16),
-    (1025, 7), (12, 1025),
+    (64, 64), (72, 40), (96, 128), (168, 248), (224, 224), (249, 200), (256, 256), (64, 512),
+    (136, 520), (1024, 16), (1025, 7), (12, 1025), (1032, 8), (12, 1032),
 )  # fmt: skip
 
 
@@ -64,6 +64,23 @@ def test_many_channels(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("extent", [(1024, 1024), (640, 1000)], ids=str)
 def test_large_map(extent: tuple[int, int], dtype: torch.dtype) -> None:
     check((1, 2, *extent), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("chunk", [0, 7, 100, 400])
+@pytest.mark.parametrize("extent", [(249, 200), (168, 248), (300, 128)], ids=str)
+def test_maps_that_two_blocks_share(
+    extent: tuple[int, int], chunk: int, dtype: torch.dtype
+) -> None:
+    check((2, 2, *extent), dtype, chunk=chunk)
+    check((40, 3, *extent), dtype, "softmax", chunk, per_channel=True, options=False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(64, 8, 28, 28), (70, 4, 14, 14), (3, 90, 7, 7)], ids=str)
+def test_many_small_maps(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    check(size, dtype)
+    check(size, dtype, chunk=2, per_channel=True)
 
 
 @pytest.mark.parametrize("only", ["d", "m"])
