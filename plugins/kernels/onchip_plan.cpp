@@ -7,6 +7,7 @@
 
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
@@ -82,6 +83,18 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   return true;
 }
 
+// A block or a cluster, the channels that share it, its workers or 0, as the environment says it;
+// false where that does not fit.
+bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[3],
+                 OnchipPlan* plan) {
+  device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
+  if (!(tuned[0] != 0 ? planBlock : planCluster)(problem, device, plan)) return false;
+  if (plan->channels != tuned[1]) return false;
+  if (tuned[2] != 0) plan->workers = tuned[2];
+  countTuned();
+  return true;
+}
+
 }  // namespace
 
 bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
@@ -90,6 +103,9 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
+  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
+    return planAsTuned(problem, device, tuned, plan);
+  }
   // Where clusters no longer fit at once, blocks of small maps do better: they share no barrier.
   const bool small = std::max(problem.h, problem.w) <= kWarp;
   const bool many = slices > kManySlices * device.multiprocessors;

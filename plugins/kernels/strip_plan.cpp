@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "plan_arithmetic.h"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
@@ -45,12 +46,16 @@ int warpsOf(const StripPlan& plan, int rows) {
   return planCeilDiv(shared, stripStride(rows));
 }
 
-// Cuts the line into `parts`, or fewer where rounding leaves the last ones empty; false where a
-// part is too long for a block.
-bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
-         StripPlan* plan) {
+// `parts`, or fewer where rounding leaves the last ones empty.
+void setParts(int64_t line, int parts, StripPlan* plan) {
   plan->own = planCeilDiv(planCeilDiv(line, parts), kPartUnit) * kPartUnit;
   plan->parts = planCeilDiv(line, plan->own);
+}
+
+// Cuts the line into `parts` or fewer; false where a part is too long for a block.
+bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
+         StripPlan* plan) {
+  setParts(line, parts, plan);
   for (const Shape& shape : scan.horizontal() ? kColumnShapes : kRowShapes) {
     plan->rows = shape.rows;
     plan->warps = warpsOf(*plan, shape.rows);
@@ -62,6 +67,23 @@ bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int part
     }
   }
   return false;
+}
+
+// The same as the environment says it; false where that is too much for a block or a cluster.
+bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
+                const int (&tuned)[4], StripPlan* plan) {
+  plan->rows = tuned[0];
+  setParts(line, tuned[1], plan);
+  plan->stages = tuned[2];
+  plan->producers = tuned[3];
+  plan->warps = warpsOf(*plan, plan->rows);
+  const int most = (scan.horizontal() ? kColumnShapes : kRowShapes)[2].warps;
+  if (plan->parts > kMaxParts || plan->warps > most ||
+      sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {
+    return false;
+  }
+  countTuned();
+  return true;
 }
 
 }  // namespace
@@ -78,6 +100,9 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   const bool hopper = device.computeCapability >= kClusterCapability;
   const int most = hopper ? kMaxParts : 1;  // parts of a line meet in a cluster
   plan->bulk = hopper;
+  if (int tuned[4]; readTuning("GSPN2_STRIP_PLAN", 4, tuned)) {
+    return cutAsTuned(scan, device, line, tuned, plan);
+  }
   int least = 1;
   while (least <= most && !cut(scan, device, line, least, plan)) ++least;
   if (least > most) return false;
