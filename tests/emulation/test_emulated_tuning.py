@@ -1,0 +1,79 @@
+"""Plans from the environment, as benchmarks/sweep_plans.py sets them, on the emulated device."""
+
+from __future__ import annotations
+
+import ctypes
+
+import emulated
+import pytest
+import scan_reference
+import torch
+from conftest import Opener
+from kernel_calls import line_scan, line_scan_inputs, prop2d, prop2d_inputs
+from tolerances import FORWARD, assert_close
+
+HORIZONTAL, VERTICAL = "left_to_right", "top_to_bottom"
+
+
+@pytest.fixture
+def library(opener: Opener) -> ctypes.CDLL:
+    return opener("all")
+
+
+def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) -> list[str]:
+    inputs = line_scan_inputs((1, 2, *extent), True, torch.float32, "sigmoid", "cpu")
+    emulated.take_kernels(library)
+    out = line_scan(*inputs, direction, library=library)
+    kernels = emulated.take_kernels(library)
+    expected = scan_reference.line_scan(*inputs, direction)
+    assert_close(out, expected, FORWARD[torch.float32], f"{extent} {direction}")
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("extent", "direction", "plan"),
+    [
+        ((40, 24), HORIZONTAL, "1,1,2,1"),
+        ((40, 24), HORIZONTAL, "3,2,4,2"),
+        ((200, 16), HORIZONTAL, "2,5,3,2"),
+        ((6, 520), VERTICAL, "2,8,2,1"),
+        ((6, 520), VERTICAL, "4,3,3,1"),
+    ],
+)
+def test_a_strip_plan_is_taken(
+    library: ctypes.CDLL, extent: tuple[int, int], direction: str, plan: str
+) -> None:
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_STRIP_PLAN=plan):
+        (kernel,) = check_scan(library, extent, direction)
+    assert "strip" in kernel
+    assert library.gspn2_tuned_plans() > before
+
+
+def test_a_plan_that_no_block_holds_is_left(library: ctypes.CDLL) -> None:
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_STRIP_PLAN="1,1,4,1"):  # some 40 warps
+        (kernel,) = check_scan(library, (1000, 8), HORIZONTAL)
+    assert "strip" not in kernel
+    assert library.gspn2_tuned_plans() == before
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ("0,1,0", "prop2dClusterKernel"),
+        ("0,2,96", "prop2dClusterKernel"),
+        ("1,1,0", "prop2dBlockKernel"),
+        ("1,2,512", "prop2dBlockKernel"),
+    ],
+)
+def test_an_onchip_plan_is_taken(library: ctypes.CDLL, plan: str, expected: str) -> None:
+    inputs = prop2d_inputs((1, 4, 20, 24), False, torch.float16, "sigmoid", True, "cpu")
+    emulated.take_kernels(library)
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_ONCHIP_PLAN=plan):
+        out = prop2d(*inputs, library=library)
+    (kernel,) = emulated.take_kernels(library)
+    assert emulated.kernel_template(kernel) == expected
+    assert library.gspn2_tuned_plans() > before
+    assert_close(out, scan_reference.prop2d(*inputs), FORWARD[torch.float16], plan)
