@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "errors.h"
@@ -31,7 +32,12 @@ gspn2_status_t queryDevice(int device, DeviceInfo* info) {
                   "reading the device's attributes");
     if (status != GSPN2_SUCCESS) return status;
   }
-  info->computeCapability = major * 10 + minor;
+  int image = 0;
+  const gspn2_status_t status =
+      checkCuda(imageCapability(&image), "asking what the kernels were compiled for");
+  if (status != GSPN2_SUCCESS) return status;
+  // What an older image left out, a newer device does not run either.
+  info->computeCapability = std::min(major * 10 + minor, image);
   return GSPN2_SUCCESS;
 }
 

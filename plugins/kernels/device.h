@@ -2,12 +2,14 @@
 #ifndef GSPN2_KERNELS_DEVICE_H_
 #define GSPN2_KERNELS_DEVICE_H_
 
+#include <cuda_runtime_api.h>
+
 #include "gspn2/kernels.h"
 
 namespace gspn2 {
 
 struct DeviceInfo {
-  int computeCapability;  // major * 10 + minor
+  int computeCapability;  // major * 10 + minor; no more than what its image was compiled for
   int multiprocessors;
   int sharedBytesPerBlock;  // dynamic shared memory that a block may opt in to
   int l2Bytes;
@@ -16,6 +18,10 @@ struct DeviceInfo {
 // Describes the current device; fails with GSPN2_UNSUPPORTED below compute capability 8.0.
 // Neither allocates on the device nor synchronises it.
 gspn2_status_t currentDevice(DeviceInfo* info);
+
+// The architecture for which the kernels were compiled that the current device runs, as major * 10
+// + minor: less than the device's own where the library holds no image for it.
+cudaError_t imageCapability(int* capability);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_DEVICE_H_

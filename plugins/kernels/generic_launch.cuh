@@ -116,9 +116,7 @@ cudaError_t launchLongLines(const ScanParams<T>& params, cudaStream_t stream) {
                         params);
   }
   const size_t shared = 2 * sizeof(float) * static_cast<size_t>(params.line);
-  const cudaError_t status =
-      cudaFuncSetAttribute(scanLongKernel<T, kProp, true>,
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  const cudaError_t status = allowShared(scanLongKernel<T, kProp, true>, shared);
   if (status != cudaSuccess) return status;
   return launchKernel(scanLongKernel<T, kProp, true>,
                       static_cast<unsigned>(std::min(items, kMaxGrid)), kMaxBlock, shared, stream,

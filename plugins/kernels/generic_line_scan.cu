@@ -1,4 +1,5 @@
 // gspn2_line_scan on any extent: one launch of the generic scan.
+#include "device.h"
 #include "generic_launch.cuh"
 
 namespace gspn2 {
@@ -32,6 +33,14 @@ cudaError_t launchGenericLineScan(const LineScanCall& call) {
       return launch<__nv_bfloat16>(call);
   }
   return cudaErrorInvalidValue;
+}
+
+cudaError_t imageCapability(int* capability) {
+  cudaFuncAttributes attributes{};
+  const cudaError_t status =
+      cudaFuncGetAttributes(&attributes, scanLongKernel<float, false, false>);  // any would do
+  *capability = attributes.ptxVersion;
+  return status;
 }
 
 size_t genericLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction) {

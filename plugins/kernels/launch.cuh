@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -21,6 +22,26 @@ cudaError_t launchKernel(void (*kernel)(Parameters...), unsigned grid, unsigned 
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 
+// Lets a kernel have `bytes` of dynamic shared memory. The limit, which is the function's and not
+// the launch's, goes up to what there is and never down: another thread may be about to launch.
+template <typename... Parameters>
+cudaError_t allowShared(void (*kernel)(Parameters...), size_t bytes) {
+  cudaFuncAttributes attributes{};
+  cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status != cudaSuccess) return status;
+  const int wanted = static_cast<int>(bytes);
+  if (wanted <= attributes.maxDynamicSharedSizeBytes) return cudaSuccess;
+  int device = 0;
+  int most = 0;
+  status = cudaGetDevice(&device);
+  if (status != cudaSuccess) return status;
+  status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
+  most -= static_cast<int>(attributes.sharedSizeBytes);
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              std::max(wanted, most));
+}
+
 // The same in clusters of `clusterBlocks` blocks, with as much shared memory as the device lends a
 // block on request. A cluster of one block is none. A kernel that `overlaps` may start while the
 // one before it on the stream ends: it waits for it by waitForPreviousKernel() (hopper.cuh).
@@ -28,8 +49,7 @@ template <typename Parameters>
 cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned block,
                            unsigned clusterBlocks, size_t sharedBytes, cudaStream_t stream,
                            const Parameters& parameters, bool overlaps = false) {
-  const cudaError_t status = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sharedBytes));
+  const cudaError_t status = allowShared(kernel, sharedBytes);
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};

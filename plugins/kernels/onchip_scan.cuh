@@ -55,20 +55,20 @@ struct alignas(sizeof(T) * kVector) OnchipElements {
   T values[kVector];
 };
 
+// No read-only loads: the kernel's life overlaps that of the one that writes what is read.
 template <typename T, int kVector>
 __device__ __forceinline__ OnchipElements<T, kVector> loadElements(const T* source) {
   OnchipElements<T, kVector> elements;
   if constexpr (sizeof(elements) == 16) {
-    *reinterpret_cast<uint4*>(elements.values) = __ldg(reinterpret_cast<const uint4*>(source));
+    *reinterpret_cast<uint4*>(elements.values) = *reinterpret_cast<const uint4*>(source);
   } else if constexpr (sizeof(elements) == 8) {
-    *reinterpret_cast<uint2*>(elements.values) = __ldg(reinterpret_cast<const uint2*>(source));
+    *reinterpret_cast<uint2*>(elements.values) = *reinterpret_cast<const uint2*>(source);
   } else if constexpr (sizeof(elements) == 4) {
-    *reinterpret_cast<unsigned*>(elements.values) =
-        __ldg(reinterpret_cast<const unsigned*>(source));
+    *reinterpret_cast<unsigned*>(elements.values) = *reinterpret_cast<const unsigned*>(source);
   } else {
     static_assert(sizeof(elements) == 2, "unsupported access");
     *reinterpret_cast<unsigned short*>(elements.values) =
-        __ldg(reinterpret_cast<const unsigned short*>(source));
+        *reinterpret_cast<const unsigned short*>(source);
   }
   return elements;
 }

@@ -55,8 +55,8 @@ struct OnchipBlock {
     affinity = (n * kOnchipDirections * 3 * p.affinities + (p.affinities == 1 ? 0 : c)) * elements;
   }
 
-  __device__ __forceinline__ int gateOffset(int direction) const {
-    return direction * p.channels * elements;
+  __device__ __forceinline__ int64_t gateOffset(int direction) const {
+    return static_cast<int64_t>(direction) * p.channels * elements;
   }
   __device__ __forceinline__ float* arraysOf(int direction, int size) const {
     return arrays + direction * kArrays * size;

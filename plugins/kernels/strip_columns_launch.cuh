@@ -27,8 +27,9 @@ cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
     case StripOutput::kSums:
       return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kSums>(scan, plan)
                             : launchStripColumns<T, kRows, false, StripOutput::kSums>(scan, plan);
-    case StripOutput::kFinal:
-      break;  // a vertical scan is the last
+    case StripOutput::kFinal:   // a vertical scan is the last
+    case StripOutput::kShared:  // strip_fused.cuh
+      break;
   }
   return cudaErrorNotSupported;
 }

@@ -78,7 +78,8 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
   plan->producers = tuned[3];
   plan->warps = warpsOf(*plan, plan->rows);
   const int most = (scan.horizontal() ? kColumnShapes : kRowShapes)[2].warps;
-  if (plan->parts > kMaxParts || plan->warps > most ||
+  if (plan->producers < 1 || plan->producers > (scan.horizontal() ? 2 : 1) ||
+      plan->stages < kMinStages || plan->parts > kMaxParts || plan->warps > most ||
       sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {
     return false;
   }

@@ -26,6 +26,8 @@ cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
       return launchStripRows<T, kRows, StripOutput::kSums>(scan, plan);
     case StripOutput::kFinal:
       return launchStripRows<T, kRows, StripOutput::kFinal>(scan, plan);
+    case StripOutput::kShared:
+      break;  // strip_fused.cuh
   }
   return cudaErrorNotSupported;
 }

@@ -54,6 +54,17 @@ def test_generic_kernels_alone(opener: Opener) -> None:
         assert set(launched(opener("generic"), extent, torch.float16)) <= GENERIC
 
 
+def test_an_image_for_an_older_device_is_run_as_one(built: Path, tmp_path: Path) -> None:
+    with emulated.environment(GSPN2_EMULATION_IMAGE="80"):
+        library = emulated.open_copy(built, tmp_path, "all")
+    kernels: Counter[str] = Counter()
+    for extent in EXTENTS:
+        kernels += launched(library, extent, torch.float32)
+    assert {"stripColumnsKernel", "stripRowsKernel", "prop2dBlockKernel"} <= set(kernels)
+    newer = {"tiledScanKernel", "prop2dClusterKernel", "stripFusedKernel"}
+    assert not newer & set(kernels)
+
+
 def test_every_choice_has_fast_kernels(opener: Opener) -> None:
     for choice in ("all", "old"):
         templates = {

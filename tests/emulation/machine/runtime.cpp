@@ -291,6 +291,16 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
   return cudaSuccess;
 }
 
+// The kernels count as compiled for GSPN2_EMULATION_IMAGE, or else for the device.
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  const std::lock_guard<std::recursive_mutex> lock(gMutex);
+  const char* const image = std::getenv("GSPN2_EMULATION_IMAGE");
+  *attributes = {};
+  attributes->maxDynamicSharedSizeBytes = gFunctions[kernel].sharedBytes;
+  attributes->ptxVersion = image != nullptr ? std::atoi(image) : computeCapability();
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   const std::lock_guard<std::recursive_mutex> lock(gMutex);
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
