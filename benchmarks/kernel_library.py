@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +18,23 @@ _CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _NORMALIZE = {Normalize.NONE: 0, Normalize.SIGMOID: 1, Normalize.SOFTMAX: 2}
 Size = tuple[int, int, int, int]
 Call = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class LibraryCall:
+    """A call of the kernel library on buffers of its own.
+
+    Args:
+        launch: Launches it.
+        output: What it writes.
+    """
+
+    launch: Call
+    output: Tensor
+
+    def __call__(self) -> None:
+        """Launch it."""
+        self.launch()
 
 
 def _stream() -> int:
@@ -55,7 +73,7 @@ def line_scan_call(
     normalize: Normalize,
     chunk: int = 0,
     offset: int = 0,
-) -> Call:
+) -> LibraryCall:
     """A call of gspn2_line_scan on buffers of its own, filled with fresh random data.
 
     With an `offset` the pointers are that many elements off their alignment, which only the generic
@@ -79,7 +97,7 @@ def line_scan_call(
             library.gspn2_line_scan(problem, direction, *pointers, need.value, _stream()),
         )
 
-    return call
+    return LibraryCall(call, out)
 
 
 def prop2d_call(
@@ -89,7 +107,7 @@ def prop2d_call(
     normalize: Normalize,
     chunk: int = 0,
     offset: int = 0,
-) -> Call:
+) -> LibraryCall:
     """A call of gspn2_prop2d without skip and merge weights, on buffers of its own."""
     n, c, h, w = size
     library = cuda.load_library()
@@ -109,7 +127,7 @@ def prop2d_call(
             library.gspn2_prop2d(problem, *inputs, None, None, *outputs, need.value, _stream()),
         )
 
-    return call
+    return LibraryCall(call, y)
 
 
 class Baseline:

@@ -24,7 +24,7 @@ import torch
 from bench_kernels import describe
 from kernel_library import (
     DTYPES,
-    Call,
+    LibraryCall,
     Size,
     line_scan_bytes,
     line_scan_call,
@@ -79,7 +79,7 @@ class Sweep:
         label: dict[str, Any],
         variable: str,
         plans: Iterable[Sequence[int]],
-        make: Callable[[], Call],
+        make: Callable[[], LibraryCall],
         count: int,
     ) -> None:
         """One case: the heuristics' plan, then each of `plans` as far as it can be taken."""
@@ -104,21 +104,13 @@ class Sweep:
         print(*label.values(), f"default {default:.4f} ms; best: {best}", flush=True)
 
     def _measure(
-        self, calls: Sequence[Call], expected: torch.Tensor | None
+        self, calls: Sequence[LibraryCall], expected: torch.Tensor | None
     ) -> tuple[float, torch.Tensor]:
         calls[0]()
-        result = _output(calls[0]).float().clone()
+        result = calls[0].output.float().clone()
         if expected is not None:
             torch.testing.assert_close(result, expected, rtol=TOLERANCE, atol=TOLERANCE)
         return time_graph(calls, replays=REPLAYS).median, result
-
-
-def _output(call: Call) -> torch.Tensor:
-    """The tensor that a call of kernel_library.py writes."""
-    assert call.__closure__ is not None
-    cells = dict(zip(call.__code__.co_freevars, call.__closure__, strict=True))
-    tensor: torch.Tensor = cells["out" if "out" in cells else "y"].cell_contents
-    return tensor
 
 
 def sweep_strips(sweep: Sweep) -> None:
@@ -142,7 +134,7 @@ def sweep_strips(sweep: Sweep) -> None:
 
         def make(
             size: Size = size, name: str = name, code: int = code, mode: Normalize = normalize
-        ) -> Call:
+        ) -> LibraryCall:
             return line_scan_call(size, size[1], DTYPES[name], code, mode)
 
         count = line_scan_bytes(size, size[1], DTYPES[name])
@@ -157,7 +149,7 @@ def sweep_onchip(sweep: Sweep) -> None:
         plans = [*itertools.product((0,), (1, 2), workers)]
         plans += itertools.product((1,), (1, 2), (0, 128, 256, 384, 512))
 
-        def make(size: Size = size, name: str = name) -> Call:
+        def make(size: Size = size, name: str = name) -> LibraryCall:
             return prop2d_call(size, 1, DTYPES[name], Normalize.SIGMOID)
 
         label = {"size": size, "dtype": name}

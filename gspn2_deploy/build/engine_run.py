@@ -6,17 +6,15 @@ runners run it, on pycuda; nothing is made of its outputs.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.manifest import Profile, TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays
-from gspn2_deploy.runners.cuda_driver import CudaDriver, release_context
+from gspn2_deploy.runners.cuda_driver import CudaDriver, import_extra, release_context
 from gspn2_deploy.runners.engine_layers import EngineLayer, inspect_layers
 from gspn2_deploy.runners.engine_session import EngineSession, numpy_dtype
 
@@ -45,10 +43,7 @@ def inspect_after_run(
         PlatformError: There is no GPU, or the engine did not run.
     """
     driver = CudaDriver()  # first: without a driver pycuda does not even import
-    try:
-        cuda = importlib.import_module("pycuda.driver")
-    except ImportError as error:
-        raise MissingDependencyError("pycuda", "tensorrt", str(error)) from error
+    cuda = import_extra("pycuda.driver")
     found: list[EngineLayer] = []
     with _primary_context(cuda, driver):
         session = EngineSession(cuda, driver, engine, inputs, outputs, name="the engine")

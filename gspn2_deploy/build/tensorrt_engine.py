@@ -213,7 +213,8 @@ def check_engine(
     layers = inspect_engine(trt, engine, request.profiles)
     if not layers:
         return [], (*unproven, "the engine's layers were not checked: TensorRT does not tell them")
-    if check_plugin_layers(layers, plugin_types):
+    untold = check_plugin_layers(layers, plugin_types)
+    if untold:
         try:
             layers += inspect_after_run(trt, engine, inputs, outputs, request.profiles)
             layers = merge_layers(layers)
@@ -221,8 +222,9 @@ def check_engine(
         except Exception as error:  # the plan is there, and what is not checked is said
             what = error.problem if isinstance(error, Gspn2Error) else error
             unproven = [f"the engine was loaded but did not run: {what}"]
-    if untold := untold_types(layers, len(check_plugin_layers(layers, plugin_types))):
-        unproven.append(untold)
+        untold = check_plugin_layers(layers, plugin_types)
+    if sentence := untold_types(layers, len(untold)):
+        unproven.append(sentence)
     if options.precision_constraints == "obey":
         check_precision(layers, request.precision)
     elif misplaced := misplaced_layers(layers, request.precision):

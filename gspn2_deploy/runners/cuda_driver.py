@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.runners.plan_errors import NoGpuError, RunFailedError
 
 _LIBRARY = "libcuda.so.1"
@@ -133,6 +136,18 @@ class CudaDriver:
         name = ctypes.c_char_p()
         self._call("cuGetErrorName", ctypes.c_int(status), ctypes.byref(name))
         return (name.value or b"").decode(errors="replace") or f"error {status}"
+
+
+def import_extra(name: str) -> ModuleType:
+    """Import a module of the extra ``tensorrt``.
+
+    Raises:
+        MissingDependencyError: It is not installed, or does not load.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(name.partition(".")[0], "tensorrt", str(error)) from error
 
 
 def release_context(driver: CudaDriver, context: Any) -> None:

@@ -7,19 +7,16 @@ thread; a runner is used in the thread that entered it.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
 from gspn2_deploy.build.tensorrt_plugin import find_plugin, library_version, load_plugin
 from gspn2_deploy.build.trt_network import engine_interface
-from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.manifest import Manifest, ManifestError, Profile, TensorInfo, manifest_path
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
-from gspn2_deploy.runners.cuda_driver import CudaDriver, release_context
+from gspn2_deploy.runners.cuda_driver import CudaDriver, import_extra, release_context
 from gspn2_deploy.runners.engine_layers import (
     EngineLayer,
     inspect_layers,
@@ -34,7 +31,6 @@ from gspn2_deploy.runners.plan_errors import (
     check_plan,
 )
 
-_EXTRA = "tensorrt"
 _BACKEND = "tensorrt"  # whose plans this runs
 
 _Value = TypeVar("_Value")
@@ -117,9 +113,9 @@ class TensorRTRunner(Runner):
             KernelLibraryError: The plugin library is missing or does not fit.
             PlanRefusedError: TensorRT does not load the plan.
         """
-        self._trt = _import("tensorrt")
+        self._trt = import_extra("tensorrt")
         self._driver = CudaDriver()  # first: without a driver pycuda does not even import
-        self._cuda = _import("pycuda.driver")
+        self._cuda = import_extra("pycuda.driver")
         try:
             self._open_device()
             self._manifest = self._checked_manifest()
@@ -312,10 +308,3 @@ def _entered(value: _Value | None) -> _Value:
     if value is None:
         raise RuntimeError("the runner must be entered first: use `with`")
     return value
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(name.partition(".")[0], _EXTRA, str(error)) from error

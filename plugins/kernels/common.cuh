@@ -38,6 +38,12 @@ __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 
+// The merge weight of a direction; m may be null.
+template <typename T>
+__device__ __forceinline__ float mergeWeight(const void* m, int direction) {
+  return m == nullptr ? 1.0F : toFloat(static_cast<const T*>(m)[direction]);
+}
+
 // ---- normalisation -----------------------------------------------------------------------------
 
 // The weights of the neighbours p-1, p and p+1. A missing neighbour's weight is exactly 0.

@@ -21,8 +21,6 @@ constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
 constexpr int64_t kManySlices = 2;  // to a multiprocessor
 
-int roundUp(int value, int multiple) { return planCeilDiv(value, multiple) * multiple; }
-
 bool isVectorised(const Prop2dCall& call) {
   const int64_t bytes = kOnchipVector * planElementBytes(call.problem.dtype);
   const void* const pointers[] = {call.x, call.lam, call.w, call.u, call.d, call.y};
@@ -58,9 +56,9 @@ bool planBlock(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipP
   }
   const int height = static_cast<int>(problem.h);
   const int vectors = static_cast<int>(problem.w) / plan->vector;
-  const int work = roundUp(vectors, kOnchipGroup) * height;  // of a direction
+  const int work = planRoundUp(vectors, kOnchipGroup) * height;  // of a direction
   const int turns = planCeilDiv(work, kOnchipMaxThreads);
-  plan->workers = std::max(roundUp(planCeilDiv(work, turns), kWarp), kOnchipDirections * kWarp);
+  plan->workers = std::max(planRoundUp(planCeilDiv(work, turns), kWarp), kOnchipDirections * kWarp);
   return true;
 }
 
@@ -76,8 +74,8 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   if (!fits(problem, device, 1, pairs, plan)) return false;
   // A batch is at least two vectors of steps; small maps need no more than all their vectors, and
   // leave room for other blocks.
-  const int least = std::max(kMinWorkers, roundUp(2 * static_cast<int>(longest), kWarp));
-  const int all = roundUp(static_cast<int>(problem.h * problem.w) / plan->vector, kWarp);
+  const int least = std::max(kMinWorkers, planRoundUp(2 * static_cast<int>(longest), kWarp));
+  const int all = planRoundUp(static_cast<int>(problem.h * problem.w) / plan->vector, kWarp);
   plan->workers =
       std::clamp(all, least, longest <= kWarp ? kOnchipMaxSmallWorkers : kOnchipMaxWorkers);
   return true;

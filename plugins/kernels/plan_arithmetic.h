@@ -11,6 +11,9 @@ namespace gspn2 {
 constexpr int kPlanAccessBytes = 16;  // of an asynchronous copy, and its alignment
 
 inline int planCeilDiv(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
+inline int planRoundUp(int64_t a, int64_t unit) {
+  return static_cast<int>((a + unit - 1) / unit * unit);
+}
 
 inline int planElementBytes(gspn2_dtype_t dtype) { return dtype == GSPN2_FLOAT32 ? 4 : 2; }
 

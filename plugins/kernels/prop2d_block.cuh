@@ -125,8 +125,8 @@ struct OnchipBlock {
     return gates;
   }
 
-  __device__ __forceinline__ void merge(const OnchipVector& vector, int channel,
-                                        const Gates& gates) const {
+  __device__ __forceinline__ void merge(const OnchipVector& vector, int channel, const Gates& gates,
+                                        const float (&weights)[kOnchipDirections]) const {
     float sums[kVector];
 #pragma unroll
     for (int k = 0; k < kOnchipDirections; ++k) {
@@ -135,10 +135,9 @@ struct OnchipBlock {
       float states[kVector];
       loadPlaces(arraysOf(k, scan.size) + (3 + channel) * scan.size, place, states);
       gateStates(gates.u[k], p.d != nullptr, gates.d[k], gates.x, states);
-      const float weight = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[k]);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        sums[v] = k == 0 ? weight * states[v] : sums[v] + weight * states[v];
+        sums[v] = k == 0 ? weights[k] * states[v] : sums[v] + weights[k] * states[v];
       }
     }
     Elements rounded;
@@ -153,6 +152,9 @@ struct OnchipBlock {
     const OnchipVector first = OnchipVector::inRows(p, kVector, static_cast<int>(threadIdx.x));
     Gates gates;
     if constexpr (kPrefetchesGates) gates = loadGates(first, 0);
+    float weights[kOnchipDirections];
+#pragma unroll
+    for (int k = 0; k < kOnchipDirections; ++k) weights[k] = mergeWeight<T>(p.m, k);
     __syncthreads();
     const int direction = static_cast<int>(threadIdx.x) / kWarpSize;
     if (direction < kOnchipDirections) {
@@ -168,7 +170,7 @@ struct OnchipBlock {
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) {
         if (!kPrefetchesGates || i != static_cast<int>(threadIdx.x)) gates = loadGates(vector, c);
-        merge(vector, c, gates);
+        merge(vector, c, gates, weights);
       }
     }
   }

@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
         arrays,
         lane == 0};
-    const float merge = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[direction]);
+    const float merge = mergeWeight<T>(p.m, direction);
     worker.prepare(ready);
     __syncwarp();
     clusterWait();

@@ -163,15 +163,15 @@ struct ColumnFlushes {
   Out* target;         // of the first row, at the map's first column; may lie before the map
   int64_t stride;      // of the map between those rows
 
-  __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block, int warp,
-                                           int lane, uint32_t tile) {
-    const int chunk = lane % C::kRowChunks;
-    const int row = lane / C::kRowChunks;
+  __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
+                                           const StripStates<C::kRows>& states, uint32_t tile) {
+    const int chunk = states.lane % C::kRowChunks;
+    const int row = states.lane / C::kRowChunks;
     even = tile + row * kStripTile + (chunk ^ row) * kStripAccess;
     odd = tile + row * kStripTile + (chunk ^ (row + C::kFlushRows)) * kStripAccess;
     chunkColumn = chunk * C::kOutChunkSteps;
     // The warp's rows that count: inside the tile, of the block's own, on the line.
-    const int own = warp * stripStride(C::kRows) - block.lead;  // of the tile's first row
+    const int own = states.warp * states.kStride - block.lead;  // of the tile's first row
     const int skipped = p.warps > 1 ? kStripEdge : 0;
     const int low = max(skipped, -own);
     const int high =
@@ -195,17 +195,12 @@ struct ColumnSums {
   static constexpr uint32_t kNone = ~0U;
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
-  __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block, int warp,
-                                        int lane, uint32_t sums) {
-    const int first = warp * stripStride(C::kRows) + lane * C::kRows - block.lead;
+  __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
+                                        const StripStates<C::kRows>& states, uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
-      const int local = lane * C::kRows + r;
-      const int own = first + r;
-      const bool mine =
-          p.warps == 1 || (local >= kStripEdge && local < stripStride(C::kRows) + kStripEdge);
-      const bool inside = own >= 0 && own < p.own && block.rank * p.own + own < p.line;
-      at[r] = mine && inside ? sums + 4 * own * p.sumPitch : kNone;
+      const int own = states.first + r - block.lead;
+      at[r] = (states.roles[r] & kWrites) != 0 ? sums + 4 * own * p.sumPitch : kNone;
     }
   }
 };
@@ -225,7 +220,7 @@ struct ColumnWalker {
   StripStates<kRows> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
-  const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> flushes;
+  const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
@@ -247,9 +242,9 @@ struct ColumnWalker {
         lane(states.lane),
         stages(sharedAddress(shared)),
         tile(sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes)),
-        flushes(params, block_, states.warp, states.lane, C::kShared ? sums : tile),
+        places(params, block_, states, C::kShared ? sums : tile),
         stageBytes(layout.stageBytes),
-        merge(C::kGated ? mergeWeight<T>(params) : 1.0F) {
+        merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = states.first + r;
@@ -366,19 +361,19 @@ struct ColumnWalker {
   // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
   __device__ __forceinline__ void flush(int run) const {
     __syncwarp();
-    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + flushes.chunkColumn;
+    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + places.chunkColumn;
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
-      Out* target = flushes.target + column;
+      Out* target = places.target + column;
       // Rows that lie four apart turn their chunks alike, or by the third bit.
 #pragma unroll
       for (int i = 0; i < C::kFlushes; ++i) {
-        const uint4 words = loadSharedWordsNow((i % 2 == 0 ? flushes.even : flushes.odd) +
+        const uint4 words = loadSharedWordsNow((i % 2 == 0 ? places.even : places.odd) +
                                                i * C::kFlushRows * kStripTile);
-        if (static_cast<unsigned>(i - flushes.first) < static_cast<unsigned>(flushes.count)) {
+        if (static_cast<unsigned>(i - places.first) < static_cast<unsigned>(places.count)) {
           write(target, words);
         }
-        target += flushes.stride;
+        target += places.stride;
       }
     }
     __syncwarp();
@@ -403,8 +398,8 @@ struct ColumnWalker {
       if (column >= p.steps) continue;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        if (flushes.at[r] == ColumnSums<C>::kNone) continue;
-        const uint32_t target = flushes.at[r] + 4 * column;
+        if (places.at[r] == ColumnSums<C>::kNone) continue;
+        const uint32_t target = places.at[r] + 4 * column;
         float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
         if (p.add) loadSharedFloatsNow(target, sums);
 #pragma unroll
@@ -466,7 +461,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);
-  awaitPeers(p);
+  awaitPeers(p.parts);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripColumns<C>(p, block, layout, sharedAddress(shared), barriers, producer);

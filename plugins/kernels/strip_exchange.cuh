@@ -255,17 +255,11 @@ struct StripStates {
 };
 
 // Peers write into a block only after its barriers exist.
-__device__ __forceinline__ void awaitPeers(const StripParams& p) {
+__device__ __forceinline__ void awaitPeers(int parts) {
   __syncthreads();
   if constexpr (kHopper) {
-    if (p.parts > 1) clusterSync();
+    if (parts > 1) clusterSync();
   }
-}
-
-// The direction's merge weight.
-template <typename T>
-__device__ __forceinline__ float mergeWeight(const StripParams& p) {
-  return p.m == nullptr ? 1.0F : toFloat(*static_cast<const T*>(p.m));
 }
 
 // Elements that are read or written at once.

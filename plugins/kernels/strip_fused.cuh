@@ -12,6 +12,7 @@
 #include "strip_columns.cuh"
 #include "strip_fused_plan.h"
 #include "strip_rows.cuh"
+#include "strip_skips.cuh"
 
 namespace gspn2 {
 
@@ -53,11 +54,6 @@ struct FusedBlock {
   }
   __device__ __forceinline__ int ownRows() const { return passes[kFusedPasses - 1].steps; }
 
-  __device__ __forceinline__ void sync() const {
-    __syncthreads();
-    if (p.parts > 1) clusterSync();
-  }
-
   __device__ __forceinline__ void init() const {
     if (threadIdx.x != 0) return;
     for (int k = 0; k < kFusedPasses; ++k) {
@@ -83,29 +79,10 @@ struct FusedBlock {
   // The sums begin with m d x where there are skip gates.
   __device__ __forceinline__ void skips() const {
     if (p.d == nullptr) return;
-    const int64_t n = slice / p.channels;
-    const int64_t c = slice - n * p.channels;
-    const T* const x = static_cast<const T*>(p.x) + slice * p.plane;
-    const T* const d = static_cast<const T*>(p.d) + (n * kFusedPasses * p.channels + c) * p.plane;
-    float merge[kFusedPasses];
-#pragma unroll
-    for (int k = 0; k < kFusedPasses; ++k) {
-      merge[k] = p.m == nullptr ? 1.0F : toFloat(static_cast<const T*>(p.m)[k]);
-    }
+    const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane);
     forEachVector([&](int at, float* target) {
-      using Elements = StripVector<T, C::kVector>;
-      const auto xs = *reinterpret_cast<const Elements*>(x + at);
-      float results[C::kVector] = {};
-#pragma unroll
-      for (int k = 0; k < kFusedPasses; ++k) {
-        const auto ds = *reinterpret_cast<const Elements*>(d + k * p.channels * p.plane + at);
-#pragma unroll
-        for (int v = 0; v < C::kVector; ++v) {
-          results[v] += merge[k] * (toFloat(ds.values[v]) * toFloat(xs.values[v]));
-        }
-      }
-#pragma unroll
-      for (int v = 0; v < C::kVector; ++v) target[v] = results[v];
+      *reinterpret_cast<StripVector<float, C::kVector>*>(target) =
+          terms.template sums<C::kVector>(at);
     });
   }
 
@@ -181,14 +158,14 @@ struct FusedBlock {
   __device__ __forceinline__ void run() const {
     init();
     skips();
-    sync();
+    awaitPeers(p.parts);
     walkColumns<false>(0);
-    sync();
+    awaitPeers(p.parts);
     walkColumns<true>(1);
     fenceSharedForCopies();  // the vertical passes' stages take the place of the horizontal ones'
-    sync();
+    awaitPeers(p.parts);
     walkRows(2);
-    sync();
+    awaitPeers(p.parts);
     walkRows(3);
     __syncthreads();
     write();

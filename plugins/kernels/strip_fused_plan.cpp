@@ -6,6 +6,7 @@
 
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "strip_plan.h"
 
 namespace gspn2 {
 namespace {
@@ -16,16 +17,7 @@ constexpr int64_t kMaxSlices = 1 << 28;
 constexpr int kRowUnit = 8;  // a block's rows are a multiple of this, but for the last one's
 constexpr int kMinStages = 2;
 constexpr int kAlignment = 1024;
-
-int alignUp(int value, int alignment) { return planCeilDiv(value, alignment) * alignment; }
-
-// Warps that walk a line of which a block has `own` positions.
-int walkers(int own, bool meets, int rows) {
-  const int extent = meets ? own + 2 * kStripHalo : own;
-  if (extent <= kWarpLanes * rows) return 1;
-  return planCeilDiv(own + (meets ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge),
-                     stripStride(rows));
-}
+constexpr int kBarrierBytes = 8 + kFusedPasses * kFusedBarrierBytes;  // the carry's, the passes'
 
 // Lays out a block's shared memory: sums, the carry, the ring of whichever pass is on, barriers.
 bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* plan) {
@@ -33,14 +25,14 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   const int elementBytes = planElementBytes(problem.dtype);
   plan->sumPitch = width + 4;
   plan->carryOffset = plan->ownRows * plan->sumPitch * 4;
-  plan->ringOffset = alignUp(plan->carryOffset + width * 4, kAlignment);
+  plan->ringOffset = planRoundUp(plan->carryOffset + width * 4, kAlignment);
+  const auto ring = [&](const auto& layout, int warps, int stages) {
+    return layout(StripOutput::kShared, plan->rows, warps, stages, elementBytes).total;
+  };
   const auto fitting = [&](const auto& layout, int warps) {
     int stages = kFusedMaxStages;
-    while (stages >= kMinStages &&
-           plan->ringOffset +
-                   layout(StripOutput::kShared, plan->rows, warps, stages, elementBytes).total + 8 +
-                   kFusedPasses * kFusedBarrierBytes >
-               device.sharedBytesPerBlock) {
+    while (stages >= kMinStages && plan->ringOffset + ring(layout, warps, stages) + kBarrierBytes >
+                                       device.sharedBytesPerBlock) {
       --stages;
     }
     return stages;
@@ -48,57 +40,37 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   plan->columnStages = fitting(columnLayout, plan->columnWarps);
   plan->rowStages = fitting(rowLayout, plan->rowWarps);
   if (plan->columnStages < kMinStages || plan->rowStages < kMinStages) return false;
-  const int ring = std::max(
-      columnLayout(StripOutput::kShared, plan->rows, plan->columnWarps, plan->columnStages,
-                   elementBytes)
-          .total,
-      rowLayout(StripOutput::kShared, plan->rows, plan->rowWarps, plan->rowStages, elementBytes)
-          .total);
-  plan->barrierOffset = plan->ringOffset + alignUp(ring, 8);
-  plan->sharedBytes = plan->barrierOffset + 8 + kFusedPasses * kFusedBarrierBytes;
+  const int largest = std::max(ring(columnLayout, plan->columnWarps, plan->columnStages),
+                               ring(rowLayout, plan->rowWarps, plan->rowStages));
+  plan->barrierOffset = plan->ringOffset + planRoundUp(largest, 8);
+  plan->sharedBytes = plan->barrierOffset + kBarrierBytes;
   return plan->sharedBytes <= device.sharedBytesPerBlock;
 }
 
+// A direction as a block walks it: `first` of all, or in the `second` of two blocks' turns.
 StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direction, int rank,
                        bool first, bool second) {
   const gspn2_problem_t& problem = call.problem;
-  const int bytes = planElementBytes(problem.dtype);
-  const int height = static_cast<int>(problem.h);
-  const int width = static_cast<int>(problem.w);
-  const bool horizontal = direction < 2;
-  const int firstRow = rank * plan.ownRows;
-  const int rows = std::min(plan.ownRows, height - firstRow);
-  const int64_t plane = problem.h * problem.w;
-  const int64_t skipped = horizontal ? 0 : int64_t{firstRow} * width;  // vertical: the own rows
-  const auto at = [&](const void* base, int64_t elements) -> const void* {
-    return static_cast<const char*>(base) + elements * bytes;
-  };
-  StripParams params{};
-  params.x = at(call.x, skipped);
-  params.lam = at(call.lam, direction * problem.c * plane + skipped);
-  params.w = at(call.w, int64_t{direction} * 3 * problem.g * plane + skipped);
-  params.u = at(call.u, direction * problem.c * plane + skipped);
-  params.m = call.m == nullptr ? nullptr : at(call.m, direction);
+  const StripScan scan = stripDirection(call, direction, StripOutput::kShared);
+  StripPlan pass{};
+  pass.own = scan.horizontal() ? plan.ownRows : planRoundUp(problem.w, kRowUnit);
+  pass.parts = scan.horizontal() ? plan.parts : 1;
+  pass.warps = scan.horizontal() ? plan.columnWarps : plan.rowWarps;
+  pass.producers = kFusedProducers;
+  pass.stages = scan.horizontal() ? plan.columnStages : plan.rowStages;
+  pass.bulk = true;
+  StripParams params = stripParams(scan, pass);
   params.add = !first || call.d != nullptr;
-  params.bulk = true;
-  params.reverse = direction % 2 != 0;
-  params.plane = plane;
-  params.line = horizontal ? height : width;
-  params.steps = horizontal ? width : rows;
-  const int scanned = horizontal ? width : height;
-  params.chunk =
-      problem.chunk == 0 || problem.chunk > scanned ? scanned : static_cast<int>(problem.chunk);
-  params.phase = second ? (height - rows) % params.chunk : 0;
   params.sumPitch = plan.sumPitch;
-  params.channels = static_cast<int>(problem.c);
-  params.affinities = static_cast<int>(problem.g);
-  params.gateBatch = static_cast<int>(kFusedPasses * problem.c);
-  params.affinityBatch = static_cast<int>(kFusedPasses * 3 * problem.g);
-  params.own = horizontal ? plan.ownRows : alignUp(width, kRowUnit);
-  params.parts = horizontal ? plan.parts : 1;
-  params.warps = horizontal ? plan.columnWarps : plan.rowWarps;
-  params.producers = kFusedProducers;
-  params.stages = horizontal ? plan.columnStages : plan.rowStages;
+  if (scan.horizontal()) return params;
+  // A vertical pass is over the block's own rows.
+  const int height = params.steps;
+  params.steps = std::min(plan.ownRows, height - rank * plan.ownRows);
+  params.phase = second ? (height - params.steps) % params.chunk : 0;
+  const int64_t skipped = rank * plan.ownRows * problem.w * planElementBytes(problem.dtype);
+  for (const void** tensor : {&params.x, &params.lam, &params.w, &params.u}) {
+    *tensor = static_cast<const char*>(*tensor) + skipped;
+  }
   return params;
 }
 
@@ -113,11 +85,11 @@ bool planFused(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPl
   }
   const int height = static_cast<int>(problem.h);
   for (plan->parts = 1; plan->parts <= kFusedMaxParts; ++plan->parts) {
-    plan->ownRows = alignUp(planCeilDiv(height, plan->parts), kRowUnit);
+    plan->ownRows = planRoundUp(planCeilDiv(height, plan->parts), kRowUnit);
     if (plan->parts > 1 && plan->ownRows >= height) return false;  // nothing is left to share
     for (plan->rows = 1; plan->rows <= 2; ++plan->rows) {
-      plan->columnWarps = walkers(plan->ownRows, plan->parts > 1, plan->rows);
-      plan->rowWarps = walkers(alignUp(static_cast<int>(problem.w), kRowUnit), false, plan->rows);
+      plan->columnWarps = stripWarps(plan->ownRows, plan->parts, plan->rows);
+      plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, plan->rows);
       if (std::max(plan->columnWarps, plan->rowWarps) > kFusedMaxWalkers) continue;
       if (layOut(problem, device, plan)) return true;
     }

@@ -10,38 +10,6 @@
 
 namespace gspn2 {
 
-inline StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
-  const gspn2_problem_t& problem = scan.problem;
-  const int directions = scan.output == StripOutput::kStates ? 1 : 4;
-  StripParams params{};
-  params.x = scan.x;
-  params.lam = scan.lam;
-  params.w = scan.w;
-  params.u = scan.u;
-  params.m = scan.m;
-  params.out = scan.out;
-  params.sums = scan.sums;
-  params.add = scan.add;
-  params.bulk = plan.bulk;
-  params.reverse = scan.reverse();
-  params.plane = problem.h * problem.w;
-  params.line = static_cast<int>(scan.horizontal() ? problem.h : problem.w);
-  params.steps = static_cast<int>(scan.horizontal() ? problem.w : problem.h);
-  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
-                     ? params.steps
-                     : static_cast<int>(problem.chunk);
-  params.channels = static_cast<int>(problem.c);
-  params.affinities = static_cast<int>(problem.g);
-  params.gateBatch = static_cast<int>(directions * problem.c);
-  params.affinityBatch = static_cast<int>(directions * 3 * problem.g);
-  params.own = plan.own;
-  params.parts = plan.parts;
-  params.warps = plan.warps;
-  params.producers = plan.producers;
-  params.stages = plan.stages;
-  return params;
-}
-
 inline cudaError_t launchStrips(void (*kernel)(StripParams), const StripScan& scan,
                                 const StripPlan& plan, int sharedBytes) {
   return launchClusters(kernel, static_cast<unsigned>(scan.problem.n * scan.problem.c * plan.parts),

@@ -66,6 +66,16 @@ __host__ __device__ constexpr int stripExtent(int rows, int warps) {
   return (warps - 1) * stripStride(rows) + kWarpLanes * rows;
 }
 
+// Warps that walk a line of which a block has `own` positions, at `rows` of them to a lane.
+constexpr int stripWarps(int own, int parts, int rows) {
+  const bool meets = parts > 1;
+  const int stride = stripStride(rows);
+  if ((meets ? own + 2 * kStripHalo : own) <= kWarpLanes * rows) return 1;
+  // They share out the block's own positions and, where parts meet, the halos but for an edge each.
+  const int shared = own + (meets ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge);
+  return (shared + stride - 1) / stride;
+}
+
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
 // warps and blocks exchange, barriers.
 struct StripLayout {

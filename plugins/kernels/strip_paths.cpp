@@ -44,22 +44,9 @@ StripScan lineScan(const LineScanCall& call) {
 // The k-th direction. float32 sums up in y itself, the 16-bit dtypes in the workspace, from where
 // the last direction rounds into y.
 StripScan direction(const Prop2dCall& call, int k) {
-  const gspn2_problem_t& problem = call.problem;
-  const bool inPlace = problem.dtype == GSPN2_FLOAT32;
-  const int64_t bytes = inPlace ? 4 : 2;
-  const int64_t plane = problem.h * problem.w * bytes;
-  const auto at = [](const void* base, int64_t offset) -> const void* {
-    return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
-  };
-  StripScan scan{};
-  scan.problem = problem;
-  scan.direction = static_cast<gspn2_direction_t>(k);
-  scan.output = k + 1 == kDirections && !inPlace ? StripOutput::kFinal : StripOutput::kSums;
-  scan.x = call.x;
-  scan.lam = at(call.lam, k * problem.c * plane);
-  scan.w = at(call.w, k * 3 * problem.g * plane);
-  scan.u = at(call.u, k * problem.c * plane);
-  scan.m = at(call.m, k * bytes);
+  const bool inPlace = call.problem.dtype == GSPN2_FLOAT32;
+  const bool last = k + 1 == kDirections && !inPlace;
+  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums);
   scan.out = call.y;
   scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
   scan.add = k > 0 || call.d != nullptr;

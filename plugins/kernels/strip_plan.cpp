@@ -36,19 +36,9 @@ int sharedBytes(const StripScan& scan, const StripPlan& plan) {
       .total;
 }
 
-// Warps that a part takes at `rows` positions to a lane.
-int warpsOf(const StripPlan& plan, int rows) {
-  if (plan.parts == 1 && plan.own <= kWarpLanes * rows) return 1;
-  if (plan.parts > 1 && plan.own + 2 * kStripHalo <= kWarpLanes * rows) return 1;
-  // Warps share out the block's own positions and, where parts meet, the halos but for an edge
-  // each.
-  const int shared = plan.own + (plan.parts > 1 ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge);
-  return planCeilDiv(shared, stripStride(rows));
-}
-
 // `parts`, or fewer where rounding leaves the last ones empty.
 void setParts(int64_t line, int parts, StripPlan* plan) {
-  plan->own = planCeilDiv(planCeilDiv(line, parts), kPartUnit) * kPartUnit;
+  plan->own = planRoundUp(planCeilDiv(line, parts), kPartUnit);
   plan->parts = planCeilDiv(line, plan->own);
 }
 
@@ -58,7 +48,7 @@ bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int part
   setParts(line, parts, plan);
   for (const Shape& shape : scan.horizontal() ? kColumnShapes : kRowShapes) {
     plan->rows = shape.rows;
-    plan->warps = warpsOf(*plan, shape.rows);
+    plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
     if (plan->warps > shape.warps) continue;
     plan->producers = scan.horizontal() && plan->warps > kProducedWarps ? 2 : 1;
     plan->stages = plan->warps == 1 ? kMaxSmallStages : kMaxStages;
@@ -76,7 +66,7 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
   setParts(line, tuned[1], plan);
   plan->stages = tuned[2];
   plan->producers = tuned[3];
-  plan->warps = warpsOf(*plan, plan->rows);
+  plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
   const int most = (scan.horizontal() ? kColumnShapes : kRowShapes)[2].warps;
   if (plan->producers < 1 || plan->producers > (scan.horizontal() ? 2 : 1) ||
       plan->stages < kMinStages || plan->parts > kMaxParts || plan->warps > most ||
@@ -112,6 +102,57 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   const int64_t useful = std::min(device.multiprocessors / slices, line / kMinPart);
   const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, most));
   return cut(scan, device, line, parts, plan);
+}
+
+StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t bytes = planElementBytes(problem.dtype);
+  const int64_t plane = problem.h * problem.w * bytes;
+  const auto at = [](const void* base, int64_t offset) -> const void* {
+    return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
+  };
+  StripScan scan{};
+  scan.problem = problem;
+  scan.direction = static_cast<gspn2_direction_t>(k);
+  scan.output = output;
+  scan.x = call.x;
+  scan.lam = at(call.lam, k * problem.c * plane);
+  scan.w = at(call.w, k * 3 * problem.g * plane);
+  scan.u = at(call.u, k * problem.c * plane);
+  scan.m = at(call.m, k * bytes);
+  return scan;
+}
+
+StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
+  const gspn2_problem_t& problem = scan.problem;
+  const int directions = scan.output == StripOutput::kStates ? 1 : 4;
+  StripParams params{};
+  params.x = scan.x;
+  params.lam = scan.lam;
+  params.w = scan.w;
+  params.u = scan.u;
+  params.m = scan.m;
+  params.out = scan.out;
+  params.sums = scan.sums;
+  params.add = scan.add;
+  params.bulk = plan.bulk;
+  params.reverse = scan.reverse();
+  params.plane = problem.h * problem.w;
+  params.line = static_cast<int>(scan.horizontal() ? problem.h : problem.w);
+  params.steps = static_cast<int>(scan.horizontal() ? problem.w : problem.h);
+  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
+                     ? params.steps
+                     : static_cast<int>(problem.chunk);
+  params.channels = static_cast<int>(problem.c);
+  params.affinities = static_cast<int>(problem.g);
+  params.gateBatch = static_cast<int>(directions * problem.c);
+  params.affinityBatch = static_cast<int>(directions * 3 * problem.g);
+  params.own = plan.own;
+  params.parts = plan.parts;
+  params.warps = plan.warps;
+  params.producers = plan.producers;
+  params.stages = plan.stages;
+  return params;
 }
 
 }  // namespace gspn2

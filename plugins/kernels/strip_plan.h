@@ -43,6 +43,12 @@ struct StripPlan {
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.
 bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
 
+// A direction of GspnProp2D: what it reads. What it writes to is the caller's to say.
+StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output);
+
+// The parameters of a scan's kernel.
+StripParams stripParams(const StripScan& scan, const StripPlan& plan);
+
 // One translation unit per dtype and orientation.
 cudaError_t launchStripColumnsFloat32(const StripScan& scan, const StripPlan& plan);
 cudaError_t launchStripColumnsFloat16(const StripScan& scan, const StripPlan& plan);

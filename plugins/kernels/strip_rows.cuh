@@ -146,7 +146,7 @@ struct RowWalker {
         layout(layout_),
         states(params, block_, barriers_, layout_, shared, params.phase),
         stages(shared + states.first * static_cast<int>(sizeof(T))),
-        merge(C::kGated ? mergeWeight<T>(params) : 1.0F),
+        merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
         writes((states.roles[0] & kWrites) != 0),
         pitch((params.reverse ? -1 : 1) * rowPitch(params)),
         offset((C::kShared ? 0 : block_.slice * params.plane) +
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.bulk ? 1 : kWarpLanes);
-  awaitPeers(p);
+  awaitPeers(p.parts);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripRows<C>(p, block, layout, sharedAddress(shared), barriers, producer);

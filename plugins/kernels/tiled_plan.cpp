@@ -18,7 +18,7 @@ constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of wh
 
 // Splits the line into `parts` of a multiple of 8 positions.
 void split(TiledPlan& plan, int64_t line, int parts) {
-  plan.own = planCeilDiv(planCeilDiv(line, parts), 8) * 8;
+  plan.own = planRoundUp(planCeilDiv(line, parts), 8);
   plan.parts = planCeilDiv(line, plan.own);
 }
 

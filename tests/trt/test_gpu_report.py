@@ -29,7 +29,7 @@ def validation():
     plugin = {"name": "a", "dtype": "float16", "milliseconds": 0.5}
     return {
         "passed": True,
-        "tolerance": {"source": "/secret/work/table"},
+        "tolerance": {"source": "/secret/folder/table"},
         "top1": {"tensorrt": {"items": 16, "agreeing": 16, "accuracy": None}},
         "cases": cases,
         "engine_proof": {"plugins": [plugin, {**plugin, "milliseconds": None}], "layers": 7},
