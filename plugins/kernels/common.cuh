@@ -38,6 +38,12 @@ __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 
+// Elements that are read or written at once.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) AlignedVector {
+  T values[kCount];
+};
+
 // The merge weight of a direction; m may be null.
 template <typename T>
 __device__ __forceinline__ float mergeWeight(const void* m, int direction) {

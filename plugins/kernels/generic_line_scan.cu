@@ -1,4 +1,5 @@
 // gspn2_line_scan on any extent: one launch of the generic scan.
+#include "by_dtype.h"
 #include "device.h"
 #include "generic_launch.cuh"
 
@@ -24,15 +25,8 @@ cudaError_t launch(const LineScanCall& call) {
 }  // namespace
 
 cudaError_t launchGenericLineScan(const LineScanCall& call) {
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launch<float>(call);
-    case GSPN2_FLOAT16:
-      return launch<__half>(call);
-    case GSPN2_BFLOAT16:
-      return launch<__nv_bfloat16>(call);
-  }
-  return cudaErrorInvalidValue;
+  return launchByDtype(call.problem.dtype, launch<float>, launch<__half>, launch<__nv_bfloat16>,
+                       call);
 }
 
 cudaError_t imageCapability(int* capability) {

@@ -1,6 +1,7 @@
 // gspn2_prop2d on any extent: the generic scan once for each direction, merged in float32. float32
 // merges into y itself; the 16-bit dtypes merge into the workspace, so that no sum is rounded
 // twice.
+#include "by_dtype.h"
 #include "generic_launch.cuh"
 
 namespace gspn2 {
@@ -48,15 +49,8 @@ cudaError_t launch(const Prop2dCall& call) {
 }  // namespace
 
 cudaError_t launchGenericProp2d(const Prop2dCall& call) {
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launch<float>(call);
-    case GSPN2_FLOAT16:
-      return launch<__half>(call);
-    case GSPN2_BFLOAT16:
-      return launch<__nv_bfloat16>(call);
-  }
-  return cudaErrorInvalidValue;
+  return launchByDtype(call.problem.dtype, launch<float>, launch<__half>, launch<__nv_bfloat16>,
+                       call);
 }
 
 size_t genericProp2dWorkspace(const gspn2_problem_t& problem) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "tuning.h"
@@ -119,15 +120,8 @@ bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device) {
   OnchipPlan plan{};
   if (!planOnchip(call, device, &plan)) return cudaErrorNotSupported;
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launchOnchipFloat32(call, plan);
-    case GSPN2_FLOAT16:
-      return launchOnchipFloat16(call, plan);
-    case GSPN2_BFLOAT16:
-      return launchOnchipBfloat16(call, plan);
-  }
-  return cudaErrorNotSupported;
+  return launchByDtype(call.problem.dtype, launchOnchipFloat32, launchOnchipFloat16,
+                       launchOnchipBfloat16, call, plan);
 }
 
 }  // namespace gspn2

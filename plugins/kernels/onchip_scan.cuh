@@ -49,34 +49,17 @@ struct OnchipPlace {
   }
 };
 
-// Adjacent elements of a map, as they are loaded and stored.
+// Adjacent elements. No read-only load: the kernel's life overlaps that of the one that writes what
+// is read.
 template <typename T, int kVector>
-struct alignas(sizeof(T) * kVector) OnchipElements {
-  T values[kVector];
-};
-
-// No read-only loads: the kernel's life overlaps that of the one that writes what is read.
-template <typename T, int kVector>
-__device__ __forceinline__ OnchipElements<T, kVector> loadElements(const T* source) {
-  OnchipElements<T, kVector> elements;
-  if constexpr (sizeof(elements) == 16) {
-    *reinterpret_cast<uint4*>(elements.values) = *reinterpret_cast<const uint4*>(source);
-  } else if constexpr (sizeof(elements) == 8) {
-    *reinterpret_cast<uint2*>(elements.values) = *reinterpret_cast<const uint2*>(source);
-  } else if constexpr (sizeof(elements) == 4) {
-    *reinterpret_cast<unsigned*>(elements.values) = *reinterpret_cast<const unsigned*>(source);
-  } else {
-    static_assert(sizeof(elements) == 2, "unsupported access");
-    *reinterpret_cast<unsigned short*>(elements.values) =
-        *reinterpret_cast<const unsigned short*>(source);
-  }
-  return elements;
+__device__ __forceinline__ AlignedVector<T, kVector> loadElements(const T* source) {
+  return *reinterpret_cast<const AlignedVector<T, kVector>*>(source);
 }
 
 // What a scan reads of adjacent columns.
 template <typename T, int kVector, int kChannels>
 struct OnchipInputs {
-  OnchipElements<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
+  AlignedVector<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
 };
 
 // The scanned tensors of a slice and direction, from the first of kChannels channels on.
@@ -291,9 +274,9 @@ struct OnchipWalker {
 
 // u h + d x of adjacent columns, or u h alone: what d and x hold is then not looked at.
 template <typename T, int kVector>
-__device__ __forceinline__ void gateStates(const OnchipElements<T, kVector>& u, bool skips,
-                                           const OnchipElements<T, kVector>& d,
-                                           const OnchipElements<T, kVector>& x,
+__device__ __forceinline__ void gateStates(const AlignedVector<T, kVector>& u, bool skips,
+                                           const AlignedVector<T, kVector>& d,
+                                           const AlignedVector<T, kVector>& x,
                                            float (&states)[kVector]) {
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {

@@ -35,7 +35,7 @@ struct OnchipVector {
 
 template <typename T, int kRows, int kVector, int kChannels>
 struct OnchipBlock {
-  using Elements = OnchipElements<T, kVector>;
+  using Elements = AlignedVector<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   static constexpr int kArrays = 3 + kChannels;
   static constexpr bool kPrefetchesGates = kChannels == 1;

@@ -79,7 +79,7 @@ struct OnchipWork {
 // The workers: weights ahead of the walk, gates behind it.
 template <typename T, int kRows, int kVector, int kChannels>
 struct OnchipWorker {
-  using Elements = OnchipElements<T, kVector>;
+  using Elements = AlignedVector<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
   static constexpr int kDepth = kChannels == 1 ? 3 : 2;
@@ -189,7 +189,7 @@ template <typename T, int kVector>
 __device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y) {
   for (int i = kVector * static_cast<int>(threadIdx.x); i < count;
        i += kVector * static_cast<int>(blockDim.x)) {
-    OnchipElements<T, kVector> sums;
+    AlignedVector<T, kVector> sums;
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       float sum = parts[i + j];
@@ -197,7 +197,7 @@ __device__ __forceinline__ void mergeDirections(const float* parts, int quarter,
       for (int k = 1; k < kOnchipDirections; ++k) sum += parts[k * quarter + i + j];
       sums.values[j] = fromFloat<T>(sum);
     }
-    *reinterpret_cast<OnchipElements<T, kVector>*>(y + i) = sums;
+    *reinterpret_cast<AlignedVector<T, kVector>*>(y + i) = sums;
   }
 }
 

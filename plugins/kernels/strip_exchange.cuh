@@ -262,11 +262,5 @@ __device__ __forceinline__ void awaitPeers(int parts) {
   }
 }
 
-// Elements that are read or written at once.
-template <typename T, int kCount>
-struct alignas(sizeof(T) * kCount) StripVector {
-  T values[kCount];
-};
-
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_STRIP_EXCHANGE_CUH_

@@ -81,7 +81,7 @@ struct FusedBlock {
     if (p.d == nullptr) return;
     const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane);
     forEachVector([&](int at, float* target) {
-      *reinterpret_cast<StripVector<float, C::kVector>*>(target) =
+      *reinterpret_cast<AlignedVector<float, C::kVector>*>(target) =
           terms.template sums<C::kVector>(at);
     });
   }
@@ -148,10 +148,10 @@ struct FusedBlock {
   __device__ __forceinline__ void write() const {
     T* const y = static_cast<T*>(p.y) + slice * p.plane;
     forEachVector([&](int at, const float* source) {
-      StripVector<T, C::kVector> rounded;
+      AlignedVector<T, C::kVector> rounded;
 #pragma unroll
       for (int v = 0; v < C::kVector; ++v) rounded.values[v] = fromFloat<T>(source[v]);
-      *reinterpret_cast<StripVector<T, C::kVector>*>(y + at) = rounded;
+      *reinterpret_cast<AlignedVector<T, C::kVector>*>(y + at) = rounded;
     });
   }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
@@ -135,15 +136,8 @@ bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
 cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device) {
   FusedPlan plan{};
   if (!planFused(call.problem, device, &plan)) return cudaErrorNotSupported;
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launchFusedFloat32(call, plan);
-    case GSPN2_FLOAT16:
-      return launchFusedFloat16(call, plan);
-    case GSPN2_BFLOAT16:
-      return launchFusedBfloat16(call, plan);
-  }
-  return cudaErrorNotSupported;
+  return launchByDtype(call.problem.dtype, launchFusedFloat32, launchFusedFloat16,
+                       launchFusedBfloat16, call, plan);
 }
 
 }  // namespace gspn2

@@ -2,6 +2,7 @@
 // one for the skip gates where it has them.
 #include <cstdint>
 
+#include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
@@ -14,18 +15,11 @@ constexpr int kDirections = 4;
 cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
   if (!planStripScan(scan, device, &plan)) return cudaErrorNotSupported;
-  switch (scan.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return scan.horizontal() ? launchStripColumnsFloat32(scan, plan)
-                               : launchStripRowsFloat32(scan, plan);
-    case GSPN2_FLOAT16:
-      return scan.horizontal() ? launchStripColumnsFloat16(scan, plan)
-                               : launchStripRowsFloat16(scan, plan);
-    case GSPN2_BFLOAT16:
-      return scan.horizontal() ? launchStripColumnsBfloat16(scan, plan)
-                               : launchStripRowsBfloat16(scan, plan);
-  }
-  return cudaErrorNotSupported;
+  return scan.horizontal()
+             ? launchByDtype(scan.problem.dtype, launchStripColumnsFloat32,
+                             launchStripColumnsFloat16, launchStripColumnsBfloat16, scan, plan)
+             : launchByDtype(scan.problem.dtype, launchStripRowsFloat32, launchStripRowsFloat16,
+                             launchStripRowsBfloat16, scan, plan);
 }
 
 StripScan lineScan(const LineScanCall& call) {

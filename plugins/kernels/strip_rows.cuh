@@ -162,7 +162,7 @@ struct RowWalker {
     return stages + cursor.stage * layout.stageBytes;
   }
   __device__ __forceinline__ void read(int tensor, int s, float (&values)[kRows]) const {
-    const auto elements = *reinterpret_cast<const StripVector<T, kRows>*>(
+    const auto elements = *reinterpret_cast<const AlignedVector<T, kRows>*>(
         stage() + (tensor * kStripEdge + s) * layout.pitch);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) values[r] = toFloat(elements.values[r]);
@@ -226,31 +226,31 @@ struct RowWalker {
       for (int r = 0; r < kRows; ++r) before[r] += results[r];
       storeSharedFloats(target, before);
     } else if constexpr (C::kOutput == StripOutput::kSums) {
-      StripVector<float, kRows> sums;
+      AlignedVector<float, kRows> sums;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];
       if (p.add) {
         addVector(p.sums + offset, sums);
       } else {
-        *reinterpret_cast<StripVector<float, kRows>*>(p.sums + offset) = sums;
+        *reinterpret_cast<AlignedVector<float, kRows>*>(p.sums + offset) = sums;
       }
     } else {
       if constexpr (C::kStagesSums) {
-        const auto sums = *reinterpret_cast<const StripVector<float, kRows>*>(
+        const auto sums = *reinterpret_cast<const AlignedVector<float, kRows>*>(
             stage() + layout.sumOffset + s * stripExtent(kRows, p.warps) * 4 +
             states.first * (4 - static_cast<int>(sizeof(T))));
 #pragma unroll
         for (int r = 0; r < kRows; ++r) results[r] += sums.values[r];
       }
-      StripVector<T, kRows> rounded;
+      AlignedVector<T, kRows> rounded;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) rounded.values[r] = fromFloat<T>(results[r]);
-      *reinterpret_cast<StripVector<T, kRows>*>(static_cast<T*>(p.out) + offset) = rounded;
+      *reinterpret_cast<AlignedVector<T, kRows>*>(static_cast<T*>(p.out) + offset) = rounded;
     }
   }
 
   __device__ __forceinline__ static void addVector(float* target,
-                                                   const StripVector<float, kRows>& values) {
+                                                   const AlignedVector<float, kRows>& values) {
     if constexpr (kRows == 4) {
       addToGlobal(target, make_float4(values.values[0], values.values[1], values.values[2],
                                       values.values[3]));

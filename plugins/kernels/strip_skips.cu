@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "by_dtype.h"
 #include "launch.cuh"
+#include "strip_layout.h"
 #include "strip_plan.h"
 #include "strip_skips.cuh"
 
@@ -34,7 +36,7 @@ __global__ void __launch_bounds__(kBlock) skipSumsKernel(const __grid_constant__
   float* const sums = p.sums + slice * p.plane;
   for (int64_t i = (first * kBlock + threadIdx.x) * kVector; i < p.plane;
        i += int64_t{p.blocks} * kBlock * kVector) {
-    *reinterpret_cast<StripVector<float, kVector>*>(sums + i) = terms.template sums<kVector>(i);
+    *reinterpret_cast<AlignedVector<float, kVector>*>(sums + i) = terms.template sums<kVector>(i);
   }
 }
 
@@ -60,15 +62,8 @@ cudaError_t launch(const Prop2dCall& call, float* sums) {
 }  // namespace
 
 cudaError_t launchStripSkips(const Prop2dCall& call, float* sums) {
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launch<float>(call, sums);
-    case GSPN2_FLOAT16:
-      return launch<__half>(call, sums);
-    case GSPN2_BFLOAT16:
-      return launch<__nv_bfloat16>(call, sums);
-  }
-  return cudaErrorNotSupported;
+  return launchByDtype(call.problem.dtype, launch<float>, launch<__half>, launch<__nv_bfloat16>,
+                       call, sums);
 }
 
 }  // namespace gspn2

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "common.cuh"
-#include "strip_exchange.cuh"  // StripVector
 
 namespace gspn2 {
 
@@ -30,15 +29,15 @@ struct SkipTerms {
 
   // Those of the adjacent elements from `at` on.
   template <int kVector>
-  __device__ __forceinline__ StripVector<float, kVector> sums(int64_t at) const {
-    using Elements = StripVector<T, kVector>;
+  __device__ __forceinline__ AlignedVector<float, kVector> sums(int64_t at) const {
+    using Elements = AlignedVector<T, kVector>;
     const auto xs = *reinterpret_cast<const Elements*>(x + at);
     Elements ds[kDirections];
 #pragma unroll
     for (int k = 0; k < kDirections; ++k) {
       ds[k] = *reinterpret_cast<const Elements*>(d + k * stride + at);
     }
-    StripVector<float, kVector> results;
+    AlignedVector<float, kVector> results;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       results.values[v] = 0.0F;

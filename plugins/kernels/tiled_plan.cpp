@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 
@@ -75,15 +76,8 @@ bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device) {
   const TiledPlan plan = planTiledScan(call, device);
   if (plan.parts == 0) return cudaErrorNotSupported;
-  switch (call.problem.dtype) {
-    case GSPN2_FLOAT32:
-      return launchTiledScanFloat32(call, plan);
-    case GSPN2_FLOAT16:
-      return launchTiledScanFloat16(call, plan);
-    case GSPN2_BFLOAT16:
-      return launchTiledScanBfloat16(call, plan);
-  }
-  return cudaErrorNotSupported;
+  return launchByDtype(call.problem.dtype, launchTiledScanFloat32, launchTiledScanFloat16,
+                       launchTiledScanBfloat16, call, plan);
 }
 
 }  // namespace gspn2
