@@ -46,7 +46,8 @@ class GRN(nn.Module):
         """(N, C, H, W) -> (N, C, H, W)."""
         response = (x * x).mean((2, 3), keepdim=True).add(_EPSILON).sqrt()  # (N, C, 1, 1)
         relative = response / response.mean(1, keepdim=True)
-        return x + self.scale[:, None, None] * (x * relative) + self.shift[:, None, None]
+        # One factor for each channel, so that the map is read and written once.
+        return x * (1 + self.scale[:, None, None] * relative) + self.shift[:, None, None]
 
 
 class LPU(nn.Module):

@@ -89,6 +89,27 @@ def test_constant_axes_become_an_attribute_with_the_same_result(tmp_path):
     np.testing.assert_allclose(mean, x.mean(axis=(1, 3)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("keepdims, steps", [(1, [[3], [2]]), (0, [[2, 3]])])
+def test_a_kept_mean_over_the_map_is_taken_one_axis_after_the_other(tmp_path, keepdims, steps):
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [propagation("p"), reduce_node(keepdims=keepdims)]
+    path = save(tmp_path / "m.onnx", nodes, initializers=[axes])
+    _, model = parsed(path, 8)
+    means = [node for node in model.graph.node if node.op_type == "ReduceMean"]
+    taken = [list(item.ints) for node in means for item in node.attribute if item.name == "axes"]
+    assert taken == steps
+    assert len({node.name for node in means}) == len(means)
+    del model.graph.node[0]
+    del model.graph.input[1:]
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
+    (mean,) = session.run(None, {"x": x})
+    expected = x.mean(axis=(2, 3), keepdims=bool(keepdims))
+    np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_axes_from_a_constant_node_are_found(tmp_path):
     constant = helper.make_node("Constant", [], ["axes"], value_ints=[2])
     _, model = parsed(
