@@ -252,30 +252,31 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
         at: The folders.
         name: The model.
         precision: Of the ONNX file.
-        compiled: Whether torch.compile is measured too: by max-autotune where its cache is full,
-            else, or where that fails, in the modes that take less to get ready.
+        compiled: Whether torch.compile is measured too: by reduce-overhead, and by max-autotune at
+            the batches for which its cache is full.
     """
     model, full = MODELS[name], f"{name}-{precision}"
     plan = at.model(name, precision, ".plan")
     rows, result = at.work / "results" / f"torch-{full}.json", at.result(f"bench-{full}")
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
-    caches = [_compiled(at, name, precision, batch) for batch in model.batches[:3]]
+
+    def ready_batches() -> list[int]:
+        return [b for b in model.batches[:3] if _compiled(at, name, precision, b).is_file()]
 
     def torch() -> Sequence[Command]:
-        attempts: list[tuple[str, ...]] = [()]  # eager alone
-        if compiled:
-            attempts = [("default", "reduce-overhead"), ()]
-            if all(cache.is_file() for cache in caches):
-                attempts = [("max-autotune",), *attempts]
-        commands = [
-            at.torch(
-                *_torch_bench(at, name, precision),
-                *(word for mode in modes for word in ("--compile", mode)),
-                *(*batches, "--report", rows),
-            )
-            for modes in attempts
-        ]
-        return [replace(commands[0], otherwise=tuple(commands[1:]))]
+        command = _torch_bench(at, name, precision)
+        eager = at.torch(*command, *batches, "--report", rows)
+        if not compiled:
+            return [eager]
+        quick = at.torch(*command, "--compile", "reduce-overhead", *batches, "--report", rows)
+        commands = [replace(quick, otherwise=(eager,))]
+        if tuned := [word for batch in ready_batches() for word in ("--batch", batch)]:
+            options = ("--no-eager", "--compile", "max-autotune", *tuned, "--add", rows)
+            # Where it fails, the rows of the others stand.
+            kept = at.torch("-c", "")
+            best = at.torch(*command, *options, "--report", rows)
+            commands.append(replace(best, otherwise=(kept,)))
+        return commands
 
     def engine() -> Sequence[Command]:
         arguments = ("bench", "--engine", plan, *batches, "--layers", "--add", rows, "--json")

@@ -275,23 +275,24 @@ def test_compiled_pytorch_is_measured_by_what_is_ready(tmp_path):
     compiles = [f"compile:tiny-fp16-{batch}" for batch in batches]
     assert steps["torch:tiny-fp16"].after == tuple(compiles)
 
-    def modes():
-        (command,) = steps["torch:tiny-fp16"].commands()
-        every = [one.argv for one in (command, *command.otherwise)]
-        return [
-            [argv[index + 1] for index, word in enumerate(argv) if word == "--compile"]
-            for argv in every
-        ]
+    def words(argv, option):
+        return [argv[index + 1] for index, word in enumerate(argv) if word == option]
 
-    quick = [["default", "reduce-overhead"], []]
-    assert modes() == quick
+    def modes():
+        commands = steps["torch:tiny-fp16"].commands()
+        return [(words(one.argv, "--compile"), words(one.argv, "--batch")) for one in commands]
+
+    every = [str(batch) for batch in batches[:3]]
+    quick = (["reduce-overhead"], every)
+    assert modes() == [quick]
     (tmp_path / "inductor").mkdir()
-    for name in compiles:
+    for count, name in enumerate(compiles, 1):
         fill, touch = steps[name].commands()
         assert fill.env["TORCHINDUCTOR_CACHE_DIR"] == str(Places(tmp_path).inductor)
-        assert modes() == quick
         subprocess.run(touch.argv, check=True)
-    assert modes() == [["max-autotune"], *quick]
+        assert modes() == [quick, (["max-autotune"], every[:count])]
+    best = steps["torch:tiny-fp16"].commands()[1]
+    assert words(best.argv, "--add") == words(best.argv, "--report")  # rows are added, not lost
     (eager,) = steps["torch:small-fp16"].commands()
     assert eager.otherwise == ()
 
