@@ -8,6 +8,7 @@
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
+#include "strip_weights.h"
 
 namespace gspn2 {
 namespace {
@@ -130,12 +131,17 @@ bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   FusedPlan plan{};
   return isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
          isCopyAligned(call.u) && isCopyAligned(call.d) && isCopyAligned(call.y) &&
-         planFused(call.problem, device, &plan);
+         isCopyAligned(call.workspace) && planFused(call.problem, device, &plan);
 }
 
-cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+cudaError_t launchFusedProp2d(const Prop2dCall& given, const DeviceInfo& device) {
+  Prop2dCall call = given;
   FusedPlan plan{};
   if (!planFused(call.problem, device, &plan)) return cudaErrorNotSupported;
+  if (weighsOnce(call.problem)) {
+    const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
+    if (status != cudaSuccess) return status;
+  }
   return launchByDtype(call.problem.dtype, launchFusedFloat32, launchFusedFloat16,
                        launchFusedBfloat16, call, plan);
 }

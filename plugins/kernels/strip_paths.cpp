@@ -6,6 +6,7 @@
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
+#include "strip_weights.h"
 
 namespace gspn2 {
 namespace {
@@ -73,7 +74,17 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   return true;
 }
 
-cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
+  return weighsOnce(problem) ? onceWeighedBytes(problem) : 0;
+}
+
+cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
+  Prop2dCall call = given;
+  if (weighsOnce(call.problem)) {
+    // float32 sums up in y, so that the workspace is the weights'.
+    const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
+    if (status != cudaSuccess) return status;
+  }
   if (call.d != nullptr) {
     const cudaError_t status = launchStripSkips(call, direction(call, 0).sums);
     if (status != cudaSuccess) return status;

@@ -33,8 +33,8 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
     scan = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
     for direction in DIRECTION_NAMES:
         line_scan(*scan, direction, library=library)
-    for options in (False, True):
-        inputs = prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", options, "cpu")
+    for channels, options in ((2, False), (2, True), (4, False)):
+        inputs = prop2d_inputs((1, channels, *extent), False, dtype, "sigmoid", options, "cpu")
         prop2d(*inputs, library=library)
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
 
