@@ -38,6 +38,7 @@ struct ColumnConfig {
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
   static constexpr int kPieceChunks =
       stripPieceBytes(kOutput, static_cast<int>(sizeof(T))) / kStripAccess;
+  static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
   static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
   static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
@@ -61,12 +62,20 @@ struct ColumnOrder {
   __device__ __forceinline__ int piece(int i) const { return C::kReverse ? pieces - 1 - i : i; }
   __device__ __forceinline__ int chunk(int i) const { return C::kReverse ? chunks - 1 - i : i; }
   __device__ __forceinline__ int run(int i) const { return C::kReverse ? runs - 1 - i : i; }
-  // Whether the i-th chunk is the first, or the last, of its piece to be visited.
-  __device__ __forceinline__ bool opensPiece(int i) const {
+  // Whether the i-th chunk, the `sub`-th of its run, is the first, or the last, of its piece to be
+  // visited.
+  __device__ __forceinline__ bool opensPiece(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return sub == 0;
     return i == 0 || chunk(i) % C::kPieceChunks == (C::kReverse ? C::kPieceChunks - 1 : 0);
   }
-  __device__ __forceinline__ bool closesPiece(int i) const {
+  __device__ __forceinline__ bool closesPiece(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return sub == C::kRunChunks - 1;
     return i == chunks - 1 || chunk(i) % C::kPieceChunks == (C::kReverse ? 0 : C::kPieceChunks - 1);
+  }
+  // The chunk's place in its piece.
+  __device__ __forceinline__ int place(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return C::kReverse ? C::kRunChunks - 1 - sub : sub;
+    return chunk(i) % C::kPieceChunks;
   }
   // Whether the i-th run is the last of its tile to be visited.
   __device__ __forceinline__ bool closesTile(int i) const {
@@ -164,7 +173,8 @@ struct ColumnFlushes {
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
-                                           const StripStates<C::kRows>& states, uint32_t tile) {
+                                           const StripStates<C::kRows, C::kShared>& states,
+                                           uint32_t tile) {
     const int chunk = states.lane % C::kRowChunks;
     const int row = states.lane / C::kRowChunks;
     even = tile + row * kStripTile + (chunk ^ row) * kStripAccess;
@@ -196,7 +206,8 @@ struct ColumnSums {
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
   __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows>& states, uint32_t sums) {
+                                        const StripStates<C::kRows, C::kShared>& states,
+                                        uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
       const int own = states.first + r - block.lead;
@@ -217,7 +228,7 @@ struct ColumnWalker {
   const StripBlock& block;
   const StripBarriers& barriers;
   const ColumnOrder<C> order;
-  StripStates<kRows> states;
+  StripStates<kRows, C::kShared> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
   const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
@@ -254,18 +265,22 @@ struct ColumnWalker {
     }
   }
 
-  // Reads the i-th chunk of every tensor at the lane's rows.
-  __device__ __forceinline__ void load(int i) {
+  // Reads the sub-th chunk of the run-th run of every tensor at the lane's rows. Behind the last
+  // run it reads in vain what a stage still holds, so that no register has to keep what it had.
+  __device__ __forceinline__ void load(int run, int sub) {
+    const int i = run * C::kRunChunks + sub;
+    const bool inside = run < order.runs;
     if constexpr (C::kGated) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         *reinterpret_cast<uint4*>(gates[r]) = *reinterpret_cast<const uint4*>(raw[5][r]);
       }
     }
-    if (i >= order.chunks) return;
-    if (order.opensPiece(i)) barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+    if (inside && order.opensPiece(i, sub)) {
+      barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+    }
     const uint32_t stage = stages + cursor.stage * stageBytes;
-    const uint32_t chunk = (order.chunk(i) % C::kPieceChunks) * kStripAccess;
+    const uint32_t chunk = (inside ? order.place(i, sub) : 0) * kStripAccess;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const uint32_t source = stage + (rowOffsets[r] ^ chunk);
@@ -274,7 +289,7 @@ struct ColumnWalker {
         *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * C::kPieceBytes);
       }
     }
-    if (order.closesPiece(i)) {
+    if (inside && order.closesPiece(i, sub)) {
       __syncwarp();
       if (lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
       cursor.advance(p.stages);
@@ -315,9 +330,10 @@ struct ColumnWalker {
                                        StripWeights<kRows>& next, int step,
                                        float (&walked)[kStripEdge][kRows]) {
     if (step == 0) dropMissing();
+    const uint32_t restarts = states.restarts();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
-      states.step(weights, s, [&] {
+      states.step(weights, s, restarts, [&] {
         if (s + 1 < kStripEdge) prepare(next, s, step + s);
       });
 #pragma unroll
@@ -392,20 +408,22 @@ struct ColumnWalker {
 
   // A run's results into the sums in shared memory.
   __device__ __forceinline__ void add(int run, const Out (&results)[kRows][kStripRun]) const {
+    static_assert(C::kRunOutChunks == 2, "the first half of a run is on the map, or all of it");
+    const int column = run * kStripRun;
+    const bool whole = column + C::kOutChunkSteps < p.steps;
 #pragma unroll
-    for (int c = 0; c < C::kRunOutChunks; ++c) {
-      const int column = run * kStripRun + c * C::kOutChunkSteps;
-      if (column >= p.steps) continue;
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        if (places.at[r] == ColumnSums<C>::kNone) continue;
-        const uint32_t target = places.at[r] + 4 * column;
-        float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
-        if (p.add) loadSharedFloatsNow(target, sums);
-#pragma unroll
-        for (int v = 0; v < 4; ++v) sums[v] += results[r][c * C::kOutChunkSteps + v];
-        storeSharedFloats(target, sums);
+    for (int r = 0; r < kRows; ++r) {
+      if (places.at[r] == ColumnSums<C>::kNone) continue;
+      const uint32_t target = places.at[r] + 4 * column;
+      float sums[2][4] = {};
+      if (p.add) {
+        loadSharedFloatsNow(target, sums[0]);
+        if (whole) loadSharedFloatsNow(target + kStripAccess, sums[1]);
       }
+#pragma unroll
+      for (int v = 0; v < kStripRun; ++v) sums[v / 4][v % 4] += results[r][v];
+      storeSharedFloats(target, sums[0]);
+      if (whole) storeSharedFloats(target + kStripAccess, sums[1]);
     }
   }
 
@@ -414,11 +432,11 @@ struct ColumnWalker {
     constexpr bool kTwoChunks = C::kRunChunks == 2;
     constexpr int kSecond = kTwoChunks ? 0 : kStripEdge;  // of the chunk's steps
     StripWeights<kRows> weights[2];
-    load(0);
+    load(0, 0);
     dropMissing();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) prepare(weights[0], s, s);
-    if constexpr (kTwoChunks) load(1);
+    if constexpr (kTwoChunks) load(0, 1);
     for (int i = 0; i < order.runs; ++i) {
       const bool last = i + 1 == order.runs;
       alignas(16) Out results[kRows][kStripRun];
@@ -428,7 +446,7 @@ struct ColumnWalker {
       states.publish(0);
       prepare(weights[1], kLast, kSecond + kLast);
       collect(results, walked, 0, kTwoChunks ? gates : raw[C::kTensors - 1], 0);
-      load((i + 1) * C::kRunChunks);
+      load(i + 1, 0);
       states.refresh(0, i & 1);
 
       walk(weights[1], weights[0], 0, walked);
@@ -438,7 +456,7 @@ struct ColumnWalker {
       }
       prepare(weights[0], kLast, kLast);
       collect(results, walked, 1, gates, kSecond);
-      if constexpr (kTwoChunks) load((i + 1) * 2 + 1);
+      if constexpr (kTwoChunks) load(i + 1, 1);
       if constexpr (C::kShared) {
         add(order.run(i), results);
       } else {

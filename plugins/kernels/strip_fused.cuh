@@ -57,7 +57,7 @@ struct FusedBlock {
   __device__ __forceinline__ void init() const {
     if (threadIdx.x != 0) return;
     for (int k = 0; k < kFusedPasses; ++k) {
-      barriersOf(k).init(passes[k], k < 2 ? passes[k].producers * kWarpLanes : 1);
+      barriersOf(k).init(passes[k], (k < 2 ? kWarpLanes : 1) * passes[k].producers);
     }
     barrierInit(barriers, 1);
     barrierInitFence();
@@ -89,25 +89,23 @@ struct FusedBlock {
   template <bool kReverse>
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
-    const StripParams& pass = passes[k];
+    const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = columnLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
                                             static_cast<int>(sizeof(T)));
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
     char* const ring = shared + p.ringOffset;
-    const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
+    const int producer = static_cast<int>(threadIdx.x) - pass.warps * kWarpLanes;
     if (producer >= 0) {
-      if (producer < pass.producers * kWarpLanes) {
-        produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
-      }
-    } else if (static_cast<int>(threadIdx.x) < pass.warps * kWarpLanes) {
+      produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
+    } else {
       ColumnWalker<Columns>(pass, block, own, layout, ring, sharedAddress(sums)).scan();
     }
   }
 
   __device__ __forceinline__ void walkRows(int k) const {
     using Rows = typename C::Rows;
-    const StripParams& pass = passes[k];
+    const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = rowLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
                                          static_cast<int>(sizeof(T)));
     const StripBarriers own = barriersOf(k);
@@ -115,9 +113,7 @@ struct FusedBlock {
     char* const ring = shared + p.ringOffset;
     const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
     if (producer >= 0) {
-      if (producer < kWarpLanes) {
-        produceStripRows<Rows>(pass, block, layout, sharedAddress(ring), own, producer);
-      }
+      produceStripRows<Rows>(pass, block, layout, sharedAddress(ring), own, producer);
       return;
     }
     if (static_cast<int>(threadIdx.x) >= pass.warps * kWarpLanes) return;
@@ -173,7 +169,7 @@ struct FusedBlock {
 };
 
 template <typename C>
-__global__ void __launch_bounds__(kFusedMaxThreads, 1)
+__global__ void __launch_bounds__(fusedMaxThreads(C::kRows), 1)
     stripFusedKernel(const __grid_constant__ FusedParams p) {
   if constexpr (kHopper) {
     const int rank = p.parts > 1 ? static_cast<int>(clusterRank()) : 0;

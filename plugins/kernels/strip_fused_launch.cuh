@@ -12,11 +12,12 @@ template <typename T, int kRows>
 cudaError_t launchFused(const Prop2dCall& call, const FusedPlan& plan) {
   const FusedParams params = fusedParams(call, plan);
   return withNormalisation(call.problem.normalize, [&](auto normalize) {
-    return launchClusters(stripFusedKernel<FusedConfig<T, kRows, decltype(normalize)::value>>,
-                          static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
-                          static_cast<unsigned>((params.walkers + kFusedProducers) * kWarpLanes),
-                          static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes),
-                          call.stream, params);
+    return launchClusters(
+        stripFusedKernel<FusedConfig<T, kRows, decltype(normalize)::value>>,
+        static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
+        static_cast<unsigned>((params.walkers + fusedProducers(kRows)) * kWarpLanes),
+        static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes), call.stream,
+        params);
   });
 }
 

@@ -58,7 +58,9 @@ StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direct
   pass.own = scan.horizontal() ? plan.ownRows : planRoundUp(problem.w, kRowUnit);
   pass.parts = scan.horizontal() ? plan.parts : 1;
   pass.warps = scan.horizontal() ? plan.columnWarps : plan.rowWarps;
-  pass.producers = kFusedProducers;
+  // Horizontally all those load that do not walk.
+  const int walkers = std::max(plan.columnWarps, plan.rowWarps);
+  pass.producers = fusedProducers(plan.rows) + (scan.horizontal() ? walkers - pass.warps : 0);
   pass.stages = scan.horizontal() ? plan.columnStages : plan.rowStages;
   pass.bulk = true;
   StripParams params = stripParams(scan, pass);
@@ -92,7 +94,8 @@ bool planFused(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPl
     for (plan->rows = 1; plan->rows <= 2; ++plan->rows) {
       plan->columnWarps = stripWarps(plan->ownRows, plan->parts, plan->rows);
       plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, plan->rows);
-      if (std::max(plan->columnWarps, plan->rowWarps) > kFusedMaxWalkers) continue;
+      if (std::max(plan->columnWarps, plan->rowWarps) > fusedMaxWalkers(plan->rows)) continue;
+      if (std::min(plan->columnWarps, plan->rowWarps) < 2) continue;  // see StripStates
       if (layOut(problem, device, plan)) return true;
     }
   }

@@ -9,12 +9,13 @@
 namespace gspn2 {
 
 constexpr int kWarpLanes = 32;
-constexpr int kStripEdge = 4;         // positions shared with a warp, steps between exchanges
-constexpr int kStripHalo = 8;         // positions shared with a block, steps between meetings
-constexpr int kStripRun = 8;          // steps of an iteration: two exchanges, one meeting
-constexpr int kStripPieceSteps = 16;  // of a stage of a horizontal scan
-constexpr int kStripAccess = 16;      // bytes of the widest access
-constexpr int kStripTile = 128;       // bytes of a row in the tile of results of a horizontal scan
+constexpr int kStripEdge = 4;          // positions shared with a warp, steps between exchanges
+constexpr int kStripHalo = 8;          // positions shared with a block, steps between meetings
+constexpr int kStripRun = 8;           // steps of an iteration: two exchanges, one meeting
+constexpr int kStripPieceSteps = 16;   // of a stage of a horizontal scan
+constexpr int kStripSharedWarps = 11;  // the most that walk where sums are shared, for 256 columns
+constexpr int kStripAccess = 16;       // bytes of the widest access
+constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
 // What a scan writes.
 enum class StripOutput {
@@ -113,7 +114,9 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int r
 __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
                                                     int stages, int elementBytes) {
   StripLayout layout{};
-  layout.pitch = stripExtent(rows, warps) * elementBytes;
+  // A constant where most calls need all of it: addresses then cost no instructions.
+  const bool constant = output == StripOutput::kShared && rows == 1;
+  layout.pitch = stripExtent(rows, constant ? kStripSharedWarps : warps) * elementBytes;
   layout.sumOffset = stripTensors(output) * kStripEdge * layout.pitch;
   layout.stageBytes = layout.sumOffset;
   if (output == StripOutput::kFinal) {
