@@ -97,6 +97,21 @@ def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
     assert line_scan_kernels(opener("old"), (1, 2, 264), "top_to_bottom") == ["stripRowsKernel"]
 
 
+def test_slices_with_a_multiprocessor_each_take_blocks(opener: Opener) -> None:
+    library = opener("all")
+    block, cluster = "prop2dBlockKernel", "prop2dClusterKernel"
+    cases = ((132, 14, block), (67, 14, block), (66, 14, cluster), (133, 14, cluster),
+             (265, 14, block), (132, 7, cluster))  # fmt: skip
+    for channels, side, expected in cases:
+        inputs = prop2d_inputs(
+            (1, channels, side, side), False, torch.float16, "none", False, "cpu"
+        )
+        emulated.take_kernels(library)
+        prop2d(*inputs, "none", library=library)
+        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+        assert kernels == [expected], (channels, side)
+
+
 @pytest.mark.parametrize("choice", ["all", "old"])
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
 @pytest.mark.parametrize(
