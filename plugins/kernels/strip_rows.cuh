@@ -212,12 +212,12 @@ struct RowWalker {
     if constexpr (C::kShared) {
       if (writes) addToShared(begin, walked);
       offset += kStripEdge * pitch;
-      return;
-    }
+    } else {
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) {
-      if (writes && begin + s < p.steps) emitStep(s, walked[s]);
-      offset += pitch;
+      for (int s = 0; s < kStripEdge; ++s) {
+        if (writes && begin + s < p.steps) emitStep(s, walked[s]);
+        offset += pitch;
+      }
     }
   }
 
