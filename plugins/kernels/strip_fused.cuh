@@ -16,13 +16,15 @@
 
 namespace gspn2 {
 
-template <typename T, int kRows_, gspn2_normalize_t kNormalize_>
+template <typename T, typename W, int kRows_, gspn2_normalize_t kNormalize_>
 struct FusedConfig {
   using Element = T;
+  static constexpr int kElementBytes = static_cast<int>(sizeof(T));
+  static constexpr int kWeightBytes = static_cast<int>(sizeof(W));
   static constexpr int kRows = kRows_;
   template <bool kReverse>
-  using Columns = ColumnConfig<T, kRows, kReverse, kNormalize_, StripOutput::kShared>;
-  using Rows = RowConfig<T, kRows, kNormalize_, StripOutput::kShared>;
+  using Columns = ColumnConfig<T, W, kRows, kReverse, kNormalize_, StripOutput::kShared>;
+  using Rows = RowConfig<T, W, kRows, kNormalize_, StripOutput::kShared>;
   static constexpr int kVector = 4;  // elements that are gated, or rounded, at once
 };
 
@@ -91,7 +93,7 @@ struct FusedBlock {
     using Columns = typename C::template Columns<kReverse>;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = columnLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
-                                            static_cast<int>(sizeof(T)));
+                                            C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
     char* const ring = shared + p.ringOffset;
@@ -107,7 +109,7 @@ struct FusedBlock {
     using Rows = typename C::Rows;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = rowLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
-                                         static_cast<int>(sizeof(T)));
+                                         C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, 0);
     char* const ring = shared + p.ringOffset;

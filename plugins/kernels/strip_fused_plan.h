@@ -44,6 +44,8 @@ struct FusedPlan {
   int parts, ownRows;
   int columnWarps, rowWarps;  // that walk horizontally, vertically
   int columnStages, rowStages;
+  bool weighs;      // whether a pass turns the affinities into float32 weights first
+  int weightBytes;  // of an affinity, or of such a weight
   int sumPitch;
   int carryOffset, ringOffset, barrierOffset, sharedBytes;
 };

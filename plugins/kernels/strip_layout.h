@@ -81,7 +81,8 @@ constexpr int stripWarps(int own, int parts, int rows) {
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
 // warps and blocks exchange, barriers.
 struct StripLayout {
-  int pitch;      // from one row of a stage to the next
+  int pitch;                                  // from one row of a stage to the next
+  int weightOffset, weightPitch, gateOffset;  // vertical scans: the weights of a stage, and u
   int groupRows;  // horizontal scans: rows r, r + rows, ... lie together, as lanes read them at
                   // once
   int sumOffset;  // vertical scans: the staged sums of a stage
@@ -100,11 +101,14 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 }
 
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
-// An odd number of pieces to a row keeps eight rows of a group on different banks.
+// An odd number of pieces to a row keeps eight rows of a group on different banks. Weights that are
+// wider than the elements take as many pieces more.
 __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
-                                                       int stages, int elementBytes) {
+                                                       int stages, int elementBytes,
+                                                       int weightBytes) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * stripPieceBytes(output, elementBytes);
+  const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
+  layout.pitch = (pieces | 1) * stripPieceBytes(output, elementBytes);
   layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
   layout.tileBytes = output == StripOutput::kShared ? 0 : kWarpLanes * rows * kStripTile;
@@ -113,12 +117,16 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int r
 
 // A stage of a vertical scan: kStripEdge steps of the block's positions, tensor after tensor.
 __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
-                                                    int stages, int elementBytes) {
+                                                    int stages, int elementBytes, int weightBytes) {
   StripLayout layout{};
   // A constant where most calls need all of it: addresses then cost no instructions.
   const bool constant = output == StripOutput::kShared && rows == 1;
-  layout.pitch = stripExtent(rows, constant ? kStripSharedWarps : warps) * elementBytes;
-  layout.sumOffset = stripTensors(output) * kStripEdge * layout.pitch;
+  const int extent = stripExtent(rows, constant ? kStripSharedWarps : warps);
+  layout.pitch = extent * elementBytes;
+  layout.weightPitch = extent * weightBytes;
+  layout.weightOffset = 2 * kStripEdge * layout.pitch;
+  layout.gateOffset = layout.weightOffset + 3 * kStripEdge * layout.weightPitch;
+  layout.sumOffset = layout.gateOffset + (stripTensors(output) - 5) * kStripEdge * layout.pitch;
   layout.stageBytes = layout.sumOffset;
   if (output == StripOutput::kFinal) {
     layout.stageBytes += kStripEdge * stripExtent(rows, warps) * 4;

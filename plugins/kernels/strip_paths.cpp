@@ -41,7 +41,8 @@ StripScan lineScan(const LineScanCall& call) {
 StripScan direction(const Prop2dCall& call, int k) {
   const bool inPlace = call.problem.dtype == GSPN2_FLOAT32;
   const bool last = k + 1 == kDirections && !inPlace;
-  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums);
+  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums,
+                                  planElementBytes(call.problem.dtype));
   scan.out = call.y;
   scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
   scan.add = k > 0 || call.d != nullptr;
@@ -80,7 +81,7 @@ size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
 
 cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
   Prop2dCall call = given;
-  if (weighsOnce(call.problem)) {
+  if (call.problem.dtype == GSPN2_FLOAT32 && weighsOnce(call.problem)) {
     // float32 sums up in y, so that the workspace is the weights'.
     const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
     if (status != cudaSuccess) return status;

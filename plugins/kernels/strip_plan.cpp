@@ -35,9 +35,8 @@ constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
   const auto layout = scan.horizontal() ? columnLayout : rowLayout;
-  return layout(scan.output, plan.rows, plan.warps, plan.stages,
-                planElementBytes(scan.problem.dtype))
-      .total;
+  const int bytes = planElementBytes(scan.problem.dtype);
+  return layout(scan.output, plan.rows, plan.warps, plan.stages, bytes, bytes).total;
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.
@@ -120,10 +119,10 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   return cut(scan, device, line, parts, plan);
 }
 
-StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output) {
+StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t bytes = planElementBytes(problem.dtype);
-  const int64_t plane = problem.h * problem.w * bytes;
+  const int64_t plane = problem.h * problem.w;
   const auto at = [](const void* base, int64_t offset) -> const void* {
     return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
   };
@@ -132,9 +131,9 @@ StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output) {
   scan.direction = static_cast<gspn2_direction_t>(k);
   scan.output = output;
   scan.x = call.x;
-  scan.lam = at(call.lam, k * problem.c * plane);
-  scan.w = at(call.w, k * 3 * problem.g * plane);
-  scan.u = at(call.u, k * problem.c * plane);
+  scan.lam = at(call.lam, k * problem.c * plane * bytes);
+  scan.w = at(call.w, k * 3 * problem.g * plane * weightBytes);
+  scan.u = at(call.u, k * problem.c * plane * bytes);
   scan.m = at(call.m, k * bytes);
   return scan;
 }

@@ -15,9 +15,11 @@
 
 namespace gspn2 {
 
-template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
+// The affinities' type W is that of the other elements, or float.
+template <typename T_, typename W_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
 struct RowConfig {
   using T = T_;
+  using W = W_;
   static constexpr int kRows = kRows_;  // positions of a lane
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
@@ -50,11 +52,16 @@ struct RowCopy {
     const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
                           : tensor == 0 || isSums ? block.slice
                                                   : block.gate;
-    const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(typename C::T));
+    const int elementBytes = isSums       ? 4
+                             : isAffinity ? static_cast<int>(sizeof(typename C::W))
+                                          : static_cast<int>(sizeof(typename C::T));
     const int extent = stripExtent(C::kRows, p.warps);
     const int from = max(block.start, 0);
     const int place =
-        isSums ? layout.sumOffset + step * extent * 4 : (tensor * kStripEdge + step) * layout.pitch;
+        isSums       ? layout.sumOffset + step * extent * 4
+        : isAffinity ? layout.weightOffset + ((tensor - 2) * kStripEdge + step) * layout.weightPitch
+        : tensor == 5 ? layout.gateOffset + step * layout.pitch
+                      : (tensor * kStripEdge + step) * layout.pitch;
     RowCopy copy;
     copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
     copy.pitch = int64_t{p.line} * elementBytes;
@@ -129,6 +136,7 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
 template <typename C>
 struct RowWalker {
   using T = typename C::T;
+  using W = typename C::W;
   using Offset = std::conditional_t<C::kShared, int, int64_t>;
   static constexpr int kRows = C::kRows;
 
@@ -170,9 +178,12 @@ struct RowWalker {
   __device__ __forceinline__ const char* stage() const {
     return stages + cursor.stage * layout.stageBytes;
   }
-  __device__ __forceinline__ void read(int tensor, int s, float (&values)[kRows]) const {
-    const auto elements = *reinterpret_cast<const AlignedVector<T, kRows>*>(
-        stage() + (tensor * kStripEdge + s) * layout.pitch);
+  // The lane's elements that lie from `place` of a stage on, if they were the block's first.
+  template <typename Element>
+  __device__ __forceinline__ void read(int place, float (&values)[kRows]) const {
+    const int skipped = states.first * static_cast<int>(sizeof(Element) - sizeof(T));
+    const auto elements =
+        *reinterpret_cast<const AlignedVector<Element, kRows>*>(stage() + skipped + place);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) values[r] = toFloat(elements.values[r]);
   }
@@ -184,11 +195,12 @@ struct RowWalker {
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
       float x[kRows], lam[kRows];
-      read(0, s, x);
-      read(1, s, lam);
-      read(2, s, weights.minus[s]);
-      read(3, s, weights.centre[s]);
-      read(4, s, weights.plus[s]);
+      read<T>(s * layout.pitch, x);
+      read<T>((kStripEdge + s) * layout.pitch, lam);
+      const int place = layout.weightOffset + s * layout.weightPitch;
+      read<W>(place, weights.minus[s]);
+      read<W>(place + kStripEdge * layout.weightPitch, weights.centre[s]);
+      read<W>(place + 2 * kStripEdge * layout.weightPitch, weights.plus[s]);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         weights.input[s][r] = x[r] * lam[r];
@@ -227,7 +239,7 @@ struct RowWalker {
     float u[kStripEdge][kRows], results[kStripEdge][kRows];
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
-      read(5, s, u[s]);
+      read<T>(layout.gateOffset + s * layout.pitch, u[s]);
       if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * (offset + s * pitch), results[s]);
     }
 #pragma unroll
@@ -242,7 +254,7 @@ struct RowWalker {
     float results[kRows];
     if constexpr (C::kGated) {
       float u[kRows];
-      read(5, s, u);
+      read<T>(layout.gateOffset + s * layout.pitch, u);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = merge * (u[r] * walked[r]);
     } else {
@@ -335,8 +347,8 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripRowsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout =
-      rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
+  constexpr int kBytes = static_cast<int>(sizeof(typename C::T));
+  const StripLayout layout = rowLayout(C::kOutput, C::kRows, p.warps, p.stages, kBytes, kBytes);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.bulk ? p.producers : kWarpLanes);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "by_dtype.h"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
 #include "strip_layout.h"
@@ -26,7 +27,7 @@ constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every devi
 }  // namespace
 
 struct WeighParams {
-  const float* affinities;
+  const void* affinities;
   float* weights;
   int64_t plane;      // elements of a map
   int64_t neighbour;  // elements from one neighbour's affinities to the next one's
@@ -35,9 +36,10 @@ struct WeighParams {
   int blocks;    // of a map
 };
 
-template <gspn2_normalize_t kNormalize>
+template <typename T, gspn2_normalize_t kNormalize>
 __global__ void __launch_bounds__(kBlock)
     stripWeightsKernel(const __grid_constant__ WeighParams p) {
+  using Given = AlignedVector<T, kVector>;
   using Vector = AlignedVector<float, kVector>;
   const int64_t map = static_cast<int64_t>(blockIdx.x) / p.blocks;  // (item, direction), channel
   const int64_t first = static_cast<int64_t>(blockIdx.x) - map * p.blocks;
@@ -48,11 +50,16 @@ __global__ void __launch_bounds__(kBlock)
   for (int64_t i = (first * kBlock + threadIdx.x) * kVector; i < p.plane;
        i += int64_t{p.blocks} * kBlock * kVector) {
     const int64_t row = i / p.width;
-    Vector minus = *reinterpret_cast<const Vector*>(p.affinities + base + i);
-    Vector centre = *reinterpret_cast<const Vector*>(p.affinities + base + p.neighbour + i);
-    Vector plus = *reinterpret_cast<const Vector*>(p.affinities + base + 2 * p.neighbour + i);
+    const T* const affinities = static_cast<const T*>(p.affinities) + base + i;
+    const Given given[] = {*reinterpret_cast<const Given*>(affinities),
+                           *reinterpret_cast<const Given*>(affinities + p.neighbour),
+                           *reinterpret_cast<const Given*>(affinities + 2 * p.neighbour)};
+    Vector minus, centre, plus;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
+      minus.values[v] = toFloat(given[0].values[v]);
+      centre.values[v] = toFloat(given[1].values[v]);
+      plus.values[v] = toFloat(given[2].values[v]);
       const int64_t position = horizontal ? row : i + v - row * p.width;
       if (position == 0) minus.values[v] = -INFINITY;
       if (position == last) plus.values[v] = -INFINITY;
@@ -67,20 +74,24 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 bool weighsOnce(const gspn2_problem_t& problem) {
-  return problem.dtype == GSPN2_FLOAT32 && problem.normalize != GSPN2_NORMALIZE_NONE &&
-         problem.c >= kMinChannels * problem.g && std::max(problem.h, problem.w) > kMaxOnchipExtent;
+  return problem.normalize != GSPN2_NORMALIZE_NONE && problem.c >= kMinChannels * problem.g &&
+         std::max(problem.h, problem.w) > kMaxOnchipExtent;
 }
 
 size_t onceWeighedBytes(const gspn2_problem_t& problem) {
-  return sizeof(float) *
-         static_cast<size_t>(problem.n * kDirections * 3 * problem.g * problem.h * problem.w);
+  const int64_t map = problem.h * problem.w;
+  const int64_t held = problem.dtype == GSPN2_FLOAT32 ? map : std::min(map, kMaxFusedMap);
+  return sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3 * problem.g * held);
 }
 
-cudaError_t weighOnce(float* weights, Prop2dCall* call) {
-  const gspn2_problem_t& problem = call->problem;
+namespace {
+
+template <typename T>
+cudaError_t launch(const Prop2dCall& call, float* weights) {
+  const gspn2_problem_t& problem = call.problem;
   const int64_t maps = problem.n * kDirections * problem.g;
   WeighParams params{};
-  params.affinities = static_cast<const float*>(call->w);
+  params.affinities = call.w;
   params.weights = weights;
   params.plane = problem.h * problem.w;
   params.neighbour = problem.g * params.plane;
@@ -89,21 +100,26 @@ cudaError_t weighOnce(float* weights, Prop2dCall* call) {
   params.channels = static_cast<int>(problem.g);
   const int64_t wanted = (params.plane / kVector + kBlock - 1) / kBlock;
   params.blocks = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMaxBlocks / maps));
-  const auto launch = [&](auto* kernel) {
-    return launchKernel(kernel, static_cast<unsigned>(maps * params.blocks), kBlock, 0,
-                        call->stream, params);
+  const auto launchMaps = [&](auto* kernel) {
+    return launchKernel(kernel, static_cast<unsigned>(maps * params.blocks), kBlock, 0, call.stream,
+                        params);
   };
-  cudaError_t status = cudaErrorNotSupported;
   switch (problem.normalize) {
     case GSPN2_NORMALIZE_SIGMOID:
-      status = launch(stripWeightsKernel<GSPN2_NORMALIZE_SIGMOID>);
-      break;
+      return launchMaps(stripWeightsKernel<T, GSPN2_NORMALIZE_SIGMOID>);
     case GSPN2_NORMALIZE_SOFTMAX:
-      status = launch(stripWeightsKernel<GSPN2_NORMALIZE_SOFTMAX>);
-      break;
+      return launchMaps(stripWeightsKernel<T, GSPN2_NORMALIZE_SOFTMAX>);
     case GSPN2_NORMALIZE_NONE:
       break;
   }
+  return cudaErrorNotSupported;
+}
+
+}  // namespace
+
+cudaError_t weighOnce(float* weights, Prop2dCall* call) {
+  const cudaError_t status = launchByDtype(call->problem.dtype, launch<float>, launch<__half>,
+                                           launch<__nv_bfloat16>, *call, weights);
   if (status != cudaSuccess) return status;
   call->w = weights;
   call->problem.normalize = GSPN2_NORMALIZE_NONE;

@@ -109,23 +109,38 @@ SHARED_AFFINITIES = ((136, 40), (40, 136), (72, 136))
 
 @pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
 @pytest.mark.parametrize("extent", SHARED_AFFINITIES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_affinities_that_channels_share(
-    library: ctypes.CDLL, extent: tuple[int, int], normalize: str
+    library: ctypes.CDLL, dtype: torch.dtype, extent: tuple[int, int], normalize: str
 ) -> None:
-    for chunk in (0, 7):
-        for options in (False, True):
-            check(library, (2, 4, *extent), torch.float32, normalize, chunk, options=options)
-    check(library, (1, 5, *extent), DTYPES[sum(extent) // 8 % 3], normalize, 16)
+    for chunk, options in ((0, True), (7, False), (16, True)):
+        check(library, (1 + chunk % 2, 4, *extent), dtype, normalize, chunk, options=options)
 
 
-def test_shared_affinities_are_weighed_once(opener: Opener) -> None:
-    for choice, channels, weighed in (("all", 4, 1), ("proven", 4, 1), ("all", 3, 0)):
-        library = opener(choice)
-        inputs = prop2d_inputs((1, channels, 136, 40), False, torch.float32, "sigmoid", True, "cpu")
-        emulated.take_kernels(library)
-        prop2d(*inputs, library=library)
-        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
-        assert kernels.count("stripWeightsKernel") == weighed, (choice, channels, kernels)
+def test_shared_affinities_on_two_blocks(opener: Opener) -> None:
+    for dtype, extent in zip(DTYPES, ((200, 248), (249, 200), (168, 288)), strict=True):
+        check(opener("all"), (1, 4, *extent), dtype, chunk=50)
+
+
+@pytest.mark.parametrize(
+    ("choice", "channels", "dtype", "weighed"),
+    [
+        ("all", 4, torch.float32, 1),
+        ("proven", 4, torch.float32, 1),
+        ("all", 3, torch.float32, 0),
+        ("all", 4, torch.float16, 1),
+        ("proven", 4, torch.float16, 0),
+    ],
+)
+def test_shared_affinities_are_weighed_once(
+    opener: Opener, choice: str, channels: int, dtype: torch.dtype, weighed: int
+) -> None:
+    library = opener(choice)
+    inputs = prop2d_inputs((1, channels, 136, 40), False, dtype, "sigmoid", True, "cpu")
+    emulated.take_kernels(library)
+    prop2d(*inputs, library=library)
+    kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+    assert kernels.count("stripWeightsKernel") == weighed, kernels
 
 
 def workspace(library: ctypes.CDLL, *problem: int) -> int:
@@ -140,6 +155,8 @@ def test_workspace_holds_the_weights(opener: Opener) -> None:
     assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["sigmoid"]) == 2 * 12 * 136 * 40 * 4
     assert workspace(library, *shape, 4, 0, 0, NORMALIZE_CODES["sigmoid"]) == 0
     assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["none"]) == 0
+    assert workspace(library, *shape, 1, 0, 1, NORMALIZE_CODES["softmax"]) == 2 * 12 * 136 * 40 * 4
     # A caller asks once, at its largest shape.
-    sizes = [workspace(library, 1, 4, side, side, 1, 0, 0, 1) for side in range(1, 300)]
-    assert sizes == sorted(sizes)
+    for dtype in range(3):
+        sizes = [workspace(library, 1, 4, side, side, 1, 0, dtype, 1) for side in range(1, 1500, 7)]
+        assert sizes == sorted(sizes)
