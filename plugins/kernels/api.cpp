@@ -1,4 +1,6 @@
 // The C ABI: checks every argument, picks a path, launches it.
+#include <algorithm>
+
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
@@ -86,7 +88,7 @@ gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d,
   gspn2_status_t status = gspn2::checkProblem(problem);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes = gspn2::genericProp2dWorkspace(*problem);
+  *bytes = std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
   return GSPN2_SUCCESS;
 }
 

@@ -21,6 +21,7 @@ constexpr int kClusterCapability = 90;   // the compute capability that brought 
 constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
 constexpr int64_t kManySlices = 2;  // to a multiprocessor
+constexpr int64_t kTinyExtent = 8;
 
 bool isVectorised(const Prop2dCall& call) {
   const int64_t bytes = kOnchipVector * planElementBytes(call.problem.dtype);
@@ -29,6 +30,23 @@ bool isVectorised(const Prop2dCall& call) {
          std::all_of(std::begin(pointers), std::end(pointers), [bytes](const void* pointer) {
            return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
          });
+}
+
+// Whether blocks do better than clusters. Where each slice can have a multiprocessor to itself, and
+// clusters of four no longer fit the device at once, a block to a slice does: on an H100, clusters
+// and blocks, in us, fp32 (fp16):
+//   64x2x56x56 23.7, 18.6 (19.6, 16.4); 64x2x28x28 8.5, 7.4 (7.5, 7.4); 64x2x14x14 4.5, 4.1 (4.4,
+//     4.0): 128 slices for 132 multiprocessors;
+//   64x2x7x7 3.3, 3.6 (3.2, 3.5): too little work to fill a block;
+//   1x64x32x32 6.5, 6.5 (5.6, 5.8): half of the multiprocessors would have nothing to do;
+//   64x8x56x56 58.4, 63.1 (47.0, 56.9): more slices than multiprocessors.
+// With many more slices blocks of small maps win, which share no barrier: 64x8x28x28 19.8, 12.7.
+bool prefersBlocks(const gspn2_problem_t& problem, const DeviceInfo& device) {
+  const int64_t slices = problem.n * problem.c;
+  const int64_t longest = std::max(problem.h, problem.w);
+  if (longest <= kWarp && slices > kManySlices * device.multiprocessors) return true;
+  return longest > kTinyExtent && slices <= device.multiprocessors &&
+         2 * slices > device.multiprocessors;
 }
 
 // Chooses the channels of a block or cluster, and sets the shared memory that they take; false
@@ -69,9 +87,13 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   plan->block = false;
   plan->rows = longest <= 2 * kWarp ? 2 : 4;
   // Clusters of four do not reach every multiprocessor: where so many would be needed, two channels
-  // share one. Four positions to a lane leave no registers for that.
+  // share one. Four positions to a lane leave no registers for that. Of small maps several blocks
+  // fit a multiprocessor: on an H100 1x64x32x32 takes 6.5 us (fp16 5.6) a channel to a cluster and
+  // 6.9 (5.9) two to one, 64x2x7x7 3.6 (3.6) and 3.3 (3.2).
   const int64_t blocks = problem.n * problem.c * kOnchipDirections;
-  const bool pairs = plan->rows == 2 && blocks > device.multiprocessors * 3 / 4;
+  const int64_t multiprocessors = device.multiprocessors;
+  const int64_t room = longest <= kWarp ? kManySlices * multiprocessors : multiprocessors * 3 / 4;
+  const bool pairs = plan->rows == 2 && blocks > room;
   if (!fits(problem, device, 1, pairs, plan)) return false;
   // A batch is at least two vectors of steps; small maps need no more than all their vectors, and
   // leave room for other blocks.
@@ -105,10 +127,7 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
     return planAsTuned(problem, device, tuned, plan);
   }
-  // Where clusters no longer fit at once, blocks of small maps do better: they share no barrier.
-  const bool small = std::max(problem.h, problem.w) <= kWarp;
-  const bool many = slices > kManySlices * device.multiprocessors;
-  if (small && many && planBlock(problem, device, plan)) return true;
+  if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
   return planCluster(problem, device, plan) || planBlock(problem, device, plan);
 }
 

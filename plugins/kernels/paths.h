@@ -3,7 +3,8 @@
 // None of them allocates or synchronises.
 //
 // A path's `supports` also looks at the pointers' alignment, so it is asked per call. Workspace is
-// asked for without pointers: it is the generic path's, which the others make do with.
+// asked for without pointers, so that it is the largest of what the generic path and the strips
+// want; the others make do with none.
 #ifndef GSPN2_KERNELS_PATHS_H_
 #define GSPN2_KERNELS_PATHS_H_
 
@@ -29,6 +30,7 @@ bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem);
 
 // A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
 // 9.0 or later, H and W up to 128, any alignment. No workspace.
@@ -37,7 +39,7 @@ cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device)
 
 // Strips whose sums stay in shared memory, a block or a cluster of two to a map: compute capability
 // 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes, maps whose float32 sums two
-// blocks hold. No workspace.
+// blocks hold. The workspace of the strips.
 bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device);
 

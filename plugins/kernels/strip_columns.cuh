@@ -19,10 +19,12 @@
 
 namespace gspn2 {
 
-template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
+// The affinities' type W is that of the other elements, or float.
+template <typename T_, typename W_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
           StripOutput kOutput_>
 struct ColumnConfig {
   using T = T_;
+  using W = W_;
   static constexpr int kRows = kRows_;  // of a lane
   static constexpr bool kReverse = kReverse_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
@@ -31,13 +33,16 @@ struct ColumnConfig {
   static constexpr bool kShared = kOutput == StripOutput::kShared;
   static_assert(kOutput != StripOutput::kFinal, "a vertical scan is the last");
   using Out = std::conditional_t<kGated, float, T>;
-  static constexpr int kTensors = stripTensors(kOutput);
-  static constexpr int kMaxThreads = (4 + 2) * kWarpLanes;  // walkers and producers
+  static constexpr int kWide = static_cast<int>(sizeof(W) / sizeof(T));  // pieces of an affinity
+  static constexpr int kGate = 2 + 3 * kWide;                            // the piece of u
+  static constexpr int kElements = kGated ? 3 : 2;                       // x, lam and u
+  static constexpr int kMaxThreads = (4 + 2) * kWarpLanes;               // walkers and producers
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
   static constexpr int kPieceChunks =
       stripPieceBytes(kOutput, static_cast<int>(sizeof(T))) / kStripAccess;
+  static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
   static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
   static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
@@ -61,12 +66,20 @@ struct ColumnOrder {
   __device__ __forceinline__ int piece(int i) const { return C::kReverse ? pieces - 1 - i : i; }
   __device__ __forceinline__ int chunk(int i) const { return C::kReverse ? chunks - 1 - i : i; }
   __device__ __forceinline__ int run(int i) const { return C::kReverse ? runs - 1 - i : i; }
-  // Whether the i-th chunk is the first, or the last, of its piece to be visited.
-  __device__ __forceinline__ bool opensPiece(int i) const {
+  // Whether the i-th chunk, the `sub`-th of its run, is the first, or the last, of its piece to be
+  // visited.
+  __device__ __forceinline__ bool opensPiece(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return sub == 0;
     return i == 0 || chunk(i) % C::kPieceChunks == (C::kReverse ? C::kPieceChunks - 1 : 0);
   }
-  __device__ __forceinline__ bool closesPiece(int i) const {
+  __device__ __forceinline__ bool closesPiece(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return sub == C::kRunChunks - 1;
     return i == chunks - 1 || chunk(i) % C::kPieceChunks == (C::kReverse ? 0 : C::kPieceChunks - 1);
+  }
+  // The chunk's place in its piece.
+  __device__ __forceinline__ int place(int i, int sub) const {
+    if constexpr (C::kPieceIsRun) return C::kReverse ? C::kRunChunks - 1 - sub : sub;
+    return chunk(i) % C::kPieceChunks;
   }
   // Whether the i-th run is the last of its tile to be visited.
   __device__ __forceinline__ bool closesTile(int i) const {
@@ -74,7 +87,7 @@ struct ColumnOrder {
   }
 };
 
-// Where a row's chunk 0 lies in a stage; chunk c of tensor j lies at (that ^ 16 c) + j pieces. The
+// Where a row's chunk 0 lies in a stage; chunk c of piece j lies at (that ^ 16 c) + j pieces. The
 // swizzle spreads eight rows of a group over all banks.
 template <typename C>
 __device__ __forceinline__ uint32_t columnRowOffset(int group, int index,
@@ -95,14 +108,17 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
   const int firstRow = thread / C::kPieceChunks;
   const int chunk = thread % C::kPieceChunks;
   const int rowStep = p.producers * kWarpLanes / C::kPieceChunks;
-  const T* sources[C::kTensors];
+  using W = typename C::W;
+  constexpr int kWeightSteps = kStripAccess / static_cast<int>(sizeof(W));  // of a chunk
+  const T* sources[C::kElements];
+  const W* affinities[3];
   sources[0] = static_cast<const T*>(p.x) + block.slice * p.plane;
   sources[1] = static_cast<const T*>(p.lam) + block.gate * p.plane;
+  if constexpr (C::kGated) sources[2] = static_cast<const T*>(p.u) + block.gate * p.plane;
 #pragma unroll
   for (int j = 0; j < 3; ++j) {
-    sources[2 + j] = static_cast<const T*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
+    affinities[j] = static_cast<const W*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
   }
-  if constexpr (C::kGated) sources[5] = static_cast<const T*>(p.u) + block.gate * p.plane;
   StageCursor cursor;
   for (int i = 0; i < order.pieces; ++i) {
     if (i >= p.stages) barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
@@ -113,13 +129,28 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
     for (int r = 0; r < C::kRows; ++r) {
       for (int row = firstRow; row < layout.groupRows; row += rowStep) {
         const int position = block.start + row * C::kRows + r;
-        const bool inside = columnInside && position >= 0 && position < p.line;
+        const bool inRow = position >= 0 && position < p.line;
+        const bool inside = columnInside && inRow;
         const int64_t offset = inside ? static_cast<int64_t>(position) * p.steps + column : 0;
         const uint32_t target =
             stage + (columnRowOffset<C>(r, row, layout) ^ (chunk * kStripAccess));
 #pragma unroll
-        for (int j = 0; j < C::kTensors; ++j) {
-          copyChunk(target + j * C::kPieceBytes, sources[j] + offset, inside ? kStripAccess : 0);
+        for (int j = 0; j < C::kElements; ++j) {
+          copyChunk(target + (j < 2 ? j : C::kGate) * C::kPieceBytes, sources[j] + offset,
+                    inside ? kStripAccess : 0);
+        }
+#pragma unroll
+        for (int h = 0; h < C::kWide; ++h) {
+          const int from = (order.piece(i) * C::kWide + h) * C::kPieceChunks + chunk;
+          const int weightColumn = from * kWeightSteps;
+          const bool weightInside = inRow && weightColumn < p.steps;
+          const int64_t weightOffset =
+              weightInside ? static_cast<int64_t>(position) * p.steps + weightColumn : 0;
+#pragma unroll
+          for (int j = 0; j < 3; ++j) {
+            copyChunk(target + (2 + j * C::kWide + h) * C::kPieceBytes,
+                      affinities[j] + weightOffset, weightInside ? kStripAccess : 0);
+          }
         }
       }
     }
@@ -164,7 +195,8 @@ struct ColumnFlushes {
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
-                                           const StripStates<C::kRows>& states, uint32_t tile) {
+                                           const StripStates<C::kRows, C::kShared>& states,
+                                           uint32_t tile) {
     const int chunk = states.lane % C::kRowChunks;
     const int row = states.lane / C::kRowChunks;
     even = tile + row * kStripTile + (chunk ^ row) * kStripAccess;
@@ -196,7 +228,8 @@ struct ColumnSums {
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
   __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows>& states, uint32_t sums) {
+                                        const StripStates<C::kRows, C::kShared>& states,
+                                        uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
       const int own = states.first + r - block.lead;
@@ -209,15 +242,17 @@ struct ColumnSums {
 template <typename C>
 struct ColumnWalker {
   using T = typename C::T;
+  using W = typename C::W;
   using Out = typename C::Out;
   static constexpr int kRows = C::kRows;
   static constexpr int kChunkSteps = C::kChunkSteps;
+  static constexpr int kWeightSteps = kStripAccess / static_cast<int>(sizeof(W));  // of a chunk
 
   const StripParams& p;
   const StripBlock& block;
   const StripBarriers& barriers;
   const ColumnOrder<C> order;
-  StripStates<kRows> states;
+  StripStates<kRows, C::kShared> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
   const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
@@ -226,7 +261,8 @@ struct ColumnWalker {
   uint32_t rowOffsets[kRows];
   uint32_t hasMinus[kRows], hasPlus[kRows];  // all ones where the neighbour is
   StageCursor cursor;
-  alignas(16) T raw[C::kTensors][kRows][kChunkSteps];
+  alignas(16) T raw[C::kElements][kRows][kChunkSteps];
+  alignas(16) W affinities[3][kRows][kChunkSteps];
   alignas(16) T gates[kRows][kChunkSteps];  // u of the chunk before `raw`
 
   __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
@@ -254,27 +290,44 @@ struct ColumnWalker {
     }
   }
 
-  // Reads the i-th chunk of every tensor at the lane's rows.
-  __device__ __forceinline__ void load(int i) {
+  // Reads the sub-th chunk of the run-th run of every tensor at the lane's rows. Behind the last
+  // run it reads in vain what a stage still holds, so that no register has to keep what it had.
+  __device__ __forceinline__ void load(int run, int sub) {
+    const int i = run * C::kRunChunks + sub;
+    const bool inside = run < order.runs;
     if constexpr (C::kGated) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        *reinterpret_cast<uint4*>(gates[r]) = *reinterpret_cast<const uint4*>(raw[5][r]);
+        *reinterpret_cast<uint4*>(gates[r]) = *reinterpret_cast<const uint4*>(raw[2][r]);
       }
     }
-    if (i >= order.chunks) return;
-    if (order.opensPiece(i)) barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+    if (inside && order.opensPiece(i, sub)) {
+      barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+    }
     const uint32_t stage = stages + cursor.stage * stageBytes;
-    const uint32_t chunk = (order.chunk(i) % C::kPieceChunks) * kStripAccess;
+    const int place = inside ? order.place(i, sub) : 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const uint32_t source = stage + (rowOffsets[r] ^ chunk);
+      const uint32_t source = stage + (rowOffsets[r] ^ (place * kStripAccess));
 #pragma unroll
-      for (int j = 0; j < C::kTensors; ++j) {
-        *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * C::kPieceBytes);
+      for (int j = 0; j < C::kElements; ++j) {
+        *reinterpret_cast<uint4*>(raw[j][r]) =
+            loadSharedWordsNow(source + (j < 2 ? j : C::kGate) * C::kPieceBytes);
+      }
+#pragma unroll
+      for (int h = 0; h < C::kWide; ++h) {
+        const int chunk = place * C::kWide + h;  // of the affinities
+        const uint32_t weights = stage +
+                                 (rowOffsets[r] ^ (chunk % C::kPieceChunks * kStripAccess)) +
+                                 chunk / C::kPieceChunks * C::kPieceBytes;
+#pragma unroll
+        for (int j = 0; j < 3; ++j) {
+          *reinterpret_cast<uint4*>(&affinities[j][r][h * kWeightSteps]) =
+              loadSharedWordsNow(weights + (2 + j * C::kWide) * C::kPieceBytes);
+        }
       }
     }
-    if (order.closesPiece(i)) {
+    if (inside && order.closesPiece(i, sub)) {
       __syncwarp();
       if (lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
       cursor.advance(p.stages);
@@ -289,11 +342,14 @@ struct ColumnWalker {
   // The affinity of a missing neighbour becomes that of the weight 0. Once for each chunk.
   __device__ __forceinline__ void dropMissing() {
     constexpr uint32_t kMissing =
-        C::kNormalize == GSPN2_NORMALIZE_NONE ? 0U : minusInfinityWord<T>();
+        C::kNormalize == GSPN2_NORMALIZE_NONE ? 0U : minusInfinityWord<W>();
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      selectWords(*reinterpret_cast<uint4*>(raw[2][r]), hasMinus[r], kMissing);
-      selectWords(*reinterpret_cast<uint4*>(raw[4][r]), hasPlus[r], kMissing);
+#pragma unroll
+      for (int s = 0; s < kChunkSteps; s += kWeightSteps) {
+        selectWords(*reinterpret_cast<uint4*>(&affinities[0][r][s]), hasMinus[r], kMissing);
+        selectWords(*reinterpret_cast<uint4*>(&affinities[2][r][s]), hasPlus[r], kMissing);
+      }
     }
   }
 
@@ -302,9 +358,9 @@ struct ColumnWalker {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       weights.input[s][r] = toFloat(raw[0][r][at(step)]) * toFloat(raw[1][r][at(step)]);
-      weights.minus[s][r] = toFloat(raw[2][r][at(step)]);
-      weights.centre[s][r] = toFloat(raw[3][r][at(step)]);
-      weights.plus[s][r] = toFloat(raw[4][r][at(step)]);
+      weights.minus[s][r] = toFloat(affinities[0][r][at(step)]);
+      weights.centre[s][r] = toFloat(affinities[1][r][at(step)]);
+      weights.plus[s][r] = toFloat(affinities[2][r][at(step)]);
       normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
     }
   }
@@ -315,9 +371,10 @@ struct ColumnWalker {
                                        StripWeights<kRows>& next, int step,
                                        float (&walked)[kStripEdge][kRows]) {
     if (step == 0) dropMissing();
+    const uint32_t restarts = states.restarts();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
-      states.step(weights, s, [&] {
+      states.step(weights, s, restarts, [&] {
         if (s + 1 < kStripEdge) prepare(next, s, step + s);
       });
 #pragma unroll
@@ -392,20 +449,22 @@ struct ColumnWalker {
 
   // A run's results into the sums in shared memory.
   __device__ __forceinline__ void add(int run, const Out (&results)[kRows][kStripRun]) const {
+    static_assert(C::kRunOutChunks == 2, "the first half of a run is on the map, or all of it");
+    const int column = run * kStripRun;
+    const bool whole = column + C::kOutChunkSteps < p.steps;
 #pragma unroll
-    for (int c = 0; c < C::kRunOutChunks; ++c) {
-      const int column = run * kStripRun + c * C::kOutChunkSteps;
-      if (column >= p.steps) continue;
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        if (places.at[r] == ColumnSums<C>::kNone) continue;
-        const uint32_t target = places.at[r] + 4 * column;
-        float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
-        if (p.add) loadSharedFloatsNow(target, sums);
-#pragma unroll
-        for (int v = 0; v < 4; ++v) sums[v] += results[r][c * C::kOutChunkSteps + v];
-        storeSharedFloats(target, sums);
+    for (int r = 0; r < kRows; ++r) {
+      if (places.at[r] == ColumnSums<C>::kNone) continue;
+      const uint32_t target = places.at[r] + 4 * column;
+      float sums[2][4] = {};
+      if (p.add) {
+        loadSharedFloatsNow(target, sums[0]);
+        if (whole) loadSharedFloatsNow(target + kStripAccess, sums[1]);
       }
+#pragma unroll
+      for (int v = 0; v < kStripRun; ++v) sums[v / 4][v % 4] += results[r][v];
+      storeSharedFloats(target, sums[0]);
+      if (whole) storeSharedFloats(target + kStripAccess, sums[1]);
     }
   }
 
@@ -414,11 +473,11 @@ struct ColumnWalker {
     constexpr bool kTwoChunks = C::kRunChunks == 2;
     constexpr int kSecond = kTwoChunks ? 0 : kStripEdge;  // of the chunk's steps
     StripWeights<kRows> weights[2];
-    load(0);
+    load(0, 0);
     dropMissing();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) prepare(weights[0], s, s);
-    if constexpr (kTwoChunks) load(1);
+    if constexpr (kTwoChunks) load(0, 1);
     for (int i = 0; i < order.runs; ++i) {
       const bool last = i + 1 == order.runs;
       alignas(16) Out results[kRows][kStripRun];
@@ -427,8 +486,8 @@ struct ColumnWalker {
       walk(weights[0], weights[1], kSecond, walked);
       states.publish(0);
       prepare(weights[1], kLast, kSecond + kLast);
-      collect(results, walked, 0, kTwoChunks ? gates : raw[C::kTensors - 1], 0);
-      load((i + 1) * C::kRunChunks);
+      collect(results, walked, 0, kTwoChunks ? gates : raw[C::kElements - 1], 0);
+      load(i + 1, 0);
       states.refresh(0, i & 1);
 
       walk(weights[1], weights[0], 0, walked);
@@ -438,7 +497,7 @@ struct ColumnWalker {
       }
       prepare(weights[0], kLast, kLast);
       collect(results, walked, 1, gates, kSecond);
-      if constexpr (kTwoChunks) load((i + 1) * 2 + 1);
+      if constexpr (kTwoChunks) load(i + 1, 1);
       if constexpr (C::kShared) {
         add(order.run(i), results);
       } else {
@@ -456,8 +515,8 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages,
-                                          static_cast<int>(sizeof(typename C::T)));
+  constexpr int kBytes = static_cast<int>(sizeof(typename C::T));
+  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages, kBytes, kBytes);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);

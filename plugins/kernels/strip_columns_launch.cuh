@@ -9,11 +9,13 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
+  constexpr int kBytes = static_cast<int>(sizeof(T));
   const int sharedBytes =
-      columnLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
+      columnLayout(kOutput, kRows, plan.warps, plan.stages, kBytes, kBytes).total;
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     return launchStrips(
-        stripColumnsKernel<ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>>,
+        stripColumnsKernel<
+            ColumnConfig<T, T, kRows, kReverse, decltype(normalize)::value, kOutput>>,
         scan, plan, sharedBytes);
   });
 }

@@ -86,8 +86,9 @@ enum StripRole : uint32_t {
   kWrites = 1U << 4,     // writes its result
 };
 
-// A warp's states.
-template <int kRows>
+// A warp's states. Where kLeads, positions that are not the block's own to compute lie on both
+// sides of them: more than a warp walks the line.
+template <int kRows, bool kLeads>
 struct StripStates {
   static constexpr int kStride = stripStride(kRows);
 
@@ -158,14 +159,28 @@ struct StripStates {
     return roles;
   }
 
+  // Which of the next kStripEdge steps begin a segment, as bits.
+  __device__ __forceinline__ uint32_t restarts() {
+    uint32_t bits = 0;
+    if (phase > 0 && phase + kStripEdge <= p.chunk) {  // none, nearly always
+      phase = phase + kStripEdge == p.chunk ? 0 : phase + kStripEdge;
+      return bits;
+    }
+#pragma unroll 1
+    for (int s = 0; s < kStripEdge; ++s) {
+      if (phase <= 0) bits |= 1U << s;
+      phase = phase + 1 == p.chunk ? 0 : phase + 1;
+    }
+    return bits;
+  }
+
   // One step with the s-th weights; `overlap` is called while the shuffles are under way. A mask
   // keeps the NaN and Inf of the positions next to the line where they belong, and a segment's
   // first step is selected, whatever its weights and the states before it hold.
   template <typename Overlap>
-  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s,
+  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s, uint32_t restarts,
                                        const Overlap& overlap) {
-    const bool restart = phase <= 0;
-    phase = phase + 1 == p.chunk ? 0 : phase + 1;
+    const bool restart = (restarts >> s & 1U) != 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) h[r] = maskFloat(h[r], inside[r]);
     const float left = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
@@ -178,9 +193,12 @@ struct StripStates {
       if (r > 0) next[r] = fmaf(weights.minus[s][r], h[r - 1], next[r]);
       if (r + 1 < kRows) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
     }
-    next[0] = fmaf(weights.minus[s][0], lane == 0 ? 0.0F : left, next[0]);
-    next[kRows - 1] =
-        fmaf(weights.plus[s][kRows - 1], lane == kWarpLanes - 1 ? 0.0F : right, next[kRows - 1]);
+    // Where the strip leads, a warp's first and last positions are off the line or stale anyway:
+    // what the shuffle makes of the missing neighbour does not matter.
+    const bool noLeft = !kLeads && lane == 0;
+    const bool noRight = !kLeads && lane == kWarpLanes - 1;
+    next[0] = fmaf(weights.minus[s][0], noLeft ? 0.0F : left, next[0]);
+    next[kRows - 1] = fmaf(weights.plus[s][kRows - 1], noRight ? 0.0F : right, next[kRows - 1]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
   }

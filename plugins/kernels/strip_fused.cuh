@@ -16,13 +16,15 @@
 
 namespace gspn2 {
 
-template <typename T, int kRows_, gspn2_normalize_t kNormalize_>
+template <typename T, typename W, int kRows_, gspn2_normalize_t kNormalize_>
 struct FusedConfig {
   using Element = T;
+  static constexpr int kElementBytes = static_cast<int>(sizeof(T));
+  static constexpr int kWeightBytes = static_cast<int>(sizeof(W));
   static constexpr int kRows = kRows_;
   template <bool kReverse>
-  using Columns = ColumnConfig<T, kRows, kReverse, kNormalize_, StripOutput::kShared>;
-  using Rows = RowConfig<T, kRows, kNormalize_, StripOutput::kShared>;
+  using Columns = ColumnConfig<T, W, kRows, kReverse, kNormalize_, StripOutput::kShared>;
+  using Rows = RowConfig<T, W, kRows, kNormalize_, StripOutput::kShared>;
   static constexpr int kVector = 4;  // elements that are gated, or rounded, at once
 };
 
@@ -57,7 +59,7 @@ struct FusedBlock {
   __device__ __forceinline__ void init() const {
     if (threadIdx.x != 0) return;
     for (int k = 0; k < kFusedPasses; ++k) {
-      barriersOf(k).init(passes[k], k < 2 ? passes[k].producers * kWarpLanes : 1);
+      barriersOf(k).init(passes[k], (k < 2 ? kWarpLanes : 1) * passes[k].producers);
     }
     barrierInit(barriers, 1);
     barrierInitFence();
@@ -89,35 +91,31 @@ struct FusedBlock {
   template <bool kReverse>
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
-    const StripParams& pass = passes[k];
+    const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = columnLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
-                                            static_cast<int>(sizeof(T)));
+                                            C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
     char* const ring = shared + p.ringOffset;
-    const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
+    const int producer = static_cast<int>(threadIdx.x) - pass.warps * kWarpLanes;
     if (producer >= 0) {
-      if (producer < pass.producers * kWarpLanes) {
-        produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
-      }
-    } else if (static_cast<int>(threadIdx.x) < pass.warps * kWarpLanes) {
+      produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
+    } else {
       ColumnWalker<Columns>(pass, block, own, layout, ring, sharedAddress(sums)).scan();
     }
   }
 
   __device__ __forceinline__ void walkRows(int k) const {
     using Rows = typename C::Rows;
-    const StripParams& pass = passes[k];
+    const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
     const StripLayout layout = rowLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
-                                         static_cast<int>(sizeof(T)));
+                                         C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, 0);
     char* const ring = shared + p.ringOffset;
     const int producer = static_cast<int>(threadIdx.x) - p.walkers * kWarpLanes;
     if (producer >= 0) {
-      if (producer < kWarpLanes) {
-        produceStripRows<Rows>(pass, block, layout, sharedAddress(ring), own, producer);
-      }
+      produceStripRows<Rows>(pass, block, layout, sharedAddress(ring), own, producer);
       return;
     }
     if (static_cast<int>(threadIdx.x) >= pass.warps * kWarpLanes) return;
@@ -173,7 +171,7 @@ struct FusedBlock {
 };
 
 template <typename C>
-__global__ void __launch_bounds__(kFusedMaxThreads, 1)
+__global__ void __launch_bounds__(fusedMaxThreads(C::kRows), 1)
     stripFusedKernel(const __grid_constant__ FusedParams p) {
   if constexpr (kHopper) {
     const int rank = p.parts > 1 ? static_cast<int>(clusterRank()) : 0;

@@ -8,6 +8,7 @@
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
+#include "strip_weights.h"
 
 namespace gspn2 {
 namespace {
@@ -28,7 +29,8 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   plan->carryOffset = plan->ownRows * plan->sumPitch * 4;
   plan->ringOffset = planRoundUp(plan->carryOffset + width * 4, kAlignment);
   const auto ring = [&](const auto& layout, int warps, int stages) {
-    return layout(StripOutput::kShared, plan->rows, warps, stages, elementBytes).total;
+    return layout(StripOutput::kShared, plan->rows, warps, stages, elementBytes, plan->weightBytes)
+        .total;
   };
   const auto fitting = [&](const auto& layout, int warps) {
     int stages = kFusedMaxStages;
@@ -48,16 +50,35 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   return plan->sharedBytes <= device.sharedBytesPerBlock;
 }
 
+// Chooses blocks and positions to a lane; false where no choice fits.
+bool cut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* plan) {
+  const int height = static_cast<int>(problem.h);
+  for (plan->parts = 1; plan->parts <= kFusedMaxParts; ++plan->parts) {
+    plan->ownRows = planRoundUp(planCeilDiv(height, plan->parts), kRowUnit);
+    if (plan->parts > 1 && plan->ownRows >= height) return false;  // nothing is left to share
+    for (plan->rows = 1; plan->rows <= 2; ++plan->rows) {
+      plan->columnWarps = stripWarps(plan->ownRows, plan->parts, plan->rows);
+      plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, plan->rows);
+      if (std::max(plan->columnWarps, plan->rowWarps) > fusedMaxWalkers(plan->rows)) continue;
+      if (std::min(plan->columnWarps, plan->rowWarps) < 2) continue;  // see StripStates
+      if (layOut(problem, device, plan)) return true;
+    }
+  }
+  return false;
+}
+
 // A direction as a block walks it: `first` of all, or in the `second` of two blocks' turns.
 StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direction, int rank,
                        bool first, bool second) {
   const gspn2_problem_t& problem = call.problem;
-  const StripScan scan = stripDirection(call, direction, StripOutput::kShared);
+  const StripScan scan = stripDirection(call, direction, StripOutput::kShared, plan.weightBytes);
   StripPlan pass{};
   pass.own = scan.horizontal() ? plan.ownRows : planRoundUp(problem.w, kRowUnit);
   pass.parts = scan.horizontal() ? plan.parts : 1;
   pass.warps = scan.horizontal() ? plan.columnWarps : plan.rowWarps;
-  pass.producers = kFusedProducers;
+  // Horizontally all those load that do not walk.
+  const int walkers = std::max(plan.columnWarps, plan.rowWarps);
+  pass.producers = fusedProducers(plan.rows) + (scan.horizontal() ? walkers - pass.warps : 0);
   pass.stages = scan.horizontal() ? plan.columnStages : plan.rowStages;
   pass.bulk = true;
   StripParams params = stripParams(scan, pass);
@@ -68,9 +89,10 @@ StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direct
   const int height = params.steps;
   params.steps = std::min(plan.ownRows, height - rank * plan.ownRows);
   params.phase = second ? (height - params.steps) % params.chunk : 0;
-  const int64_t skipped = rank * plan.ownRows * problem.w * planElementBytes(problem.dtype);
+  const int64_t skipped = rank * plan.ownRows * problem.w;
   for (const void** tensor : {&params.x, &params.lam, &params.w, &params.u}) {
-    *tensor = static_cast<const char*>(*tensor) + skipped;
+    const int bytes = tensor == &params.w ? plan.weightBytes : planElementBytes(problem.dtype);
+    *tensor = static_cast<const char*>(*tensor) + skipped * bytes;
   }
   return params;
 }
@@ -78,24 +100,20 @@ StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direct
 }  // namespace
 
 bool planFused(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* plan) {
+  const int elementBytes = planElementBytes(problem.dtype);
   if (device.computeCapability < kClusterCapability || problem.h > kMaxExtent ||
-      problem.w > kMaxExtent || problem.n * problem.c > kMaxSlices ||
-      problem.n * 12 * problem.c > INT32_MAX / 2 ||
-      problem.w * planElementBytes(problem.dtype) % kStripAccess != 0) {
+      problem.w > kMaxExtent || problem.h * problem.w > kMaxFusedMap ||
+      problem.n * problem.c > kMaxSlices || problem.n * 12 * problem.c > INT32_MAX / 2 ||
+      problem.w * elementBytes % kStripAccess != 0) {
     return false;
   }
-  const int height = static_cast<int>(problem.h);
-  for (plan->parts = 1; plan->parts <= kFusedMaxParts; ++plan->parts) {
-    plan->ownRows = planRoundUp(planCeilDiv(height, plan->parts), kRowUnit);
-    if (plan->parts > 1 && plan->ownRows >= height) return false;  // nothing is left to share
-    for (plan->rows = 1; plan->rows <= 2; ++plan->rows) {
-      plan->columnWarps = stripWarps(plan->ownRows, plan->parts, plan->rows);
-      plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, plan->rows);
-      if (std::max(plan->columnWarps, plan->rowWarps) > kFusedMaxWalkers) continue;
-      if (layOut(problem, device, plan)) return true;
-    }
-  }
-  return false;
+  // float32 weights take more room than the affinities of a 16-bit dtype.
+  plan->weighs = weighsOnce(problem);
+  plan->weightBytes = plan->weighs ? 4 : elementBytes;
+  if (cut(problem, device, plan)) return true;
+  plan->weighs = false;
+  plan->weightBytes = elementBytes;
+  return cut(problem, device, plan);
 }
 
 FusedParams fusedParams(const Prop2dCall& call, const FusedPlan& plan) {
@@ -130,12 +148,17 @@ bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   FusedPlan plan{};
   return isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
          isCopyAligned(call.u) && isCopyAligned(call.d) && isCopyAligned(call.y) &&
-         planFused(call.problem, device, &plan);
+         isCopyAligned(call.workspace) && planFused(call.problem, device, &plan);
 }
 
-cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+cudaError_t launchFusedProp2d(const Prop2dCall& given, const DeviceInfo& device) {
+  Prop2dCall call = given;
   FusedPlan plan{};
   if (!planFused(call.problem, device, &plan)) return cudaErrorNotSupported;
+  if (plan.weighs) {
+    const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
+    if (status != cudaSuccess) return status;
+  }
   return launchByDtype(call.problem.dtype, launchFusedFloat32, launchFusedFloat16,
                        launchFusedBfloat16, call, plan);
 }

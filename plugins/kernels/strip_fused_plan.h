@@ -12,13 +12,19 @@
 
 namespace gspn2 {
 
-constexpr int kFusedPasses = 4;       // the directions, in the order of a block
-constexpr int kFusedMaxParts = 2;     // blocks of a cluster
-constexpr int kFusedMaxWalkers = 10;  // warps of a block that walk
-constexpr int kFusedProducers = 2;    // that load
-constexpr int kFusedMaxThreads = (kFusedMaxWalkers + kFusedProducers) * kWarpLanes;
+constexpr int kFusedPasses = 4;    // the directions, in the order of a block
+constexpr int kFusedMaxParts = 2;  // blocks of a cluster
 constexpr int kFusedMaxStages = 4;
 constexpr int kFusedBarrierBytes = (2 * kFusedMaxStages + 4) * 8;  // of a pass
+
+// Warps of a block that walk, at most, and that load, at least; `rows` positions to a lane. A
+// scheduler has 16,384 registers: with one position 128 of them do for a thread, with two they do
+// not, and three warps to a scheduler leave 168.
+constexpr int fusedMaxWalkers(int rows) { return rows == 1 ? kStripSharedWarps : 10; }
+constexpr int fusedProducers(int rows) { return rows == 1 ? 4 : 2; }
+constexpr int fusedMaxThreads(int rows) {
+  return (fusedMaxWalkers(rows) + fusedProducers(rows)) * kWarpLanes;
+}
 
 // Everything a launch needs.
 struct FusedParams {
@@ -38,6 +44,8 @@ struct FusedPlan {
   int parts, ownRows;
   int columnWarps, rowWarps;  // that walk horizontally, vertically
   int columnStages, rowStages;
+  bool weighs;      // whether a pass turns the affinities into float32 weights first
+  int weightBytes;  // of an affinity, or of such a weight
   int sumPitch;
   int carryOffset, ringOffset, barrierOffset, sharedBytes;
 };

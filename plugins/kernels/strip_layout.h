@@ -9,12 +9,13 @@
 namespace gspn2 {
 
 constexpr int kWarpLanes = 32;
-constexpr int kStripEdge = 4;         // positions shared with a warp, steps between exchanges
-constexpr int kStripHalo = 8;         // positions shared with a block, steps between meetings
-constexpr int kStripRun = 8;          // steps of an iteration: two exchanges, one meeting
-constexpr int kStripPieceSteps = 16;  // of a stage of a horizontal scan
-constexpr int kStripAccess = 16;      // bytes of the widest access
-constexpr int kStripTile = 128;       // bytes of a row in the tile of results of a horizontal scan
+constexpr int kStripEdge = 4;          // positions shared with a warp, steps between exchanges
+constexpr int kStripHalo = 8;          // positions shared with a block, steps between meetings
+constexpr int kStripRun = 8;           // steps of an iteration: two exchanges, one meeting
+constexpr int kStripPieceSteps = 16;   // of a stage of a horizontal scan
+constexpr int kStripSharedWarps = 11;  // the most that walk where sums are shared, for 256 columns
+constexpr int kStripAccess = 16;       // bytes of the widest access
+constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
 // What a scan writes.
 enum class StripOutput {
@@ -29,10 +30,11 @@ __host__ __device__ constexpr int stripTensors(StripOutput output) {
   return output == StripOutput::kStates ? 5 : 6;
 }
 
-// Bytes of a row in a stage of a horizontal scan. Where the sums lie in shared memory, less is
-// left.
+// Bytes of a row in a stage of a horizontal scan: 32 where states are gated. Where the sums lie in
+// shared memory, less is left; where they do not, 64 bytes of float32 were slower on an H100: 1.28
+// ms rather than 1.12 of 8x64x256x256, 5.99 rather than 5.52 of 16x8x1024x1024.
 __host__ __device__ constexpr int stripPieceBytes(StripOutput output, int elementBytes) {
-  return output == StripOutput::kShared ? 2 * kStripAccess : kStripPieceSteps * elementBytes;
+  return output == StripOutput::kStates ? kStripPieceSteps * elementBytes : 2 * kStripAccess;
 }
 
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
@@ -79,7 +81,8 @@ constexpr int stripWarps(int own, int parts, int rows) {
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
 // warps and blocks exchange, barriers.
 struct StripLayout {
-  int pitch;      // from one row of a stage to the next
+  int pitch;                                  // from one row of a stage to the next
+  int weightOffset, weightPitch, gateOffset;  // vertical scans: the weights of a stage, and u
   int groupRows;  // horizontal scans: rows r, r + rows, ... lie together, as lanes read them at
                   // once
   int sumOffset;  // vertical scans: the staged sums of a stage
@@ -98,11 +101,14 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 }
 
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
-// An odd number of pieces to a row keeps eight rows of a group on different banks.
+// An odd number of pieces to a row keeps eight rows of a group on different banks. Weights that are
+// wider than the elements take as many pieces more.
 __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
-                                                       int stages, int elementBytes) {
+                                                       int stages, int elementBytes,
+                                                       int weightBytes) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * stripPieceBytes(output, elementBytes);
+  const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
+  layout.pitch = (pieces | 1) * stripPieceBytes(output, elementBytes);
   layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
   layout.tileBytes = output == StripOutput::kShared ? 0 : kWarpLanes * rows * kStripTile;
@@ -111,10 +117,16 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int r
 
 // A stage of a vertical scan: kStripEdge steps of the block's positions, tensor after tensor.
 __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
-                                                    int stages, int elementBytes) {
+                                                    int stages, int elementBytes, int weightBytes) {
   StripLayout layout{};
-  layout.pitch = stripExtent(rows, warps) * elementBytes;
-  layout.sumOffset = stripTensors(output) * kStripEdge * layout.pitch;
+  // A constant where most calls need all of it: addresses then cost no instructions.
+  const bool constant = output == StripOutput::kShared && rows == 1;
+  const int extent = stripExtent(rows, constant ? kStripSharedWarps : warps);
+  layout.pitch = extent * elementBytes;
+  layout.weightPitch = extent * weightBytes;
+  layout.weightOffset = 2 * kStripEdge * layout.pitch;
+  layout.gateOffset = layout.weightOffset + 3 * kStripEdge * layout.weightPitch;
+  layout.sumOffset = layout.gateOffset + (stripTensors(output) - 5) * kStripEdge * layout.pitch;
   layout.stageBytes = layout.sumOffset;
   if (output == StripOutput::kFinal) {
     layout.stageBytes += kStripEdge * stripExtent(rows, warps) * 4;

@@ -6,6 +6,7 @@
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
+#include "strip_weights.h"
 
 namespace gspn2 {
 namespace {
@@ -40,7 +41,8 @@ StripScan lineScan(const LineScanCall& call) {
 StripScan direction(const Prop2dCall& call, int k) {
   const bool inPlace = call.problem.dtype == GSPN2_FLOAT32;
   const bool last = k + 1 == kDirections && !inPlace;
-  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums);
+  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums,
+                                  planElementBytes(call.problem.dtype));
   scan.out = call.y;
   scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
   scan.add = k > 0 || call.d != nullptr;
@@ -73,7 +75,17 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   return true;
 }
 
-cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device) {
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
+  return weighsOnce(problem) ? onceWeighedBytes(problem) : 0;
+}
+
+cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
+  Prop2dCall call = given;
+  if (call.problem.dtype == GSPN2_FLOAT32 && weighsOnce(call.problem)) {
+    // float32 sums up in y, so that the workspace is the weights'.
+    const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
+    if (status != cudaSuccess) return status;
+  }
   if (call.d != nullptr) {
     const cudaError_t status = launchStripSkips(call, direction(call, 0).sums);
     if (status != cudaSuccess) return status;

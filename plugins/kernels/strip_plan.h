@@ -44,7 +44,8 @@ struct StripPlan {
 bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
 
 // A direction of GspnProp2D: what it reads. What it writes to is the caller's to say.
-StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output);
+// `weightBytes`: of an element of w.
+StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes);
 
 // The parameters of a scan's kernel.
 StripParams stripParams(const StripScan& scan, const StripPlan& plan);

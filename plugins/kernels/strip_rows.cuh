@@ -9,13 +9,17 @@
 #ifndef GSPN2_KERNELS_STRIP_ROWS_CUH_
 #define GSPN2_KERNELS_STRIP_ROWS_CUH_
 
+#include <type_traits>
+
 #include "strip_exchange.cuh"
 
 namespace gspn2 {
 
-template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
+// The affinities' type W is that of the other elements, or float.
+template <typename T_, typename W_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
 struct RowConfig {
   using T = T_;
+  using W = W_;
   static constexpr int kRows = kRows_;  // positions of a lane
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
@@ -48,11 +52,16 @@ struct RowCopy {
     const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
                           : tensor == 0 || isSums ? block.slice
                                                   : block.gate;
-    const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(typename C::T));
+    const int elementBytes = isSums       ? 4
+                             : isAffinity ? static_cast<int>(sizeof(typename C::W))
+                                          : static_cast<int>(sizeof(typename C::T));
     const int extent = stripExtent(C::kRows, p.warps);
     const int from = max(block.start, 0);
     const int place =
-        isSums ? layout.sumOffset + step * extent * 4 : (tensor * kStripEdge + step) * layout.pitch;
+        isSums       ? layout.sumOffset + step * extent * 4
+        : isAffinity ? layout.weightOffset + ((tensor - 2) * kStripEdge + step) * layout.weightPitch
+        : tensor == 5 ? layout.gateOffset + step * layout.pitch
+                      : (tensor * kStripEdge + step) * layout.pitch;
     RowCopy copy;
     copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
     copy.pitch = int64_t{p.line} * elementBytes;
@@ -72,12 +81,17 @@ struct RowCopy {
 template <typename C>
 __device__ __forceinline__ void produceStripRows(const StripParams& p, const StripBlock& block,
                                                  const StripLayout& layout, uint32_t stages,
-                                                 const StripBarriers& barriers, int lane) {
+                                                 const StripBarriers& barriers, int thread) {
   constexpr int kTensors = C::kTensors + (C::kStagesSums ? 1 : 0);
   constexpr int kCopies = kTensors * kStripEdge;
   static_assert(kCopies <= kWarpLanes, "the copy engine: a copy to each lane");
-  const RowCopy mine =
-      RowCopy::of(C{}, p, block, layout, min(lane, kCopies - 1) / kStripEdge, lane % kStripEdge);
+  const int lane = thread % kWarpLanes;
+  // Producer warps, 1, 2 or 4 of them, take turns at the steps.
+  const int mate = thread / kWarpLanes;
+  const int share = kStripEdge / p.producers;  // steps of a warp
+  const int step = mate + p.producers * (lane % share);
+  const bool copies = lane < kTensors * share;
+  const RowCopy mine = RowCopy::of(C{}, p, block, layout, copies ? lane / share : 0, step);
   int stepBytes = 0;
 #pragma unroll
   for (int tensor = 0; tensor < kTensors; ++tensor) {
@@ -94,11 +108,11 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
     bool copied = false;
     if constexpr (kHopper) {
       if (p.bulk) {
-        if (lane == 0) barrierArriveExpect(full, static_cast<uint32_t>(count * stepBytes));
+        const int steps = (count - mate + p.producers - 1) / p.producers;  // at least 0
+        if (lane == 0) barrierArriveExpect(full, static_cast<uint32_t>(steps * stepBytes));
         __syncwarp();
-        if (lane < kCopies && lane % kStripEdge < count) {
-          copyBulk(stage + mine.offset, mine.at(p, begin + lane % kStripEdge), mine.bytes, full,
-                   mine.policy);
+        if (copies && step < count) {
+          copyBulk(stage + mine.offset, mine.at(p, begin + step), mine.bytes, full, mine.policy);
         }
         copied = true;
       }
@@ -122,18 +136,20 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
 template <typename C>
 struct RowWalker {
   using T = typename C::T;
+  using W = typename C::W;
+  using Offset = std::conditional_t<C::kShared, int, int64_t>;
   static constexpr int kRows = C::kRows;
 
   const StripParams& p;
   const StripBlock& block;
   const StripBarriers& barriers;
   const StripLayout& layout;
-  StripStates<kRows> states;
+  StripStates<kRows, C::kShared> states;
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
   const int pitch;      // elements of the map, or of the sums in shared memory, between steps
-  int64_t offset;       // of the next result there
+  Offset offset;        // of the next result there
   const uint32_t sums;  // shared memory
   StageCursor cursor;   // of the stage that has been prepared
 
@@ -149,9 +165,10 @@ struct RowWalker {
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
         writes((states.roles[0] & kWrites) != 0),
         pitch((params.reverse ? -1 : 1) * rowPitch(params)),
-        offset((C::kShared ? 0 : block_.slice * params.plane) +
-               (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) +
-               states.position(0)),
+        offset(static_cast<Offset>(
+            (C::kShared ? 0 : block_.slice * params.plane) +
+            (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) +
+            states.position(0))),
         sums(sums_) {}
 
   __device__ __forceinline__ static int rowPitch(const StripParams& p) {
@@ -161,9 +178,12 @@ struct RowWalker {
   __device__ __forceinline__ const char* stage() const {
     return stages + cursor.stage * layout.stageBytes;
   }
-  __device__ __forceinline__ void read(int tensor, int s, float (&values)[kRows]) const {
-    const auto elements = *reinterpret_cast<const AlignedVector<T, kRows>*>(
-        stage() + (tensor * kStripEdge + s) * layout.pitch);
+  // The lane's elements that lie from `place` of a stage on, if they were the block's first.
+  template <typename Element>
+  __device__ __forceinline__ void read(int place, float (&values)[kRows]) const {
+    const int skipped = states.first * static_cast<int>(sizeof(Element) - sizeof(T));
+    const auto elements =
+        *reinterpret_cast<const AlignedVector<Element, kRows>*>(stage() + skipped + place);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) values[r] = toFloat(elements.values[r]);
   }
@@ -175,11 +195,12 @@ struct RowWalker {
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
       float x[kRows], lam[kRows];
-      read(0, s, x);
-      read(1, s, lam);
-      read(2, s, weights.minus[s]);
-      read(3, s, weights.centre[s]);
-      read(4, s, weights.plus[s]);
+      read<T>(s * layout.pitch, x);
+      read<T>((kStripEdge + s) * layout.pitch, lam);
+      const int place = layout.weightOffset + s * layout.weightPitch;
+      read<W>(place, weights.minus[s]);
+      read<W>(place + kStripEdge * layout.weightPitch, weights.centre[s]);
+      read<W>(place + 2 * kStripEdge * layout.weightPitch, weights.plus[s]);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         weights.input[s][r] = x[r] * lam[r];
@@ -200,10 +221,32 @@ struct RowWalker {
   // Writes the results of the steps from `begin` on. Whether a lane writes does not differ among
   // its positions: parts and lines are multiples of kRows.
   __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripEdge][kRows]) {
+    if constexpr (C::kShared) {
+      if (writes) addToShared(begin, walked);
+      offset += kStripEdge * pitch;
+    } else {
+#pragma unroll
+      for (int s = 0; s < kStripEdge; ++s) {
+        if (writes && begin + s < p.steps) emitStep(s, walked[s]);
+        offset += pitch;
+      }
+    }
+  }
+
+  // All loads ahead of all stores, so that one latency is waited for rather than each step's.
+  __device__ __forceinline__ void addToShared(int begin,
+                                              const float (&walked)[kStripEdge][kRows]) const {
+    float u[kStripEdge][kRows], results[kStripEdge][kRows];
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
-      if (writes && begin + s < p.steps) emitStep(s, walked[s]);
-      offset += pitch;
+      read<T>(layout.gateOffset + s * layout.pitch, u[s]);
+      if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * (offset + s * pitch), results[s]);
+    }
+#pragma unroll
+    for (int s = 0; s < kStripEdge; ++s) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) results[s][r] += merge * (u[s][r] * walked[s][r]);
+      if (begin + s < p.steps) storeSharedFloats(sums + 4 * (offset + s * pitch), results[s]);
     }
   }
 
@@ -211,21 +254,14 @@ struct RowWalker {
     float results[kRows];
     if constexpr (C::kGated) {
       float u[kRows];
-      read(5, s, u);
+      read<T>(layout.gateOffset + s * layout.pitch, u);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = merge * (u[r] * walked[r]);
     } else {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = walked[r];
     }
-    if constexpr (C::kShared) {
-      const uint32_t target = sums + 4 * static_cast<uint32_t>(offset);
-      float before[kRows];
-      loadSharedFloatsNow(target, before);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) before[r] += results[r];
-      storeSharedFloats(target, before);
-    } else if constexpr (C::kOutput == StripOutput::kSums) {
+    if constexpr (C::kOutput == StripOutput::kSums) {
       AlignedVector<float, kRows> sums;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];
@@ -281,10 +317,11 @@ struct RowWalker {
     for (int begin = 0, i = 0; begin < p.steps; begin += kStripEdge, ++i) {
       const bool last = begin + kStripEdge >= p.steps;
       const int turn = i & 1;
+      const uint32_t restarts = states.restarts();
       float walked[kStripEdge][kRows];
 #pragma unroll
       for (int s = 0; s < kStripEdge; ++s) {
-        states.step(weights, s, [] {});
+        states.step(weights, s, restarts, [] {});
 #pragma unroll
         for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
       }
@@ -310,11 +347,11 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripRowsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout =
-      rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
+  constexpr int kBytes = static_cast<int>(sizeof(typename C::T));
+  const StripLayout layout = rowLayout(C::kOutput, C::kRows, p.warps, p.stages, kBytes, kBytes);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
-  if (threadIdx.x == 0) barriers.init(p, p.bulk ? 1 : kWarpLanes);
+  if (threadIdx.x == 0) barriers.init(p, p.bulk ? p.producers : kWarpLanes);
   awaitPeers(p.parts);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {

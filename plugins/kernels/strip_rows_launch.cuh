@@ -9,11 +9,12 @@ namespace gspn2 {
 
 template <typename T, int kRows, StripOutput kOutput>
 cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes =
-      rowLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
+  constexpr int kBytes = static_cast<int>(sizeof(T));
+  const int sharedBytes = rowLayout(kOutput, kRows, plan.warps, plan.stages, kBytes, kBytes).total;
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
-    return launchStrips(stripRowsKernel<RowConfig<T, kRows, decltype(normalize)::value, kOutput>>,
-                        scan, plan, sharedBytes);
+    return launchStrips(
+        stripRowsKernel<RowConfig<T, T, kRows, decltype(normalize)::value, kOutput>>, scan, plan,
+        sharedBytes);
   });
 }
 

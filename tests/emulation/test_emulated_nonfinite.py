@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 
 import pytest
 import scan_reference
@@ -42,10 +43,11 @@ def test_affinities_without_influence(library: ctypes.CDLL, direction: str, norm
 
 @pytest.mark.parametrize("normalize", MODES)
 def test_affinities_without_influence_in_prop2d(library: ctypes.CDLL, normalize: str) -> None:
-    for i, extent in enumerate(EXTENTS):
-        dtype = DTYPES[i % 3]
+    for i, (channels, extent) in enumerate(itertools.product((2, 4), EXTENTS)):
+        dtype = DTYPES[i % 3]  # four channels weigh the affinities that they share once
+        size = (1, channels, *extent)
         for chunk in (0, 4):
-            x, lam, w, *rest = prop2d_inputs((1, 2, *extent), False, dtype, normalize, True, "cpu")
+            x, lam, w, *rest = prop2d_inputs(size, False, dtype, normalize, True, "cpu")
             masks = [powerless(extent, direction, chunk, "cpu") for direction in DIRECTION_NAMES]
             mask = torch.stack(masks).expand_as(w)
             clean = w.masked_fill(mask, 0.0)
@@ -95,3 +97,14 @@ def test_features_spread_in_prop2d(library: ctypes.CDLL, dtype: torch.dtype) -> 
         expected = scan_reference.prop2d(x, *rest, "sigmoid", 5)
         out = prop2d(x, *rest, "sigmoid", 5, library=library)
         assert_same_nonfinite(out, expected, f"{dtype} {extent}")
+
+
+def test_features_spread_where_affinities_are_weighed_once(library: ctypes.CDLL) -> None:
+    for dtype, extent in itertools.product(DTYPES, ((136, 40), (40, 136))):
+        for row, column in ((0, 0), (extent[0] // 2, extent[1] // 2), (-1, -1)):
+            x, *rest = prop2d_inputs((1, 4, *extent), False, dtype, "sigmoid", True, "cpu")
+            x[0, 1, row, column] = torch.inf
+            x[0, 2, row, column] = torch.nan
+            expected = scan_reference.prop2d(x, *rest, "sigmoid", 5)
+            out = prop2d(x, *rest, "sigmoid", 5, library=library)
+            assert_same_nonfinite(out, expected, f"{dtype} {extent} at {row}, {column}")

@@ -33,8 +33,8 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
     scan = line_scan_inputs((1, 2, *extent), True, dtype, "sigmoid", "cpu")
     for direction in DIRECTION_NAMES:
         line_scan(*scan, direction, library=library)
-    for options in (False, True):
-        inputs = prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", options, "cpu")
+    for channels, options in ((2, False), (2, True), (4, False)):
+        inputs = prop2d_inputs((1, channels, *extent), False, dtype, "sigmoid", options, "cpu")
         prop2d(*inputs, library=library)
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
 
@@ -95,6 +95,21 @@ def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
         assert line_scan_kernels(opener("all"), size, "left_to_right") == ["stripColumnsKernel"]
         assert line_scan_kernels(opener("old"), size, "left_to_right") == [old]
     assert line_scan_kernels(opener("old"), (1, 2, 264), "top_to_bottom") == ["stripRowsKernel"]
+
+
+def test_slices_with_a_multiprocessor_each_take_blocks(opener: Opener) -> None:
+    library = opener("all")
+    block, cluster = "prop2dBlockKernel", "prop2dClusterKernel"
+    cases = ((132, 14, block), (67, 14, block), (66, 14, cluster), (133, 14, cluster),
+             (265, 14, block), (132, 7, cluster))  # fmt: skip
+    for channels, side, expected in cases:
+        inputs = prop2d_inputs(
+            (1, channels, side, side), False, torch.float16, "none", False, "cpu"
+        )
+        emulated.take_kernels(library)
+        prop2d(*inputs, "none", library=library)
+        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+        assert kernels == [expected], (channels, side)
 
 
 @pytest.mark.parametrize("choice", ["all", "old"])

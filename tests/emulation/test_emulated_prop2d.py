@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import itertools
 
+import emulated
 import pytest
 import scan_reference
 import torch
-from conftest import FULL
+from conftest import FULL, Opener
 from emulated import Fenced
-from kernel_calls import DTYPES, misaligned, prop2d, prop2d_inputs
+from kernel_calls import DTYPES, NORMALIZE_CODES, misaligned, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
+
+from gspn2_deploy.ops import cuda
 
 SIZES = (
     (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
@@ -98,3 +101,62 @@ def test_many_slices(library: ctypes.CDLL) -> None:
     for size in ((2, 134, 5, 8), (1, 265, 6, 5)):  # more than two to a multiprocessor
         check(library, size, torch.float32)
     check(library, (1, 16, 16, 24), torch.float32, per_channel=True)
+
+
+# Of maps that strips take: in four launches, and where two blocks share the map.
+SHARED_AFFINITIES = ((136, 40), (40, 136), (72, 136))
+
+
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
+@pytest.mark.parametrize("extent", SHARED_AFFINITIES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_affinities_that_channels_share(
+    library: ctypes.CDLL, dtype: torch.dtype, extent: tuple[int, int], normalize: str
+) -> None:
+    for chunk, options in ((0, True), (7, False), (16, True)):
+        check(library, (1 + chunk % 2, 4, *extent), dtype, normalize, chunk, options=options)
+
+
+def test_shared_affinities_on_two_blocks(opener: Opener) -> None:
+    for dtype, extent in zip(DTYPES, ((200, 248), (249, 200), (168, 288)), strict=True):
+        check(opener("all"), (1, 4, *extent), dtype, chunk=50)
+
+
+@pytest.mark.parametrize(
+    ("choice", "channels", "dtype", "weighed"),
+    [
+        ("all", 4, torch.float32, 1),
+        ("proven", 4, torch.float32, 1),
+        ("all", 3, torch.float32, 0),
+        ("all", 4, torch.float16, 1),
+        ("proven", 4, torch.float16, 0),
+    ],
+)
+def test_shared_affinities_are_weighed_once(
+    opener: Opener, choice: str, channels: int, dtype: torch.dtype, weighed: int
+) -> None:
+    library = opener(choice)
+    inputs = prop2d_inputs((1, channels, 136, 40), False, dtype, "sigmoid", True, "cpu")
+    emulated.take_kernels(library)
+    prop2d(*inputs, library=library)
+    kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+    assert kernels.count("stripWeightsKernel") == weighed, kernels
+
+
+def workspace(library: ctypes.CDLL, *problem: int) -> int:
+    size = ctypes.c_size_t()
+    assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), 0, size) == 0
+    return size.value
+
+
+def test_workspace_holds_the_weights(opener: Opener) -> None:
+    library = opener("all")
+    shape = (2, 4, 136, 40)
+    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["sigmoid"]) == 2 * 12 * 136 * 40 * 4
+    assert workspace(library, *shape, 4, 0, 0, NORMALIZE_CODES["sigmoid"]) == 0
+    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["none"]) == 0
+    assert workspace(library, *shape, 1, 0, 1, NORMALIZE_CODES["softmax"]) == 2 * 12 * 136 * 40 * 4
+    # A caller asks once, at its largest shape.
+    for dtype in range(3):
+        sizes = [workspace(library, 1, 4, side, side, 1, 0, dtype, 1) for side in range(1, 1500, 7)]
+        assert sizes == sorted(sizes)
