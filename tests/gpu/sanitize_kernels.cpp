@@ -153,10 +153,11 @@ int main(int argc, char** argv) {
     if (small && extent[0] * extent[1] > kSmall) continue;
     for (int dtype = 0; dtype < 3; ++dtype) {
       for (const int64_t chunk : chunks) {
-        // Sigmoid with shared, softmax with per-channel affinities.
+        // Sigmoid with shared affinities, by as many channels as weigh them once, softmax with
+        // per-channel ones.
         const bool shared = chunk == 0;
         const gspn2_problem_t problem{2,
-                                      3,
+                                      shared ? 4 : 3,
                                       extent[0],
                                       extent[1],
                                       shared ? 1 : 3,

@@ -61,6 +61,18 @@ def test_many_channels(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    "extent", [(136, 40), (249, 200), (256, 256), (168, 320), (640, 1000)], ids=str
+)
+def test_affinities_that_channels_share(
+    extent: tuple[int, int], normalize: str, dtype: torch.dtype
+) -> None:
+    for chunk, options in ((0, True), (50, False)):
+        check((2, 4, *extent), dtype, normalize, chunk, options=options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("extent", [(1024, 1024), (640, 1000)], ids=str)
 def test_large_map(extent: tuple[int, int], dtype: torch.dtype) -> None:
     check((1, 2, *extent), dtype)
