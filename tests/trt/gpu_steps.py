@@ -328,7 +328,8 @@ def _runtime(at: Places) -> list[Step]:
         return [Command((*argv, str(at.source / "tests/runtime")), env, said=("passed",))]
 
     return [
-        Step("runner:nano", runner, 10, 120, ("validate:nano-fp32",)),
+        # It looks at how much memory is free on the whole GPU.
+        Step("runner:nano", runner, 10, 120, ("validate:nano-fp32",), alone=True),
         Step("bundle:nano", make_bundle, 10, 120, ("validate:nano-fp32",)),
         Step("runtime:gpu", tests, 35, 300, ("bundle:nano",)),
     ]

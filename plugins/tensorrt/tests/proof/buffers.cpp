@@ -39,11 +39,18 @@ GuardedBuffer::GuardedBuffer(size_t bytes) : mBytes(bytes) {
   const size_t whole = bytes + 2 * kGuardBytes;
   checkCuda(cudaMalloc(reinterpret_cast<void**>(&mBase), whole), "cudaMalloc");
   checkCuda(cudaMemset(mBase, kPoison, whole), "cudaMemset");
+  checkCuda(cudaStreamSynchronize(cudaStreamLegacy), "filling a buffer");
 }
 
 GuardedBuffer::~GuardedBuffer() { cudaFree(mBase); }
 
 void* GuardedBuffer::data() const { return mBase + kGuardBytes; }
+
+void GuardedBuffer::upload(const std::vector<uint8_t>& bytes) {
+  if (bytes.size() != mBytes) throw std::runtime_error("wrong data size");
+  checkCuda(cudaMemcpy(data(), bytes.data(), mBytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+  checkCuda(cudaStreamSynchronize(cudaStreamLegacy), "filling a buffer");
+}
 
 void GuardedBuffer::poison(cudaStream_t stream) {
   checkCuda(cudaMemsetAsync(data(), kPoison, mBytes, stream), "cudaMemsetAsync");

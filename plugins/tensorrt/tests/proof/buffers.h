@@ -16,7 +16,8 @@ namespace proof {
 
 void checkCuda(cudaError_t error, const char* doing);
 
-// Device memory with guard bands on both sides, all bytes 0xFF (a NaN in every float type).
+// Device memory with guard bands on both sides, all bytes 0xFF (a NaN in every float type). Work on
+// the default stream is waited for: the streams that use the memory do not wait for it.
 class GuardedBuffer {
  public:
   explicit GuardedBuffer(size_t bytes);
@@ -26,6 +27,8 @@ class GuardedBuffer {
 
   void* data() const;
   size_t bytes() const { return mBytes; }
+  // Fills the buffer; `bytes` are as many as it has.
+  void upload(const std::vector<uint8_t>& bytes);
   void poison(cudaStream_t stream);
   // Whether a byte outside the buffer has changed.
   bool overrun() const;

@@ -112,9 +112,7 @@ class Context {
       const InputData& input = named(sample.inputs, name);
       descriptions.push_back(describe(input.shape, mType));
       mBuffers.push_back(std::make_unique<GuardedBuffer>(input.bytes.size()));
-      checkCuda(cudaMemcpy(mBuffers.back()->data(), input.bytes.data(), input.bytes.size(),
-                           cudaMemcpyHostToDevice),
-                "cudaMemcpy");
+      mBuffers.back()->upload(input.bytes);
     }
     const ExpectedOutput& output = named(sample.outputs, node.output);
     mOutput = std::make_unique<GuardedBuffer>(static_cast<size_t>(elements(output.shape)) *

@@ -33,8 +33,7 @@ Session::Session(nvinfer1::ICudaEngine* engine, const Sample& sample)
     for (const int64_t extent : input.shape) dims.d[dims.nbDims++] = static_cast<int32_t>(extent);
     if (!mContext->setInputShape(name, dims)) throw std::runtime_error(input.name + ": refused");
     auto& buffer = mInputs[input.name] = std::make_unique<GuardedBuffer>(bytes);
-    checkCuda(cudaMemcpy(buffer->data(), input.bytes.data(), bytes, cudaMemcpyHostToDevice),
-              "cudaMemcpy");
+    buffer->upload(input.bytes);
     mContext->setTensorAddress(name, buffer->data());
   }
   for (const ExpectedOutput& output : sample.outputs) {
