@@ -18,7 +18,7 @@ PathChoice pathChoice() {
     const char* const value = std::getenv("GSPN2_KERNELS_PATHS");
     if (value != nullptr && std::strcmp(value, "generic") == 0) return PathChoice::kGeneric;
     if (value != nullptr && std::strcmp(value, "all") == 0) return PathChoice::kAll;
-    return PathChoice::kProven;
+    return PathChoice::kFastest;
   }();
   return choice;
 }

@@ -10,8 +10,8 @@ namespace gspn2 {
 // What GSPN2_KERNELS_PATHS says, read once.
 enum class PathChoice {
   kGeneric,  // "generic": the generic kernels alone, to compare with or to rule a fast path out
-  kProven,   // anything else: also the paths that the tests have run on a GPU
-  kAll       // "all": also those that have run on the emulated device alone
+  kFastest,  // anything else: the path that was measured to be the fastest
+  kAll       // "all": the fused strips wherever they fit, to compare with
 };
 PathChoice pathChoice();
 

@@ -41,6 +41,8 @@ cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device)
 // 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes, maps whose float32 sums two
 // blocks hold. The workspace of the strips.
 bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
+// Whether it is faster than the strip scans.
+bool isFasterFused(const gspn2_problem_t& problem, const DeviceInfo& device);
 cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device);
 
 }  // namespace gspn2

@@ -126,10 +126,10 @@ def test_shared_affinities_on_two_blocks(opener: Opener) -> None:
     ("choice", "channels", "dtype", "weighed"),
     [
         ("all", 4, torch.float32, 1),
-        ("proven", 4, torch.float32, 1),
+        ("fastest", 4, torch.float32, 1),
         ("all", 3, torch.float32, 0),
         ("all", 4, torch.float16, 1),
-        ("proven", 4, torch.float16, 0),
+        ("fastest", 4, torch.float16, 0),
     ],
 )
 def test_shared_affinities_are_weighed_once(
