@@ -123,7 +123,7 @@ def sweep_strips(sweep: Sweep) -> None:
             (1, 2, 3) if horizontal else (1, 2, 4),
             (1, 2, 3, 4, 5, 6, 8),
             (2, 3, 4),
-            (1, 2) if horizontal else (1,),
+            (1, 2, 4) if horizontal else (1,),
         )
         label = {
             "size": size,

@@ -26,7 +26,9 @@ struct ColumnConfig {
   static constexpr int kWide = static_cast<int>(sizeof(W) / sizeof(T));  // pieces of an affinity
   static constexpr int kGate = 2 + 3 * kWide;                            // the piece of u
   static constexpr int kElements = kGated ? 3 : 2;                       // x, lam and u
-  static constexpr int kMaxThreads = (4 + 2) * kWarpLanes;               // walkers and producers
+  // Walkers and producers. One row to a lane leaves registers for many.
+  static constexpr int kMaxThreads =
+      (stripColumnWalkers(kRows) + stripColumnProducers(kRows)) * kWarpLanes;
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;

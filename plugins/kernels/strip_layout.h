@@ -78,6 +78,10 @@ constexpr int stripWarps(int own, int parts, int rows) {
   return (shared + stride - 1) / stride;
 }
 
+// The most warps of a block of a horizontal scan that walk, and that load.
+constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 12 : 4; }
+constexpr int stripColumnProducers(int rows) { return rows == 1 ? 4 : 2; }
+
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
 // warps and blocks exchange, barriers.
 struct StripLayout {

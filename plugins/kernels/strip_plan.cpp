@@ -80,9 +80,10 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
-  const int most = (scan.horizontal() ? kColumnShapes : kRowShapes)[2].warps;
-  if (plan->producers < 1 || plan->producers > (scan.horizontal() ? 2 : 1) ||
-      plan->stages < kMinStages || plan->parts > kMaxParts || plan->warps > most ||
+  const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kRowShapes[2].warps;
+  const int mostProducers = scan.horizontal() ? stripColumnProducers(plan->rows) : 1;
+  if (plan->producers < 1 || plan->producers > mostProducers || plan->stages < kMinStages ||
+      plan->parts > kMaxParts || plan->warps > most ||
       sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {
     return false;
   }
