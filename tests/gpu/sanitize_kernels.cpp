@@ -1,12 +1,15 @@
 // A reduced set of calls for compute-sanitizer: every buffer is an allocation of exactly its size,
 // outputs and workspaces are left uninitialised. Run by tests/gpu/sanitize.py.
 //
-//   gspn2_sanitize_kernels [aligned|misaligned] [small]
+//   gspn2_sanitize_kernels [aligned|misaligned] [small] [--seconds N]
 //
 // misaligned: by one element, so that only the generic kernels take the calls; small: maps of up to
-// 4,096 elements alone, for tools that take minutes to a large one.
+// 4,096 elements alone, for tools that take minutes to a large one; --seconds: begin no call later
+// than that after the start. The calls come in rounds of one of every kind, each on another map, so
+// that those that fit into little time are of every kind. Says how many of how many calls ran.
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -100,28 +103,31 @@ class Workspace {
   void* mData = nullptr;
 };
 
-int gCalls = 0;
+constexpr int kDirections = 4;  // calls of gspn2_line_scan
+constexpr int kOps = 5;         // these, and one of gspn2_prop2d
 
-void scanAll(const gspn2_problem_t& p, std::mt19937& random) {
+// One call: a direction of the line scan, or all four and their merge.
+struct Call {
+  gspn2_problem_t problem;
+  int op;
+};
+
+void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& random) {
   const int64_t map = p.n * p.c * p.h * p.w;
   Buffer x(map, p.dtype), lam(map, p.dtype), w(p.n * 3 * p.g * p.h * p.w, p.dtype);
   for (Buffer* input : {&x, &lam, &w}) input->fill(p.dtype, random);
-  for (int k = 0; k < 4; ++k) {
-    const auto direction = static_cast<gspn2_direction_t>(k);
-    size_t bytes = 0;
-    require(gspn2_line_scan_workspace(&p, direction, &bytes) == GSPN2_SUCCESS, "workspace");
-    Buffer h(map, p.dtype);
-    Workspace workspace(bytes);
-    require(gspn2_line_scan(&p, direction, x.data(), lam.data(), w.data(), h.data(),
-                            workspace.data(), bytes, nullptr) == GSPN2_SUCCESS,
-            "gspn2_line_scan");
-    require(cudaDeviceSynchronize() == cudaSuccess, "the scan");
-    require(h.allFinite(p.dtype), "the states are not finite");
-    ++gCalls;
-  }
+  size_t bytes = 0;
+  require(gspn2_line_scan_workspace(&p, direction, &bytes) == GSPN2_SUCCESS, "workspace");
+  Buffer h(map, p.dtype);
+  Workspace workspace(bytes);
+  require(gspn2_line_scan(&p, direction, x.data(), lam.data(), w.data(), h.data(), workspace.data(),
+                          bytes, nullptr) == GSPN2_SUCCESS,
+          "gspn2_line_scan");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the scan");
+  require(h.allFinite(p.dtype), "the states are not finite");
 }
 
-void mergeAll(const gspn2_problem_t& p, bool options, std::mt19937& random) {
+void merge(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   const int64_t map = p.n * p.c * p.h * p.w;
   Buffer x(map, p.dtype), lam(4 * map, p.dtype), u(4 * map, p.dtype), d(4 * map, p.dtype);
   Buffer w(p.n * 12 * p.g * p.h * p.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
@@ -135,42 +141,97 @@ void mergeAll(const gspn2_problem_t& p, bool options, std::mt19937& random) {
           "gspn2_prop2d");
   require(cudaDeviceSynchronize() == cudaSuccess, "the propagation");
   require(y.allFinite(p.dtype), "y is not finite");
-  ++gCalls;
+}
+
+// Sigmoid with shared affinities, by as many channels as weigh them once, or softmax with
+// per-channel ones and segments.
+gspn2_problem_t makeProblem(int64_t height, int64_t width, int dtype, bool shared) {
+  return {2,
+          shared ? 4 : 3,
+          height,
+          width,
+          shared ? 1 : 3,
+          shared ? 0 : 5,
+          static_cast<gspn2_dtype_t>(dtype),
+          shared ? GSPN2_NORMALIZE_SIGMOID : GSPN2_NORMALIZE_SOFTMAX};
+}
+
+constexpr int kKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
+
+// Every kind of call on every map, a round of all kinds after the other. Neighbours differ in all
+// that tells kinds apart, and in their maps.
+std::vector<Call> makeCalls(bool small) {
+  constexpr int64_t kSmall = 4096;  // elements
+  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
+                                {8, 136},  {136, 8},  {40, 136}, {136, 72}, {8, 1030},
+                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}};
+  std::vector<const int64_t*> maps;
+  for (const auto& extent : extents) {
+    if (!small || extent[0] * extent[1] <= kSmall) maps.push_back(extent);
+  }
+  constexpr int kStride = 7;  // without a factor in common with the number of kinds
+  std::vector<Call> calls;
+  for (size_t round = 0; round < maps.size(); ++round) {
+    for (int i = 0; i < kKinds; ++i) {
+      const int kind = i * kStride % kKinds;
+      const int64_t* extent = maps[(round + static_cast<size_t>(kind)) % maps.size()];
+      const bool shared = kind / kOps % 2 == 0;
+      const int dtype = kind / kOps / 2;
+      calls.push_back({makeProblem(extent[0], extent[1], dtype, shared), kind % kOps});
+    }
+  }
+  // Long lines keep their state in the workspace.
+  for (int k = 0; !small && k < kDirections; ++k) {
+    calls.push_back({{1, 1, 3, 12301, 1, 0, GSPN2_FLOAT16, GSPN2_NORMALIZE_SIGMOID}, k});
+  }
+  return calls;
+}
+
+struct Options {
+  bool small = false;
+  double seconds = INFINITY;
+};
+
+Options readOptions(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    char* end = nullptr;
+    if (std::strcmp(argv[i], "misaligned") == 0) {
+      gMisaligned = true;
+    } else if (std::strcmp(argv[i], "small") == 0) {
+      options.small = true;
+    } else if (std::strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
+      options.seconds = std::strtod(argv[++i], &end);
+    }
+    const bool known = end != nullptr ? *end == '\0' && options.seconds > 0
+                                      : gMisaligned || options.small ||
+                                            std::strcmp(argv[i], "aligned") == 0;
+    if (known) continue;
+    std::fprintf(stderr, "got %s, expected [aligned|misaligned] [small] [--seconds N]\n", argv[i]);
+    std::exit(2);
+  }
+  return options;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  gMisaligned = argc > 1 && std::strcmp(argv[1], "misaligned") == 0;
-  const bool small = argc > 2 && std::strcmp(argv[2], "small") == 0;
-  constexpr int64_t kSmall = 4096;  // elements
+  const auto start = std::chrono::steady_clock::now();
+  const Options options = readOptions(argc, argv);
   std::mt19937 random(20261124);
-  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
-                                {8, 136},  {136, 8},  {40, 136}, {136, 72}, {8, 1030},
-                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}};
-  const int64_t chunks[] = {0, 5};
-  for (const auto& extent : extents) {
-    if (small && extent[0] * extent[1] > kSmall) continue;
-    for (int dtype = 0; dtype < 3; ++dtype) {
-      for (const int64_t chunk : chunks) {
-        // Sigmoid with shared affinities, by as many channels as weigh them once, softmax with
-        // per-channel ones.
-        const bool shared = chunk == 0;
-        const gspn2_problem_t problem{2,
-                                      shared ? 4 : 3,
-                                      extent[0],
-                                      extent[1],
-                                      shared ? 1 : 3,
-                                      chunk,
-                                      static_cast<gspn2_dtype_t>(dtype),
-                                      shared ? GSPN2_NORMALIZE_SIGMOID : GSPN2_NORMALIZE_SOFTMAX};
-        scanAll(problem, random);
-        mergeAll(problem, !shared, random);
-      }
+  const std::vector<Call> calls = makeCalls(options.small);
+  size_t ran = 0;
+  for (const Call& call : calls) {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    if (passed.count() >= options.seconds) break;
+    if (call.op < kDirections) {
+      scan(call.problem, static_cast<gspn2_direction_t>(call.op), random);
+    } else {
+      merge(call.problem, call.problem.chunk != 0, random);
     }
+    ++ran;
   }
-  // Long lines keep their state in the workspace.
-  if (!small) scanAll({1, 1, 3, 12301, 1, 0, GSPN2_FLOAT16, GSPN2_NORMALIZE_SIGMOID}, random);
-  std::printf("%d calls\n", gCalls);
-  return 0;
+  const size_t kinds = ran < kKinds ? ran : kKinds;
+  std::printf("%zu of %zu calls ran, %zu of %d kinds\n", ran, calls.size(), kinds, kKinds);
+  return ran > 0 ? 0 : 1;
 }
