@@ -158,8 +158,8 @@ gspn2_problem_t makeProblem(int64_t height, int64_t width, int dtype, bool share
 
 constexpr int kKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
 
-// Every kind of call on every map, a round of all kinds after the other. Neighbours differ in all
-// that tells kinds apart, and in their maps.
+// Every kind of call on every map, one round of all kinds after the other. Neighbours are of other
+// ops and dtypes, and on other maps.
 std::vector<Call> makeCalls(bool small) {
   constexpr int64_t kSmall = 4096;  // elements
   const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
@@ -169,7 +169,7 @@ std::vector<Call> makeCalls(bool small) {
   for (const auto& extent : extents) {
     if (!small || extent[0] * extent[1] <= kSmall) maps.push_back(extent);
   }
-  constexpr int kStride = 7;  // without a factor in common with the number of kinds
+  constexpr int kStride = 13;  // without a factor in common with the number of kinds
   std::vector<Call> calls;
   for (size_t round = 0; round < maps.size(); ++round) {
     for (int i = 0; i < kKinds; ++i) {
@@ -192,21 +192,23 @@ struct Options {
   double seconds = INFINITY;
 };
 
+bool readOption(Options& options, const char* word, const char* value) {
+  char* end = nullptr;
+  if (value != nullptr) {
+    options.seconds = std::strtod(value, &end);
+    return end != value && *end == '\0' && options.seconds > 0;
+  }
+  if (std::strcmp(word, "misaligned") == 0) return gMisaligned = true;
+  if (std::strcmp(word, "small") == 0) return options.small = true;
+  return std::strcmp(word, "aligned") == 0;
+}
+
 Options readOptions(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
-    char* end = nullptr;
-    if (std::strcmp(argv[i], "misaligned") == 0) {
-      gMisaligned = true;
-    } else if (std::strcmp(argv[i], "small") == 0) {
-      options.small = true;
-    } else if (std::strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
-      options.seconds = std::strtod(argv[++i], &end);
-    }
-    const bool known = end != nullptr ? *end == '\0' && options.seconds > 0
-                                      : gMisaligned || options.small ||
-                                            std::strcmp(argv[i], "aligned") == 0;
-    if (known) continue;
+    const char* const word = argv[i];
+    const bool valued = std::strcmp(word, "--seconds") == 0 && i + 1 < argc;
+    if (readOption(options, word, valued ? argv[++i] : nullptr)) continue;
     std::fprintf(stderr, "got %s, expected [aligned|misaligned] [small] [--seconds N]\n", argv[i]);
     std::exit(2);
   }
