@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gspn2_deploy.arrays import read_npy
 from gspn2_deploy.errors import GoldenFileError
 from gspn2_deploy.golden import GoldenSample, GoldenSamples
 from gspn2_deploy.manifest import TensorInfo
@@ -134,11 +135,8 @@ def _given(path: Path, specs: tuple[TensorInfo, ...]) -> list[Sample]:
 
 def _read_npy(path: Path) -> Array:
     try:
-        array = np.load(path, allow_pickle=False)
+        return read_npy(path)
     except FileNotFoundError as error:
         raise GoldenFileError(f"{path} does not exist", expected="an .npy or .npz file") from error
-    except (OSError, ValueError, EOFError) as error:
+    except ValueError as error:
         raise GoldenFileError(f"{path} cannot be read", got=error, expected="an array") from error
-    if not isinstance(array, np.ndarray):
-        raise GoldenFileError(f"{path} holds several arrays", hint="name it .npz")
-    return array

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gspn2_deploy.arrays import read_npz
 from gspn2_deploy.errors import GoldenFileError
 from gspn2_deploy.files import staged_output
 
@@ -181,11 +181,10 @@ def _restored(value: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def _read(path: Path) -> Arrays:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_npz(path)
     except FileNotFoundError as error:
         raise GoldenFileError(f"{path} does not exist", hint=_HINT) from error
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise GoldenFileError(
             f"{path} cannot be read", got=error, expected="a golden sample file (.npz)", hint=_HINT
         ) from error

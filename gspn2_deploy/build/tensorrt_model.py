@@ -75,8 +75,8 @@ def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
             hint="use a file that gspn2-deploy export wrote",
         )
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:
-        _lower_opset(model)
-    types = _tensor_types(model.graph)
+        lower_opset(model)
+    types = tensor_types(model.graph)
     nodes = {
         node.name: types[node.output[0]]
         for node in model.graph.node
@@ -100,7 +100,8 @@ def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:
     return plugins
 
 
-def _tensor_types(graph: onnx.GraphProto) -> dict[str, str]:
+def tensor_types(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return NumPy's name of the element type by tensor name, as far as a graph says it."""
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {
         value.name: value.type.tensor_type.elem_type
@@ -111,7 +112,12 @@ def _tensor_types(graph: onnx.GraphProto) -> dict[str, str]:
     }
 
 
-def _lower_opset(model: onnx.ModelProto) -> None:
+def lower_opset(model: onnx.ModelProto) -> None:
+    """Rewrite a model's main graph, in place, in the opset that TensorRT 8.6's parser knows.
+
+    Raises:
+        EngineLibraryError: It is of too new an opset, or uses what opset 17 cannot say.
+    """
     version = next(item for item in model.opset_import if item.domain == "")
     if version.version > _LOWERED_OPSET:
         raise EngineLibraryError(

@@ -245,7 +245,7 @@ def render(report: ValidationReport, *, limit: int = 12) -> str:
     tolerance = report.tolerance
     console.print(
         f"[dim]tolerance: {tolerance.atol:.3g} of the {tolerance.scale} + "
-        f"{tolerance.rtol:.3g} of the element, cosine {tolerance.cosine:.7g} "
+        f"{tolerance.rtol:.3g} of the element, 1 - cosine {1 - tolerance.cosine:.1e} "
         f"({escape(tolerance.source)})"
     )
     reasons = [

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gspn2_deploy.arrays import read_npz
 from gspn2_deploy.errors import InputError, ShapeError, UsageError
 from gspn2_deploy.manifest import Profile, ShapeRange, TensorInfo
 from gspn2_deploy.runners.base import Array, Arrays
@@ -209,12 +209,10 @@ def _cast(array: Array, dtype: str) -> Array:
 
 def _read_npz(path: Path) -> Arrays:
     try:
-        # Opened here: numpy leaves a file open that turns out not to be an archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_npz(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", expected="an .npz file") from error
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise InputError(
             f"{path} cannot be read",
             got=error,

@@ -123,5 +123,6 @@ def test_data_that_cannot_be_read(tmp_path, content):
 
 
 def test_pickled_data_is_refused(npz):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read") as refused:
         data_samples(npz(images=np.array([object()])), specs())
+    assert "allow_pickle" not in str(refused.value)  # no advice to run what the file holds
