@@ -376,8 +376,9 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  constexpr int kBytes = static_cast<int>(sizeof(typename C::T));
-  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.warps, p.stages, kBytes, kBytes);
+  const StripLayout layout =
+      columnLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)),
+                   static_cast<int>(sizeof(typename C::W)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);

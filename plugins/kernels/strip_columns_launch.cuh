@@ -9,15 +9,15 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  constexpr int kBytes = static_cast<int>(sizeof(T));
-  const int sharedBytes =
-      columnLayout(kOutput, kRows, plan.warps, plan.stages, kBytes, kBytes).total;
-  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
-    return launchStrips(
-        stripColumnsKernel<
-            ColumnConfig<T, T, kRows, kReverse, decltype(normalize)::value, kOutput>>,
-        scan, plan, sharedBytes);
-  });
+  const int sharedBytes = columnLayout(kOutput, kRows, plan.warps, plan.stages,
+                                       static_cast<int>(sizeof(T)), scan.weightBytes)
+                              .total;
+  const auto launch = [&](auto weight, auto normalize) {
+    using Config =
+        ColumnConfig<T, decltype(weight), kRows, kReverse, decltype(normalize)::value, kOutput>;
+    return launchStrips(stripColumnsKernel<Config>, scan, plan, sharedBytes);
+  };
+  return withWeights<T, kOutput>(scan, launch);
 }
 
 template <typename T, int kRows>

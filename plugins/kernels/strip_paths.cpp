@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "by_dtype.h"
+#include "path_choice.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
@@ -31,23 +32,45 @@ StripScan lineScan(const LineScanCall& call) {
   scan.x = call.x;
   scan.lam = call.lam;
   scan.w = call.w;
+  scan.weightBytes = planElementBytes(call.problem.dtype);
   scan.out = call.h;
   scan.stream = call.stream;
   return scan;
 }
 
-// The k-th direction. float32 sums up in y itself, the 16-bit dtypes in the workspace, from where
-// the last direction rounds into y.
-StripScan direction(const Prop2dCall& call, int k) {
-  const bool inPlace = call.problem.dtype == GSPN2_FLOAT32;
-  const bool last = k + 1 == kDirections && !inPlace;
-  StripScan scan = stripDirection(call, k, last ? StripOutput::kFinal : StripOutput::kSums,
-                                  planElementBytes(call.problem.dtype));
+bool sumsInPlace(const gspn2_problem_t& problem) { return problem.dtype == GSPN2_FLOAT32; }
+
+// Where the sums of a call lie whose workspace begins with `weights` bytes of weights. float32 sums
+// up in y itself, the 16-bit dtypes in the workspace, from where the last direction rounds into y.
+float* sumsOf(const Prop2dCall& call, size_t weights) {
+  if (sumsInPlace(call.problem)) return static_cast<float*>(call.y);
+  return reinterpret_cast<float*>(static_cast<char*>(call.workspace) + weights);
+}
+
+// The k-th direction.
+StripScan direction(const Prop2dCall& call, int k, int weightBytes, float* sums) {
+  const bool last = k + 1 == kDirections && !sumsInPlace(call.problem);
+  const StripOutput output = last ? StripOutput::kFinal : StripOutput::kSums;
+  StripScan scan = stripDirection(call, k, output, weightBytes);
   scan.out = call.y;
-  scan.sums = static_cast<float*>(inPlace ? call.y : call.workspace);
+  scan.sums = sums;
   scan.add = k > 0 || call.d != nullptr;
   scan.stream = call.stream;
   return scan;
+}
+
+bool fits(const Prop2dCall& call, const DeviceInfo& device, int weightBytes) {
+  for (int k = 0; k < kDirections; ++k) {
+    StripPlan plan{};
+    if (!planStripScan(direction(call, k, weightBytes, nullptr), device, &plan)) return false;
+  }
+  return true;
+}
+
+// Whether a call's affinities become weights ahead of the scans. What that gives 16-bit dtypes has
+// not been measured.
+bool weighs(const gspn2_problem_t& problem) {
+  return weighsOnce(problem) && (sumsInPlace(problem) || pathChoice() == PathChoice::kAll);
 }
 
 }  // namespace
@@ -68,30 +91,32 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
       !isCopyAligned(call.workspace)) {
     return false;
   }
-  for (int k = 0; k < kDirections; ++k) {
-    StripPlan plan{};
-    if (!planStripScan(direction(call, k), device, &plan)) return false;
-  }
-  return true;
+  return fits(call, device, planElementBytes(call.problem.dtype));
 }
 
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
-  return weighsOnce(problem) ? onceWeighedBytes(problem) : 0;
+  if (!weighsOnce(problem)) return 0;
+  const size_t sums = sizeof(float) * static_cast<size_t>(problem.n * problem.c) *
+                      static_cast<size_t>(problem.h * problem.w);
+  return onceWeighedBytes(problem) + (weighs(problem) && !sumsInPlace(problem) ? sums : 0);
 }
 
 cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
   Prop2dCall call = given;
-  if (call.problem.dtype == GSPN2_FLOAT32 && weighsOnce(call.problem)) {
-    // float32 sums up in y, so that the workspace is the weights'.
+  int weightBytes = planElementBytes(call.problem.dtype);
+  float* sums = sumsOf(call, 0);
+  if (weighs(call.problem) && fits(call, device, sizeof(float))) {
+    weightBytes = sizeof(float);
+    sums = sumsOf(call, onceWeighedBytes(call.problem));
     const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
     if (status != cudaSuccess) return status;
   }
   if (call.d != nullptr) {
-    const cudaError_t status = launchStripSkips(call, direction(call, 0).sums);
+    const cudaError_t status = launchStripSkips(call, sums);
     if (status != cudaSuccess) return status;
   }
   for (int k = 0; k < kDirections; ++k) {
-    const cudaError_t status = launch(direction(call, k), device);
+    const cudaError_t status = launch(direction(call, k, weightBytes, sums), device);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

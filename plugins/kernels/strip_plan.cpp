@@ -35,8 +35,9 @@ constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
   const auto layout = scan.horizontal() ? columnLayout : rowLayout;
-  const int bytes = planElementBytes(scan.problem.dtype);
-  return layout(scan.output, plan.rows, plan.warps, plan.stages, bytes, bytes).total;
+  return layout(scan.output, plan.rows, plan.warps, plan.stages,
+                planElementBytes(scan.problem.dtype), scan.weightBytes)
+      .total;
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.
@@ -131,6 +132,7 @@ StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int 
   scan.problem = problem;
   scan.direction = static_cast<gspn2_direction_t>(k);
   scan.output = output;
+  scan.weightBytes = weightBytes;
   scan.x = call.x;
   scan.lam = at(call.lam, k * problem.c * plane * bytes);
   scan.w = at(call.w, k * 3 * problem.g * plane * weightBytes);

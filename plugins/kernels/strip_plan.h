@@ -20,6 +20,7 @@ struct StripScan {
   void* out;
   float* sums;
   bool add;
+  int weightBytes;  // of an element of w: the dtype's, or 4 of float32 weights
   cudaStream_t stream;
 
   bool horizontal() const {
@@ -44,7 +45,6 @@ struct StripPlan {
 bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
 
 // A direction of GspnProp2D: what it reads. What it writes to is the caller's to say.
-// `weightBytes`: of an element of w.
 StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes);
 
 // The parameters of a scan's kernel.

@@ -9,13 +9,14 @@ namespace gspn2 {
 
 template <typename T, int kRows, StripOutput kOutput>
 cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
-  constexpr int kBytes = static_cast<int>(sizeof(T));
-  const int sharedBytes = rowLayout(kOutput, kRows, plan.warps, plan.stages, kBytes, kBytes).total;
-  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
-    return launchStrips(
-        stripRowsKernel<RowConfig<T, T, kRows, decltype(normalize)::value, kOutput>>, scan, plan,
-        sharedBytes);
-  });
+  const int sharedBytes = rowLayout(kOutput, kRows, plan.warps, plan.stages,
+                                    static_cast<int>(sizeof(T)), scan.weightBytes)
+                              .total;
+  const auto launch = [&](auto weight, auto normalize) {
+    using Config = RowConfig<T, decltype(weight), kRows, decltype(normalize)::value, kOutput>;
+    return launchStrips(stripRowsKernel<Config>, scan, plan, sharedBytes);
+  };
+  return withWeights<T, kOutput>(scan, launch);
 }
 
 template <typename T, int kRows>

@@ -6,6 +6,7 @@
 
 #include "by_dtype.h"
 #include "launch.cuh"
+#include "path_choice.h"
 #include "plan_arithmetic.h"
 #include "strip_layout.h"
 #include "strip_weights.h"
@@ -22,6 +23,7 @@ constexpr int64_t kDirections = 4;
 // moves 12 and 10 for each channel, at a third of the copy bandwidth. With four channels it costs
 // half the time of the op's bytes and saves a third of thrice that time.
 constexpr int64_t kMinChannels = 4;
+constexpr size_t kPartBytes = 256;        // what shares the workspace is aligned to it
 constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every device
 
 }  // namespace
@@ -80,8 +82,11 @@ bool weighsOnce(const gspn2_problem_t& problem) {
 
 size_t onceWeighedBytes(const gspn2_problem_t& problem) {
   const int64_t map = problem.h * problem.w;
-  const int64_t held = problem.dtype == GSPN2_FLOAT32 ? map : std::min(map, kMaxFusedMap);
-  return sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3 * problem.g * held);
+  const bool whole = problem.dtype == GSPN2_FLOAT32 || pathChoice() == PathChoice::kAll;
+  const int64_t held = whole ? map : std::min(map, kMaxFusedMap);
+  const auto bytes = sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3) *
+                     static_cast<size_t>(problem.g * held);
+  return (bytes + kPartBytes - 1) / kPartBytes * kPartBytes;
 }
 
 namespace {

@@ -19,7 +19,8 @@ constexpr int64_t kMaxFusedMap = 1 << 17;  // positions: more than two blocks' s
 // the largest shape that they will use.
 bool weighsOnce(const gspn2_problem_t& problem);
 
-// Bytes of those weights, at the start of the workspace; no less for larger maps.
+// Bytes of those weights, at the start of the workspace, a multiple of 256; no less for larger
+// maps.
 size_t onceWeighedBytes(const gspn2_problem_t& problem);
 
 // Writes the weights of the call's affinities to `weights`, and has the call read those instead.

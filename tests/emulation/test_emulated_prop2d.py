@@ -103,8 +103,8 @@ def test_many_slices(library: ctypes.CDLL) -> None:
     check(library, (1, 16, 16, 24), torch.float32, per_channel=True)
 
 
-# Of maps that strips take: in four launches, and where two blocks share the map.
-SHARED_AFFINITIES = ((136, 40), (40, 136), (72, 136))
+# Of maps that strips take: in four launches, fused, and where two blocks share the map.
+SHARED_AFFINITIES = ((24, 136), (136, 24), (136, 40), (40, 136), (72, 136))
 
 
 @pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
@@ -136,11 +136,13 @@ def test_shared_affinities_are_weighed_once(
     opener: Opener, choice: str, channels: int, dtype: torch.dtype, weighed: int
 ) -> None:
     library = opener(choice)
-    inputs = prop2d_inputs((1, channels, 136, 40), False, dtype, "sigmoid", True, "cpu")
-    emulated.take_kernels(library)
-    prop2d(*inputs, library=library)
-    kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
-    assert kernels.count("stripWeightsKernel") == weighed, kernels
+    for extent, plain in (((136, 40), "stripFusedKernel"), ((136, 24), "stripColumnsKernel")):
+        inputs = prop2d_inputs((1, channels, *extent), False, dtype, "sigmoid", True, "cpu")
+        emulated.take_kernels(library)
+        prop2d(*inputs, library=library)
+        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+        assert kernels.count("stripWeightsKernel") == weighed, kernels
+        assert choice != "all" or plain in kernels, kernels
 
 
 def workspace(library: ctypes.CDLL, *problem: int) -> int:
@@ -155,7 +157,8 @@ def test_workspace_holds_the_weights(opener: Opener) -> None:
     assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["sigmoid"]) == 2 * 12 * 136 * 40 * 4
     assert workspace(library, *shape, 4, 0, 0, NORMALIZE_CODES["sigmoid"]) == 0
     assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["none"]) == 0
-    assert workspace(library, *shape, 1, 0, 1, NORMALIZE_CODES["softmax"]) == 2 * 12 * 136 * 40 * 4
+    both = 2 * (12 + 4) * 136 * 40 * 4  # and the sums
+    assert workspace(library, *shape, 1, 0, 1, NORMALIZE_CODES["softmax"]) == both
     # A caller asks once, at its largest shape.
     for dtype in range(3):
         sizes = [workspace(library, 1, 4, side, side, 1, 0, dtype, 1) for side in range(1, 1500, 7)]
