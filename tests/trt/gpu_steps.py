@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpu_day import Command, Step
-from gpu_places import HEADERS, MODELS, PLUGIN, PRECISIONS, SEED, Places
-
-_LONGEST = 600  # seconds that a step may take which does not resume: a call gives no more
+from gpu_options import option_steps
+from gpu_places import HEADERS, LONGEST, MODELS, PLUGIN, PRECISIONS, SEED, Places
+from gpu_proofs import bisect_steps, body_steps
 
 
 def make_steps(work: Path) -> list[Step]:
@@ -23,14 +23,14 @@ def make_steps(work: Path) -> list[Step]:
     at = Places(work)
     steps = [*_preparation(at), *_faces(at), *_compile(at, "tiny", "fp16")]
     steps += _engine(at, "nano", "fp32") + _engine(at, "nano", "fp16")
-    steps += _runtime(at)
+    steps += _runtime(at) + bisect_steps(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
     steps += _bench(at, "tiny", "fp16", compiled=True) + _bench(at, "tiny", "fp32")
     for name in ("tiny-512x768", "small", "base"):
         for precision in ("fp16", "fp32"):
             steps += _engine(at, name, precision)
-    steps += _options(at)
+    steps += body_steps(at) + option_steps(at)
     for name in ("tiny-512x768", "small", "base"):
         steps += _bench(at, name, "fp16")
     return steps
@@ -194,7 +194,7 @@ def _engine(at: Places, name: str, precision: str) -> list[Step]:
     needs = ("prepare:machine", "prepare:native", f"export:{full}")
     estimate = model.estimates[PRECISIONS.index(precision)]
     return [
-        Step(f"build:{full}", build, estimate, min(3 * estimate + 60, _LONGEST), needs),
+        Step(f"build:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
         Step(f"validate:{full}", validate, 25, 180, (f"build:{full}",)),
     ]
 
@@ -332,75 +332,4 @@ def _runtime(at: Places) -> list[Step]:
         Step("runner:nano", runner, 10, 120, ("validate:nano-fp32",), alone=True),
         Step("bundle:nano", make_bundle, 10, 120, ("validate:nano-fp32",)),
         Step("runtime:gpu", tests, 35, 300, ("bundle:nano",)),
-    ]
-
-
-def _options(at: Places) -> list[Step]:
-    """Builds of nano with each option of the command line that 8.6 has, and what it refuses.
-
-    They are built at the fast level, but for the one whose option is the level.
-    """
-    onnx = at.work / "models/nano-fp16.onnx"
-    golden = at.work / "models/nano-fp16.golden.npz"
-    load = at.source / "tests/trt/load_plan.py"
-
-    def built(
-        name: str, *options: str, level: int = 1, validated: bool = True, **checks: object
-    ) -> Step:
-        plan = at.work / "plans" / f"{name}.plan"
-
-        def commands() -> Sequence[Command]:
-            words = ("--optimization-level", level, *options, "--json")
-            arguments = ("build", onnx, "-o", plan, "--backend", "tensorrt", *words)
-            made = [at.deploy(*arguments, output=at.result(f"option-{name}"))]
-            if validated:
-                made.append(at.deploy("validate", onnx, "--golden", golden, "--engine", plan))
-            if checks:
-                arguments = (load, plan, *(f"{key}={value}" for key, value in checks.items()))
-                made.append(at.tensorrt(*arguments, output=at.result(f"load-{name}")))
-            return made
-
-        estimate, limit = (110, 400) if level < 5 else (300, _LONGEST)
-        return Step(f"option:{name}", commands, estimate, limit, ("build:nano-fp16",))
-
-    def refused() -> Sequence[Command]:
-        plan = at.work / "plans/refused.plan"
-        build = ("build", onnx, "-o", plan, "--backend", "tensorrt")
-        return [
-            at.deploy(
-                *build, "--weights", "stripped", codes=(2,), said=("TensorRT 10.0 or later",)
-            ),
-            at.deploy(
-                *build,
-                *("--hardware-compatibility", "same-compute-capability"),
-                codes=(2,),
-                said=("TensorRT 10.12 or later",),
-            ),
-            at.deploy(
-                *build, "--compute-capability", "8.0", codes=(2,), said=("only for the GPU",)
-            ),
-        ]
-
-    plan = at.work / "models/nano-fp16.plan"
-
-    def unplugged() -> Sequence[Command]:
-        return [
-            at.tensorrt(load, plan, "plugin=no", "loads=no", output=at.result("load-unplugged"))
-        ]
-
-    several = ["images=1x1x8x8", "images=8x1x8x8:16x1x8x8:64x1x8x8"]
-    return [
-        Step("option:refused", refused, 40, 120, ("build:nano-fp16",)),
-        Step("option:no-plugin", unplugged, 15, 60, ("build:nano-fp16",)),
-        built("two-profiles", *(word for text in several for word in ("--profile", text))),
-        built("embedded", "--embed-plugin", plugin="no", loads="yes"),
-        built("refittable", "--weights", "refittable"),
-        built("ampere-plus", "--hardware-compatibility", "ampere-plus"),
-        built("no-sources", "--tactic-source", "none"),
-        built("level-5", level=5),
-        built(
-            "version-compatible",
-            *("--version-compatible", "--exclude-lean-runtime"),
-            validated=False,
-        ),
     ]

@@ -255,13 +255,16 @@ def test_the_steps_need_steps_that_come_before_them(tmp_path):
         assert {*item.needs, *item.after} <= set(names[:index]), item.name
         assert item.estimate < item.limit, item.name
         assert item.limit <= 600 or item.resumes, item.name  # a call takes 10 minutes
-        assert item.alone == item.name.startswith(("torch:", "bench:", "runner:")), item.name
+        measures = ("torch:", "bench:", "runner:", "body:")
+        assert item.alone == item.name.startswith(measures), item.name
     for model in MODELS:
         for precision in ("fp32", "fp16"):
             assert f"validate:{model}-{precision}" in names
 
 
-@pytest.mark.parametrize("name", ["build:base-fp16", "validate:nano-fp32", "option:embedded"])
+@pytest.mark.parametrize(
+    "name", ["build:base-fp16", "validate:nano-fp32", "option:embedded", "bisect:nano"]
+)
 def test_engines_are_built_and_proven_by_the_command_line(tmp_path, name):
     (item,) = [item for item in make_steps(tmp_path) if item.name == name]
     for command in item.commands()[:1]:
