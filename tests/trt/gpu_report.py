@@ -6,8 +6,8 @@ A folder holds what a run of ``gpu_day.py`` left under ``--out``, its archive un
 steps are read from each ``results.json``, the figures from any other JSON below. Of a step in
 several folders the last that passed counts, else the last; of other files the last. Figures are
 taken one by one and names of files left out: what is written holds no path. Only the tables
-between the page's marks are written; what the figures mean stands around them. Needs nothing but
-the standard library.
+between the page's marks are written; what the figures mean stands around them. The table
+``bodies`` is written where the page has its marks. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ Json = dict[str, Any]
 
 _PATH = re.compile(r"(?<![\w<])/(?:[\w.+-]+/)+")
 _DIGITS = 7  # significant ones that are kept
+_MOST_SAID = 200  # characters of what TensorRT says, in a table; all of it is in the JSON
+_OPTIONAL = ("bodies",)  # tables that a page may leave out
 
 
 def read_folders(folders: Iterable[Path]) -> tuple[Json, dict[str, Json]]:
@@ -68,6 +70,7 @@ def make_report(steps: Mapping[str, Json], files: Mapping[str, Json]) -> Json:
         "parity": each("validate", _parity),
         "latency": each("bench", lambda bench: [_row(row) for row in bench["rows"]]),
         "layers": each("bench", lambda bench: [_table(table) for table in bench["layers"]]),
+        "bodies": each("body", _body),
     }
     cleaned: Json = _clean(report)
     return cleaned
@@ -189,6 +192,23 @@ def _table(table: Json) -> Json:
     }
 
 
+def _body(report: Json) -> Json:
+    """The function bodies' engine beside the plugin's; why there is none where there is none."""
+    engines = {
+        name: {
+            **{key: engine[key] for key in ("build_seconds", "plan_bytes", "compute_ms")},
+            "precision_constraints": engine["options"]["precision_constraints"],
+            "parity": {
+                batch: {key: row[key] for key in ("samples", "passed", "of_tolerance", "of_scale")}
+                for batch, row in engine["parity"].items()
+            },
+        }
+        for name, engine in report["engines"].items()
+    }
+    kept = ("built", "passed", "attempts")
+    return {**{key: report[key] for key in kept}, "error": report.get("error"), "engines": engines}
+
+
 def _clean(value: Any) -> Any:
     """Leave folders out of texts, and digits that mean nothing out of numbers."""
     if isinstance(value, Mapping):
@@ -223,6 +243,13 @@ def tables(report: Json) -> dict[str, str]:
         ),
         "layers": _lines(
             ("engine, batch", "group", "layers", "ms", "share", "of copy"), _layer_rows(report)
+        ),
+        "bodies": _lines(
+            (
+                *("model", "propagations", "build", "plan", "of the tolerance, worst batch"),
+                *("batch", "compute", "against the plugin"),
+            ),
+            _body_rows(report),
         ),
     }
 
@@ -287,6 +314,28 @@ def _layer_rows(report: Json) -> Iterable[tuple[object, ...]]:
                     yield (f"{name}, {batch}", title, group["layers"], *figures, moved)
 
 
+def _body_rows(report: Json) -> Iterable[tuple[object, ...]]:
+    for name, body in report["bodies"].items():
+        engines = body["engines"]
+        first = engines["plugin"]["compute_ms"]
+        for what, title in (("plugin", "plugin"), ("body", "function body")):
+            if what not in engines:
+                said = " ".join(" ".join(body["error"] or ["no word of why"]).split())
+                said = said[:_MOST_SAID].replace("|", "/")
+                yield (name, title, f"none: {said}", *[""] * 5)
+                continue
+            engine = engines[what]
+            worst = max(row["of_tolerance"] for row in engine["parity"].values())
+            figures = (
+                *(f"{engine['build_seconds']:.0f} s", f"{engine['plan_bytes'] / 1e6:.1f} MB"),
+                f"{worst:.1%}",
+            )
+            for batch, times in engine["compute_ms"].items():
+                compute = times["median"]
+                ratio = first[batch]["median"] / compute
+                yield (name, title, *figures, batch, f"{compute:.3f} ms", f"{ratio:.2f}x")
+
+
 def _lines(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
     every = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(map(str, row))} |\n" for row in every)
@@ -296,10 +345,12 @@ def fill_page(text: str, filled: Mapping[str, str]) -> str:
     """Put tables between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``.
 
     Raises:
-        ValueError: The page lacks the marks of a table.
+        ValueError: The page lacks the marks of a table that it may not leave out.
     """
     for name, table in filled.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        if name in _OPTIONAL and begin not in text:
+            continue
         head, found, rest = text.partition(begin)
         _, ended, tail = rest.partition(end)
         if not found or not ended:

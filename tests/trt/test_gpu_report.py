@@ -77,6 +77,36 @@ def bench():
     return {"machine": machine, "rows": rows, "layers": [table]}
 
 
+def body(precision, built):
+    def engine(seconds, of_tolerance, compute):
+        times = {"median": compute, "p90": compute, "min": compute, "runs": 50}
+        row = {"samples": 2, "passed": True, "of_scale": 1e-3, "reasons": []}
+        return {
+            "build_seconds": seconds,
+            "plan_bytes": 3_000_000,
+            "options": {"precision_constraints": "obey", "timing_cache_path": "/secret/cache"},
+            "parity": {
+                "1": {**row, "of_tolerance": 0.01},
+                "8": {**row, "of_tolerance": of_tolerance},
+            },
+            "compute_ms": {"1": times, "8": {**times, "median": 2 * compute}},
+            "gpu": "a GPU",
+        }
+
+    engines = {"plugin": engine(70.0, 0.125, 0.25)}
+    if built:
+        engines["body"] = engine(90.0, 0.25, 2.0)
+    error = None if built else ["the parser | refused it", "In node 3 (/secret/x.cpp):\nno Scan"]
+    return {
+        "built": built,
+        "attempts": [{"precision_constraints": "obey", "error": error, "seconds": 1.0}],
+        "error": error,
+        "model": f"nano in {precision}",
+        "engines": engines,
+        "passed": True,
+    }
+
+
 @pytest.fixture
 def report(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
@@ -89,6 +119,9 @@ def report(tmp_path):
     third = tmp_path / "third"
     write(third, "validate-nano-fp16.json", validation())
     write(third, "bench-tiny-fp16.json", bench())
+    write(third, "body-nano-fp32.json", body("fp32", True))
+    write(third, "body-nano-fp16.json", body("fp16", False))
+    write(third, "bodybuild-nano-fp16.json", {"built": False})
     return make_report(*read_folders([first, second, third]))
 
 
@@ -137,3 +170,27 @@ def test_tables_go_between_their_marks(report):
     assert fill_page(page, filled) == page
     with pytest.raises(ValueError, match="no marks for steps"):
         fill_page("", filled)
+
+
+def test_bodies_stand_beside_the_plugin_or_say_why_not(report):
+    assert list(report["bodies"]) == ["nano-fp32", "nano-fp16"]
+    marks = "<!-- bodies: begin -->\n<!-- bodies: end -->\n"
+    rows = fill_page(marks, {"bodies": tables(report)["bodies"]}).splitlines()[3:-1]
+    assert rows == [
+        "| nano-fp32 | plugin | 70 s | 3.0 MB | 12.5% | 1 | 0.250 ms | 1.00x |",
+        "| nano-fp32 | plugin | 70 s | 3.0 MB | 12.5% | 8 | 0.500 ms | 1.00x |",
+        "| nano-fp32 | function body | 90 s | 3.0 MB | 25.0% | 1 | 2.000 ms | 0.12x |",
+        "| nano-fp32 | function body | 90 s | 3.0 MB | 25.0% | 8 | 4.000 ms | 0.12x |",
+        "| nano-fp16 | plugin | 70 s | 3.0 MB | 12.5% | 1 | 0.250 ms | 1.00x |",
+        "| nano-fp16 | plugin | 70 s | 3.0 MB | 12.5% | 8 | 0.500 ms | 1.00x |",
+        "| nano-fp16 | function body | none: the parser / refused it In node 3 (x.cpp): no Scan |"
+        "  |  |  |  |  |",
+    ]
+
+
+def test_a_page_without_bodies_stays_as_it_is(report):
+    filled = tables(report)
+    marks = "".join(
+        f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in filled if name != "bodies"
+    )
+    assert "function body" not in fill_page(marks, filled)
