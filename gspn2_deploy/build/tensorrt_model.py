@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.translate import EngineLibraryError
@@ -18,6 +21,14 @@ _OLD_OPSET = 17  # the newest that TensorRT 8.6's parser knows
 _LOWERED_OPSET = 18  # the one that is rewritten for it
 _OLD_IR_VERSION = 8
 _PAD_INPUTS = 3  # data, pads, value; opset 18 adds axes
+_LAST = int(np.iinfo(np.int64).max)
+_WHOLE = slice(0, None)
+_CONSTANT_TYPES = {  # the type of a Constant by its attribute's name
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+}
 _MAP_AXES = [2, 3]  # rows and columns of (N, C, H, W)
 # From opset 18 on their axes are an input. TensorRT 8's parser does not look at it and reduces
 # over every axis, without a word.
@@ -140,6 +151,8 @@ def lower_opset(model: onnx.ModelProto) -> None:
                     hint="use TensorRT 10 or later, or pad every axis in the model",
                 )
         version.version = _OLD_OPSET
+    write_constants_as_tensors(model.graph)
+    _cut_shapes(model.graph)
     _split_map_means(model.graph)
     model.ir_version = min(model.ir_version, _OLD_IR_VERSION)
 
@@ -164,6 +177,52 @@ def _axes_to_attribute(node: onnx.NodeProto, constants: Mapping[str, onnx.Tensor
     del node.input[1:]
     if axes:
         node.attribute.append(helper.make_attribute("axes", axes))
+
+
+def write_constants_as_tensors(graph: onnx.GraphProto) -> None:
+    """Give a graph's Constants tensors: TensorRT 8 reads their integer attributes as 0."""
+    for node in graph.node:
+        if node.op_type != "Constant" or node.attribute[0].name not in _CONSTANT_TYPES:
+            continue
+        given = node.attribute[0]
+        value = np.array(helper.get_attribute_value(given), _CONSTANT_TYPES[given.name])
+        node.CopyFrom(constant(node.output[0], value, node.name))
+
+
+def constant(output: str, value: NDArray[Any], name: str = "") -> onnx.NodeProto:
+    """Return a node that gives a tensor."""
+    tensor = numpy_helper.from_array(value)
+    return helper.make_node("Constant", [], [output], name=name or output, value=tensor)
+
+
+def shape_bounds(node: onnx.NodeProto) -> slice:
+    """Return which axes a Shape tells."""
+    given = {item.name: item.i for item in node.attribute}
+    return slice(given.get("start", 0), given.get("end"))
+
+
+def _cut_shapes(graph: onnx.GraphProto) -> None:
+    """Take the whole of a shape first, and the part of it that is asked for then.
+
+    TensorRT 8's parser takes no notice of where a Shape starts and ends.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        bounds = shape_bounds(node) if node.op_type == "Shape" else _WHOLE
+        if bounds == _WHOLE:
+            nodes.append(node)
+            continue
+        output = node.output[0]
+        whole = f"{output}_whole"
+        parts = {"start": bounds.start, "end": bounds.stop, "axis": 0}
+        for what, part in parts.items():
+            value = np.array([_LAST if part is None else part], np.int64)
+            nodes.append(constant(f"{output}_{what}", value))
+        nodes.append(helper.make_node("Shape", list(node.input), [whole], name=whole))
+        names = [f"{output}_{what}" for what in parts]
+        nodes.append(helper.make_node("Slice", [whole, *names], [output], name=node.name or output))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _split_map_means(graph: onnx.GraphProto) -> None:

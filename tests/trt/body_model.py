@@ -1,9 +1,8 @@
 """An exported file for TensorRT 8's parser with its propagations' function bodies in their place.
 
-That parser knows Scan and no model-local functions. It has neither ``CastLike`` nor the integer
-forms of ``Constant``, whose values it reads as 0, and takes no notice of where a ``Shape`` starts
-and ends: these are written otherwise here, and integers that are known are computed, such as the
-extents of a map and the steps of a segment. What floats are computed stays as it is.
+That parser knows Scan and no model-local functions. It has no ``CastLike``, which is written
+otherwise here, and integers that are known are computed, such as the extents of a map and the steps
+of a segment. What floats are computed stays as it is.
 
 Source: the parser's builtin_op_importers.cpp of TensorRT 8.6.1.
 """
@@ -19,18 +18,18 @@ import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from gspn2_deploy.build.tensorrt_model import PluginModel, lower_opset, tensor_types
+from gspn2_deploy.build.tensorrt_model import (
+    PluginModel,
+    constant,
+    lower_opset,
+    shape_bounds,
+    tensor_types,
+    write_constants_as_tensors,
+)
 from gspn2_deploy.spec import ONNX_DOMAIN
 
 _MOST_FOLDED = 4096  # elements: masks and extents, not maps
 _ROUNDS = 20  # of shape inference and folding; each opens the way for the next
-_LAST = int(np.iinfo(np.int64).max)
-_VALUES = {  # the attribute of a Constant by what it is turned into
-    "value_int": np.int64,
-    "value_ints": np.int64,
-    "value_float": np.float32,
-    "value_floats": np.float32,
-}
 
 
 def inline_bodies(path: Path) -> onnx.ModelProto:
@@ -50,14 +49,13 @@ def inline_bodies(path: Path) -> onnx.ModelProto:
     del model.opset_import[:], model.functions[:]
     model.opset_import.extend(kept)
     for graph in graphs(model.graph):
-        _write_constants_as_tensors(graph)
+        write_constants_as_tensors(graph)
     model = onnx.shape_inference.infer_shapes(model)
     _name_casts(model.graph)
     for _ in range(_ROUNDS):
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         if not _fold(model):
             break
-    _cut_shapes(model.graph)
     _drop_unused(model.graph)
     lower_opset(model)
     return onnx.shape_inference.infer_shapes(model)
@@ -82,20 +80,6 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH:
                 yield from graphs(attribute.g)
-
-
-def _write_constants_as_tensors(graph: onnx.GraphProto) -> None:
-    for node in graph.node:
-        if node.op_type != "Constant" or node.attribute[0].name not in _VALUES:
-            continue
-        given = node.attribute[0]
-        value = np.array(helper.get_attribute_value(given), _VALUES[given.name])
-        node.CopyFrom(_constant(node.output[0], value, node.name))
-
-
-def _constant(output: str, value: np.ndarray, name: str = "") -> onnx.NodeProto:
-    tensor = numpy_helper.from_array(value)
-    return helper.make_node("Constant", [], [output], name=name or output, value=tensor)
 
 
 def _name_casts(graph: onnx.GraphProto) -> None:
@@ -135,7 +119,7 @@ def _fold(model: onnx.ModelProto) -> bool:
         folded = True
         for name, value in zip(node.output, values, strict=True):
             known[name] = value
-            nodes.append(_constant(name, value))
+            nodes.append(constant(name, value))
     del graph.node[:]
     graph.node.extend(nodes)
     return folded
@@ -151,15 +135,10 @@ def _known_extents(
     info = infos.get(node.input[0])
     if info is None or not info.HasField("shape"):
         return None
-    axes = list(info.shape.dim)[_bounds(node)]
+    axes = list(info.shape.dim)[shape_bounds(node)]
     if not all(axis.HasField("dim_value") for axis in axes):
         return None
     return [np.array([axis.dim_value for axis in axes], np.int64)]
-
-
-def _bounds(node: onnx.NodeProto) -> slice:
-    given = {item.name: item.i for item in node.attribute}
-    return slice(given.get("start", 0), given.get("end"))
 
 
 def _evaluate(
@@ -182,25 +161,6 @@ def _evaluate(
     ]
     whole = all(item.dtype.kind in "bi" and item.size <= _MOST_FOLDED for item in values)
     return values if whole else None
-
-
-def _cut_shapes(graph: onnx.GraphProto) -> None:
-    """Take the whole of a shape first, and the part of it that is asked for then."""
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        bounds = _bounds(node) if node.op_type == "Shape" else slice(0, None)
-        if bounds == slice(0, None):
-            nodes.append(node)
-            continue
-        output = node.output[0]
-        whole, parts = f"{output}_whole", (bounds.start, bounds.stop, 0)
-        names = [f"{output}_{what}" for what in ("start", "end", "axis")]
-        for name, part in zip(names, parts, strict=True):
-            nodes.append(_constant(name, np.array([_LAST if part is None else part], np.int64)))
-        nodes.append(helper.make_node("Shape", list(node.input), [whole], name=whole))
-        nodes.append(helper.make_node("Slice", [whole, *names], [output], name=node.name))
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

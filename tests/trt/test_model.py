@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gspn2_deploy.build.tensorrt_model import prepare_model
 from gspn2_deploy.build.translate import EngineLibraryError
@@ -107,6 +107,29 @@ def test_a_kept_mean_over_the_map_is_taken_one_axis_after_the_other(tmp_path, ke
     x, mean = run_alone(model)
     expected = x.mean(axis=(2, 3), keepdims=bool(keepdims))
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [{"start": 2}, {"start": 1, "end": 3}, {"end": -1}, {}])
+def test_a_part_of_a_shape_is_cut_out_of_the_whole(tmp_path, bounds):
+    nodes = [propagation("p"), helper.make_node("Shape", ["x"], ["shape"], name="shape", **bounds)]
+    path = save(tmp_path / "m.onnx", nodes)
+    _, model = parsed(path, 8)
+    assert not any(node.attribute for node in model.graph.node if node.op_type == "Shape")
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    _, shape = run_alone(model)
+    assert list(shape) == list(SIZE[bounds.get("start", 0) : bounds.get("end")])
+
+
+@pytest.mark.parametrize(
+    "given, dtype", [({"value_ints": [2, 3]}, np.int64), ({"value_float": 0.5}, np.float32)]
+)
+def test_constants_become_tensors(tmp_path, given, dtype):
+    nodes = [propagation("p"), helper.make_node("Constant", [], ["c"], name="c", **given)]
+    _, model = parsed(save(tmp_path / "m.onnx", nodes), 8)
+    (attribute,) = model.graph.node[1].attribute
+    value = numpy_helper.to_array(attribute.t)
+    assert value.dtype == dtype
+    np.testing.assert_array_equal(value, next(iter(given.values())))
 
 
 def test_axes_from_a_constant_node_are_found(tmp_path):
