@@ -30,6 +30,8 @@ class Model:
         registered: Its registered name; None for the trained digits model.
         size: Height and width of its images; None for its own.
         batches: Of the golden samples; the first, the second and the last are the profile's.
+        free: The smallest and the largest image, where height and width are left free; its golden
+            samples then have two sizes and export's own batches.
         level: The builder's optimization level in fp16; in fp32 it is 1. Lower ones build faster,
             and run slower.
         estimates: Seconds that a build takes, in fp32 and in fp16.
@@ -38,6 +40,7 @@ class Model:
     registered: str | None
     size: tuple[int, int] | None = None
     batches: tuple[int, ...] = BATCHES
+    free: tuple[tuple[int, int], tuple[int, int]] | None = None
     level: int = 1
     estimates: tuple[int, int] = (200, 300)
 
@@ -47,6 +50,13 @@ class Model:
 # and tiny-512x768 244 s were not enough in fp16.
 MODELS = {
     "nano": Model(None, batches=(1, 8, 64, 64, 64, 64, 64, 31), estimates=(70, 100)),
+    "nano-free": Model(
+        "nano",
+        size=(64, 64),
+        batches=(1, 3, 4),
+        free=((33, 40), (128, 160)),
+        estimates=(100, 140),
+    ),
     "tiny": Model("tiny", level=3, estimates=(155, 310)),
     "tiny-512x768": Model("tiny", size=(512, 768), batches=(1, 2, 8)),
     "small": Model("small"),

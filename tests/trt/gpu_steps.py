@@ -22,7 +22,8 @@ def make_steps(work: Path) -> list[Step]:
     """Return the steps, in order."""
     at = Places(work)
     steps = [*_preparation(at), *_faces(at), *_compile(at, "tiny", "fp16")]
-    steps += _engine(at, "nano", "fp32") + _engine(at, "nano", "fp16")
+    for name in ("nano", "nano-free"):
+        steps += _engine(at, name, "fp32") + _engine(at, name, "fp16")
     steps += _runtime(at) + bisect_steps(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
@@ -128,15 +129,18 @@ def _export(at: Places, name: str, precision: str) -> Step:
         else:
             made.append(at.torch(helper, "weights", model.registered, SEED, weights))
             size = "x".join(map(str, model.size or (224, 224)))
-            made.append(at.torch(helper, "inputs", max(model.batches), size, SEED, inputs))
             export += ["--image-size", size]
-        export += ["--checkpoint", weights, "--output", onnx]
-        export += ["--golden", golden, "--golden-inputs", inputs]
-        batches = ",".join(map(str, model.batches))
+            if model.free is None:
+                made.append(at.torch(helper, "inputs", max(model.batches), size, SEED, inputs))
+        export += ["--checkpoint", weights, "--output", onnx, "--golden", golden]
+        export += ["--golden-inputs", inputs] if model.free is None else ["--dynamic-size"]
         exported = at.torch(*export)
         # An onnxruntime before 1.24 does not run the files: they are then not compared with it.
-        exported = replace(exported, otherwise=(at.without_onnxruntime(exported),))
-        return [*made, exported, at.torch(helper, "regroup", golden, batches)]
+        made.append(replace(exported, otherwise=(at.without_onnxruntime(exported),)))
+        if model.free is None:
+            batches = ",".join(map(str, model.batches))
+            made.append(at.torch(helper, "regroup", golden, batches))
+        return made
 
     return Step(f"export:{name}-{precision}", commands, 110, 400, ("prepare:headers",), True)
 
@@ -203,7 +207,9 @@ def _profile(name: str) -> str:
     model = MODELS[name]
     assert model.size is not None
     low, tuned, high = model.batches
-    shapes = [f"{batch}x3x{model.size[0]}x{model.size[1]}" for batch in (low, tuned, high)]
+    least, most = model.free or (model.size, model.size)
+    sizes = ((low, least), (tuned, model.size), (high, most))
+    shapes = [f"{batch}x3x{size[0]}x{size[1]}" for batch, size in sizes]
     return f"images={':'.join(shapes)}"
 
 
