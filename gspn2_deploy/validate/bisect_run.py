@@ -174,7 +174,8 @@ def run_bisections(
         marked = write_marked(onnx, blocks, place / f"{MARKED}.onnx")
         results = []
         for executor in executors:
-            sample, was_right = _choose(report, samples, executor)
+            against_executor = None if reference is not None else executors[0]
+            sample, was_right = _choose(report, samples, executor, against_executor)
             attributes: dict[str, Mapping[str, Any]] = {}
             if reference is not None:
                 tell(f"bisecting {executor.name}: PyTorch")
@@ -223,14 +224,18 @@ def _folder(folder: Path | None) -> Iterator[Path]:
 
 
 def _choose(
-    report: ValidationReport, samples: Sequence[Sample], executor: Executor
+    report: ValidationReport,
+    samples: Sequence[Sample],
+    executor: Executor,
+    against: Executor | None,
 ) -> tuple[Sample, bool]:
-    """A sample on which the executor failed; else one that it can run."""
-    failed = {
-        case.sample
-        for case in report.cases
-        if case.candidate == executor.name and not case.passed and case.error is None
-    }
+    """A sample on which the executor failed and what it is held against did not; else any it runs.
+
+    Where both fail, recorded outputs disagree with the file: that says nothing of the executor.
+    """
+    failed = _failed(report, executor)
+    if against is not None:
+        failed -= _failed(report, against)
     for sample in samples:
         if sample.name in failed:
             return sample, False
@@ -238,6 +243,14 @@ def _choose(
         if executor.fits(sample):
             return sample, True
     raise UsageError(f"{executor.name} can run none of the samples, so there is nothing to bisect")
+
+
+def _failed(report: ValidationReport, executor: Executor) -> set[str]:
+    return {
+        case.sample
+        for case in report.cases
+        if case.candidate == executor.name and not case.passed and case.error is None
+    }
 
 
 def _marked_chain(

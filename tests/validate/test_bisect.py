@@ -217,6 +217,18 @@ class TestEngine:
         assert (engine["candidate"], engine["reference"]) == ("tensorrt", "onnxruntime")
         assert (engine["first_bad"], engine["suspect"]) == (BLOCKS[2], "the plugin")
 
+    def test_an_engine_is_not_blamed_for_a_file_that_golden_data_contradicts(
+        self, world, three_blocks, tmp_path
+    ):
+        model = onnx.load(three_blocks / "fp32.onnx")
+        scale_weight(model, "head.weight")
+        onnx.save(model, tmp_path / "m.onnx")
+        golden = ["--golden", three_blocks / "fp32.npz"]
+        code, body = world.validate("--bisect", *golden, model=False, onnx_file=tmp_path / "m.onnx")
+        assert code == 1
+        assert [item["suspect"] for item in body["bisections"]] == [None]
+        assert body["suspects"] == ["the export"]
+
 
 WITHOUT_TORCH = """
 import sys
