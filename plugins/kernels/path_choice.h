@@ -11,8 +11,7 @@ namespace gspn2 {
 enum class PathChoice {
   kGeneric,  // "generic": the generic kernels alone, to compare with or to rule a fast path out
   kFastest,  // anything else: the path that was measured to be the fastest
-  kAll       // "all": also what was not measured to be: the fused strips wherever they fit, 16-bit
-             // strips with weights ahead
+  kAll       // "all": the fused strips wherever they fit, to compare with
 };
 PathChoice pathChoice();
 

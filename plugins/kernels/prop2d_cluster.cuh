@@ -241,9 +241,10 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWalkers * kWarpSize, 2)
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWalkers * kWarpSize) {
     clusterWait();
-    constexpr int kOwn = kChannels / kWalkers;
+    constexpr int kShare = kChannels / kWalkers;
     const int walkerWarp = kWalkers == 1 ? 0 : static_cast<int>(threadIdx.x) / kWarpSize;
-    OnchipWalker<kRows, kOwn> walker(scan, sharedAddress(arrays), p.chunk, lane, walkerWarp * kOwn);
+    OnchipWalker<kRows, kShare> walker(scan, sharedAddress(arrays), p.chunk, lane,
+                                       walkerWarp * kShare);
     for (int batch = 0; batch < batches.count; ++batch) {
       barrierWait(ready + 8 * batch, 0);
       walker.walk(min(batches.steps, scan.steps - batch * batches.steps));

@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "by_dtype.h"
-#include "path_choice.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
@@ -67,10 +66,10 @@ bool fits(const Prop2dCall& call, const DeviceInfo& device, int weightBytes) {
   return true;
 }
 
-// Whether a call's affinities become weights ahead of the scans. What that gives 16-bit dtypes has
-// not been measured.
+// Whether a call's affinities become weights ahead of the scans. What that gives 16-bit dtypes is
+// to be measured.
 bool weighs(const gspn2_problem_t& problem) {
-  return weighsOnce(problem) && (sumsInPlace(problem) || pathChoice() == PathChoice::kAll);
+  return weighsOnce(problem) && (sumsInPlace(problem) || weighsLargeHalves());
 }
 
 }  // namespace

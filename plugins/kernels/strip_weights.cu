@@ -11,6 +11,7 @@
 #include "strip_layout.h"
 #include "strip_weights.h"
 #include "tiled_math.cuh"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
@@ -80,9 +81,11 @@ bool weighsOnce(const gspn2_problem_t& problem) {
          std::max(problem.h, problem.w) > kMaxOnchipExtent;
 }
 
+bool weighsLargeHalves() { return kTuning && pathChoice() == PathChoice::kAll; }
+
 size_t onceWeighedBytes(const gspn2_problem_t& problem) {
   const int64_t map = problem.h * problem.w;
-  const bool whole = problem.dtype == GSPN2_FLOAT32 || pathChoice() == PathChoice::kAll;
+  const bool whole = problem.dtype == GSPN2_FLOAT32 || weighsLargeHalves();
   const int64_t held = whole ? map : std::min(map, kMaxFusedMap);
   const auto bytes = sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3) *
                      static_cast<size_t>(problem.g * held);

@@ -19,6 +19,11 @@ constexpr int64_t kMaxFusedMap = 1 << 17;  // positions: more than two blocks' s
 // the largest shape that they will use.
 bool weighsOnce(const gspn2_problem_t& problem);
 
+// Whether the strips do so for 16-bit dtypes of any size: in builds for sweep_plans.py, where all
+// paths are asked for. No other build may: an engine's workspace must not depend on the
+// environment.
+bool weighsLargeHalves();
+
 // Bytes of those weights, at the start of the workspace, a multiple of 256; no less for larger
 // maps.
 size_t onceWeighedBytes(const gspn2_problem_t& problem);

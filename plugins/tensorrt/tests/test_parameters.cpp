@@ -129,7 +129,7 @@ GSPN2_TEST(state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(state_format_is_fixed) {
-  const uint8_t expected[kStateBytes] = {'S', 'P', 'N', '2', 1,    0,    0, 0, 40, 0, 0, 0, 1, 0,
+  const uint8_t expected[kStateBytes] = {'S', 'P', 'N', '2', 2,    0,    0, 0, 40, 0, 0, 0, 1, 0,
                                          0,   0,   2,   0,   0,    0,    3, 0, 0,  0, 0, 0, 0, 0,
                                          0,   0,   0,   0,   0x40, 0xE2, 1, 0, 0,  0, 0, 0};
   const std::vector<uint8_t> state = serialize(sample());
@@ -142,7 +142,7 @@ GSPN2_TEST(altered_state_is_refused) {
     uint8_t value;
     const char* message;
   } changes[] = {{0, 0, "was not written by this plugin"},
-                 {4, 2, "format 2, this library reads format 1"},
+                 {4, 1, "format 1, this library reads format 2"},
                  {8, 41, "truncated or damaged"},
                  {12, 9, "op is 9"},
                  {12, 0, "belongs to GspnProp2D"},
