@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from gspn2_deploy.arrays import read_npy
-from gspn2_deploy.errors import GoldenFileError
+from gspn2_deploy.errors import GoldenFileError, ValidationFailedError
 from gspn2_deploy.golden import GoldenSample, GoldenSamples
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.runners.base import Array
+from gspn2_deploy.runners.base import Array, Arrays, check_inputs
 from gspn2_deploy.runners.torch_runner import to_tensor
 from gspn2_deploy.validate.samples import DEFAULT_BATCHES, Sample, data_samples, random_samples
 
@@ -62,8 +62,10 @@ def record(
         source: Where the inputs come from.
 
     Raises:
-        GoldenFileError: The user's file does not fit, or no sample is asked for.
-        InputError: The user's file cannot be read.
+        GoldenFileError: The model fails on an input, or no sample is asked for.
+        InputError: The user's file cannot be read, or the exported file does not take what it
+            holds.
+        ValidationFailedError: PyTorch answers with NaN or Inf: nothing could agree with that.
     """
     if source.inputs is None:
         samples = _random(summary, example, source)
@@ -73,17 +75,20 @@ def record(
     full = prepare_model(model, PrecisionPlan())
     recorded = []
     for sample in samples:
+        check_inputs(f"the golden inputs {sample.name}", summary.inputs, sample.inputs)
         tensors = {info.name: to_tensor(sample.inputs[info.name]) for info in summary.inputs}
         widened = {name: cast_floating(value, torch.float32) for name, value in tensors.items()}
         try:
             outputs = run_torch(prepared, tensors, names)
-            recorded.append(GoldenSample(sample.inputs, outputs, run_torch(full, widened, names)))
+            reference = run_torch(full, widened, names)
         except RuntimeError as error:  # what PyTorch says of shapes that do not fit
             raise GoldenFileError(
                 f"the model fails on the golden inputs {sample.name}",
                 got=error,
                 expected="; ".join(str(info) for info in summary.inputs),
             ) from error
+        _check_finite(sample, outputs, reference, summary.metadata[meta.PRECISION])
+        recorded.append(GoldenSample(sample.inputs, outputs, reference))
     return GoldenSamples(
         tuple(recorded),
         onnx_sha256=onnx_sha256,
@@ -92,6 +97,26 @@ def record(
         precision=summary.metadata[meta.PRECISION],
         seed=source.seed if source.inputs is None else None,
     )
+
+
+def _check_finite(sample: Sample, outputs: Arrays, reference: Arrays, precision: str) -> None:
+    """Refuse a recording that no executor could agree with."""
+    mend = "mend the inputs (--golden-inputs) or the weights"
+    sides = (
+        ("the input", sample.inputs, mend),
+        ("PyTorch's float32 output", reference, mend),
+        (f"PyTorch's {precision} output", outputs, "choose bf16, or keep blocks with --keep-fp32"),
+    )
+    for side, arrays, hint in sides:
+        for name, array in arrays.items():
+            spoilt = int((~np.isfinite(array)).sum())
+            if spoilt:
+                raise ValidationFailedError(
+                    f"the golden sample {sample.name} cannot be compared with: {side} {name!r} "
+                    "is not finite",
+                    got=f"NaN or Inf in {spoilt} of {array.size} elements",
+                    hint=hint,
+                )
 
 
 def _random(

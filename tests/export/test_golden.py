@@ -10,7 +10,7 @@ from gspn2_deploy.export import ExportOptions, GoldenSource, PrecisionPlan, expo
 from gspn2_deploy.export.golden import record
 from gspn2_deploy.export.precision import prepare_model
 
-from gspn2_deploy.errors import GoldenFileError, InputError
+from gspn2_deploy.errors import GoldenFileError, InputError, ValidationFailedError
 from gspn2_deploy.golden import GoldenSample, GoldenSamples
 
 
@@ -102,12 +102,21 @@ def test_an_array_is_gone(exported, tmp_path):
         GoldenSamples.load(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("name, shape", [("images", (2, 4, 6, 7)), ("other", (2, 3, 6, 7))])
-def test_inputs_that_do_not_fit(model, tmp_path, name, shape):
-    np.savez(tmp_path / "in.npz", **{name: np.zeros(shape, np.float32)})
+@pytest.mark.parametrize(
+    "name, shape, value, error",
+    [
+        ("images", (2, 4, 6, 7), 0.0, InputError),
+        ("images", (2, 3, 8, 9), 0.0, InputError),  # PyTorch takes it, the file does not
+        ("other", (2, 3, 6, 7), 0.0, InputError),
+        ("images", (2, 3, 6, 7), np.nan, ValidationFailedError),
+        ("images", (2, 3, 6, 7), 3e38, ValidationFailedError),  # the outputs are infinite
+    ],
+)
+def test_inputs_that_do_not_fit(model, tmp_path, name, shape, value, error):
+    np.savez(tmp_path / "in.npz", **{name: np.full(shape, value, np.float32)})
     golden = tmp_path / "a.npz"
     options = ExportOptions(golden=golden, golden_source=GoldenSource(inputs=tmp_path / "in.npz"))
-    with pytest.raises(InputError):
+    with pytest.raises(error):
         export_onnx(model, tmp_path / "a.onnx", options)
     assert not golden.exists()
     assert not (tmp_path / "a.onnx").exists()
