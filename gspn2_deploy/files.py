@@ -40,12 +40,15 @@ def staged_output(*targets: Path) -> Iterator[Path]:
         The staging folder, on the same file system as the targets.
 
     Raises:
-        OutputError: The place is missing, not writable, or full, or a target was not written.
+        OutputError: The place is missing, not writable, or full, a target is a folder or a device,
+            or a target was not written.
     """
     folder = targets[0].parent
     if any(target.parent != folder for target in targets):
         raise ValueError("staged targets must share one folder")
     with _as_output_error(folder, everything=True):
+        for target in targets:
+            _check_target(target)
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
@@ -54,16 +57,19 @@ def staged_output(*targets: Path) -> Iterator[Path]:
             for target in targets:
                 if not (staging / target.name).is_file():
                     raise OutputError(f"{target} was not written")
-                if target.is_dir():
-                    raise OutputError(
-                        f"{target} is a folder", expected="a file name", hint="choose another name"
-                    )
             # Companions first: the file that names them becomes visible last.
             named = {target.name for target in targets}
             for item in sorted(staging.iterdir(), key=lambda path: path.name in named):
                 item.replace(folder / item.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_target(target: Path) -> None:
+    """Refuse, before any work, what a finished file cannot or must not replace."""
+    if target.exists() and not target.is_file():  # a device would be gone for the whole machine
+        what = "a folder" if target.is_dir() else "no plain file but a device, pipe or socket"
+        raise OutputError(f"{target} is {what}", expected="a file name", hint="choose another name")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,9 +90,13 @@ def _as_output_error(folder: Path, *, everything: bool = False) -> Iterator[None
     try:
         yield
     except OSError as error:
-        elsewhere = isinstance(error.filename, str) and not Path(
-            error.filename
-        ).resolve().is_relative_to(folder.resolve())
+        # A copy names two files: where it comes from and where it goes.
+        named = [
+            Path(name).resolve()
+            for name in (error.filename, error.filename2)
+            if isinstance(name, (str, Path))
+        ]
+        elsewhere = bool(named) and not any(path.is_relative_to(folder.resolve()) for path in named)
         if elsewhere and not everything:
             raise
         reasons = {

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,10 +37,21 @@ def test_an_unwritten_target_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_the_way(tmp_path):
+def test_a_folder_in_the_way_is_found_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "name").mkdir()
-    with pytest.raises(OutputError, match="is a folder"):
-        write_text(tmp_path / "name", "text")
+    for target in (tmp_path / "name", Path()):
+        with pytest.raises(OutputError, match="is a folder"), staged_output(target):
+            pytest.fail("the work began")
+    assert list(tmp_path.iterdir()) == [tmp_path / "name"]
+
+
+def test_what_is_no_plain_file_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="no plain file"):
+        write_text(pipe, "text")
+    assert pipe.is_fifo()
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
@@ -53,6 +65,11 @@ def test_a_full_disk(tmp_path):
     with pytest.raises(OutputError, match="the disk is full"), staged_output(target) as staging:
         (staging / "name").write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="the disk is full"), staged_output(target) as staging:
+        # As shutil.copyfile says it: the source first.
+        full = (errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/input", None)
+        raise OSError(*full, str(staging / "name"))
     assert list(tmp_path.iterdir()) == []
 
 
