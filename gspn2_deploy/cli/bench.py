@@ -13,6 +13,7 @@ from gspn2_deploy.cli.common import (
     ModelSource,
     emit,
     json_option,
+    keep_apart,
     model_options,
 )
 from gspn2_deploy.errors import PlatformError
@@ -151,6 +152,11 @@ def command(
     the same inputs, one after the other. Latency goes from host memory to host memory; on a GPU the
     copies and the model are reported apart. Times of different devices are not compared.
     """
+    engines = [("--engine", path) for path in options["engines"]]
+    keep_apart(
+        [("--report", report)],  # it may well be that of --add, which is read before
+        [("ONNX_FILE", onnx_file), ("--checkpoint", source.checkpoint), *engines],
+    )
     from gspn2_deploy import progress
     from gspn2_deploy.bench.report import render, to_json
     from gspn2_deploy.bench.run import BenchRequest, run_benchmark
@@ -165,10 +171,10 @@ def command(
     )
     with progress.step("Measuring") as step:
         result = run_benchmark(request, on_step=lambda name: step.update(detail=name))
+    emit(result.as_dict(), render(result), as_json=as_json)
+    ctx.meta[JSON_KEY] = False  # the result is printed: an error goes to stderr only
     if report is not None:
         write_text(report, to_json(result))
-    emit(result.as_dict(), render(result), as_json=as_json)
     if failed := result.failed:
-        ctx.meta[JSON_KEY] = False  # the result is printed: the error goes to stderr only
         names = ", ".join(dict.fromkeys(row.subject for row in failed))
         raise PlatformError(f"no figures for {names}", got=failed[0].error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -183,6 +183,30 @@ json_option = click.option(
     callback=_note_json,
     help="Print the result as JSON on stdout.",
 )
+
+
+def keep_apart(
+    outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[tuple[str, Path | None]]
+) -> None:
+    """Refuse an output that would replace an input or another output.
+
+    Args:
+        outputs: Files that the command writes, each with its option's name; None where not given.
+        inputs: Files that it reads, likewise.
+
+    Raises:
+        UsageError: Two of them are one file.
+    """
+    taken = {path.resolve(): option for option, path in inputs if path is not None}
+    for option, path in outputs:
+        if path is None:
+            continue
+        if (other := taken.setdefault(path.resolve(), option)) != option:
+            raise UsageError(
+                f"{option} would replace the file of {other}",
+                got=path,
+                hint="choose another name",
+            )
 
 
 def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gspn2_deploy.cli.common import SIZE, ModelSource, emit, json_option, model_options
+from gspn2_deploy.cli.common import (
+    SIZE,
+    ModelSource,
+    emit,
+    json_option,
+    keep_apart,
+    model_options,
+)
 
 if TYPE_CHECKING:
     from gspn2_deploy.export import ExportReport
@@ -118,6 +125,10 @@ def command(
     """
     if golden_inputs is not None and golden is None:
         raise click.UsageError("--golden-inputs needs --golden, the file to write.")
+    keep_apart(
+        (("--output", output), ("--golden", golden)),
+        (("--checkpoint", source.checkpoint), ("--golden-inputs", golden_inputs)),
+    )
     model = source.load()
     from gspn2_deploy.export import ExportOptions, GoldenSource, PrecisionPlan, export_onnx
 

@@ -13,6 +13,7 @@ from gspn2_deploy.cli.common import (
     ModelSource,
     emit,
     json_option,
+    keep_apart,
     model_options,
 )
 from gspn2_deploy.errors import UsageError, ValidationFailedError
@@ -153,6 +154,9 @@ def command(
             "there is nothing to compare the file with",
             expected="a model (--model or --checkpoint), recorded outputs (--golden), or both",
         )
+    files = [(f"--{name}", options[name]) for name in ("golden", "data", "engine")]
+    inputs = [("ONNX_FILE", onnx_file), ("--checkpoint", source.checkpoint), *files]
+    keep_apart([("--report", report)], inputs)
     from gspn2_deploy import progress
     from gspn2_deploy.files import write_text
     from gspn2_deploy.validate.onnx_file import Request, validate_file
@@ -167,9 +171,9 @@ def command(
     )
     with progress.step(f"Validating {onnx_file.name}") as step:
         result = validate_file(request, on_sample=lambda name: step.update(detail=name))
+    emit(result.as_dict(), render(result), as_json=as_json)
+    ctx.meta[JSON_KEY] = False  # the result is printed: an error goes to stderr only
     if report is not None:
         write_text(report, to_json(result))
-    emit(result.as_dict(), render(result), as_json=as_json)
     if not result.passed:
-        ctx.meta[JSON_KEY] = False  # the result is printed: the error goes to stderr only
         raise ValidationFailedError(result.verdict)

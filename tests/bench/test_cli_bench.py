@@ -97,6 +97,16 @@ class TestOnTheCpu:
         assert body["machine"]["software"]["torch"]
         assert body["effort"] == {"warmup": 1, "iterations": 3, "seconds": 0.0}
 
+    def test_an_unwritable_report_takes_no_figures_along(self, exported, tmp_path):
+        (tmp_path / "file").write_text("")
+        result = invoke(exported / "fp32.onnx", "--report", tmp_path / "file" / "x.json", "--json")
+        assert result.exit_code == 3
+        assert "cannot write" in result.stderr
+        assert json.loads(result.stdout)["rows"]
+        result = invoke(exported / "fp32.onnx", "--report", exported / "fp32.onnx")
+        assert result.exit_code == 2
+        assert "--report would replace the file of ONNX_FILE" in result.stderr
+
     def test_executors_can_be_left_out(self, exported):
         given = [exported / "fp32.onnx", *checkpoint(exported)]
         assert [row["subject"] for row in rows(*given, "--no-eager")] == ["onnxruntime"]

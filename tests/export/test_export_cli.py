@@ -72,3 +72,16 @@ def test_an_unwritable_place_exits_with_3(tmp_path):
     done = run("--model", "nano", "--output", tmp_path / "file" / "a.onnx")
     assert done.exit_code == 3
     assert "cannot write" in done.stderr
+
+
+def test_an_output_replaces_no_other_file(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"trained for weeks")
+    for option, place, other in (
+        ("--checkpoint", path, "--checkpoint"),
+        ("--golden", tmp_path / "x" / ".." / "model", "--output"),
+    ):
+        done = run("--model", "nano", "--output", path, option, place)
+        assert done.exit_code == 2
+        assert f"would replace the file of {other}" in done.stderr
+        assert path.read_bytes() == b"trained for weeks"

@@ -257,6 +257,18 @@ def test_an_unwritable_report(trained, tmp_path):
     result = invoke(trained / "fp32.onnx", *arguments)
     assert result.exit_code == 3
     assert "cannot write" in result.stderr
+    assert "PASS" in result.stdout  # what it took minutes to find out is not lost
+    result = invoke(trained / "fp32.onnx", *arguments, "--json")
+    assert json.loads(result.stdout)["passed"] is True
+
+
+def test_a_report_replaces_no_input(trained, tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content := (trained / "fp32.onnx").read_bytes())
+    result = invoke(path, "--golden", trained / "golden.npz", "--report", path)
+    assert result.exit_code == 2
+    assert "--report would replace the file of ONNX_FILE" in result.stderr
+    assert path.read_bytes() == content
 
 
 class TestData:
