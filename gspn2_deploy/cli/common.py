@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 JSON_KEY = "gspn2_deploy.json"
+_STDOUT_KEY = "gspn2_deploy.stdout"
 _LOG = logging.getLogger(__name__)
 
 
@@ -142,7 +145,11 @@ def model_options(function: _Function) -> _Function:
         model_arg: tuple[tuple[str, Any], ...],
         **kwargs: Any,
     ) -> Any:
-        return function(*args, source=ModelSource(model, checkpoint, dict(model_arg)), **kwargs)
+        source = ModelSource(model, checkpoint, dict(model_arg))
+        # A model is the user's code. What it prints is no result: only emit reaches stdout.
+        click.get_current_context().meta[_STDOUT_KEY] = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            return function(*args, source=source, **kwargs)
 
     options = (
         click.option(
@@ -211,4 +218,8 @@ def keep_apart(
 
 def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a command's result on stdout, as JSON or as text."""
-    click.echo(json.dumps(result, indent=2, default=str) if as_json else text)
+    context = click.get_current_context(silent=True)
+    click.echo(
+        json.dumps(result, indent=2, default=str) if as_json else text,
+        file=context.meta.get(_STDOUT_KEY) if context else None,
+    )

@@ -32,6 +32,25 @@ def test_json(tmp_path):
     assert len(GoldenSamples.load(golden).samples) == 2
 
 
+def test_what_a_model_prints_is_no_result(monkeypatch, tmp_path):
+    (tmp_path / "talkative.py").write_text(
+        "from export_models import Propagate\n"
+        "print('said: import')\n"
+        "class Model(Propagate):\n"
+        "    def forward(self, images):\n"
+        "        print('said: forward')\n"
+        "        return super().forward(images)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "talkative", None)  # restored: absent
+    del sys.modules["talkative"]
+    done = run("--model", "talkative:Model", "--output", tmp_path / "a.onnx", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["op_counts"] == {"GspnProp2D": 1}
+    assert "said: import" in done.stderr
+    assert "said: forward" in done.stderr
+
+
 @pytest.mark.slow
 def test_nothing_but_progress_reaches_stderr(tmp_path):
     """In a process of its own: torch writes its remarks past Python's redirections."""
