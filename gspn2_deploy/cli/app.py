@@ -61,6 +61,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the arguments name, or say which ones are alike."""
         name = args[0] if args else ""
+        # For errors in the options themselves, which end before --json is read.
+        ctx.meta[JSON_KEY] = "--json" in args
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         if close and name not in COMMANDS:
             ctx.fail(f"No such command {name!r}. Did you mean {close[0]!r}?")
@@ -70,7 +72,11 @@ class LazyGroup(click.Group):
         """Run a command and turn what it raises into a message and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except click.ClickException as error:  # click itself prints it on stderr
+            text = error.format_message()
+            _report_json(ctx, type(error).__name__, text, exit_code=error.exit_code)
             raise
         except KeyboardInterrupt:
             click.echo("Interrupted; nothing was left half written.", err=True)
@@ -83,28 +89,41 @@ class LazyGroup(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(
-                f"Unexpected error: {type(error).__name__}: {error}\n"
-                "  fix:      run again as `gspn2-deploy --debug …` and report the traceback",
-                err=True,
-            )
+            problem = f"Unexpected error: {type(error).__name__}: {error}"
+            fix = "run again as `gspn2-deploy --debug …` and report the traceback"
+            click.echo(f"{problem}\n  fix:      {fix}", err=True)
+            _report_json(ctx, type(error).__name__, problem, fix=fix, exit_code=EXIT_UNEXPECTED)
             raise click.exceptions.Exit(EXIT_UNEXPECTED) from None
 
 
 def _report(ctx: click.Context, error: Gspn2Error) -> None:
     click.echo(f"Error: {error}", err=True)
-    if ctx.meta.get(JSON_KEY):
-        body = {
-            "error": {
-                "type": type(error).__name__,
-                "problem": error.problem,
-                "got": None if error.got is None else str(error.got),
-                "expected": None if error.expected is None else str(error.expected),
-                "fix": error.hint,
-                "exit_code": error.exit_code,
-            }
-        }
-        click.echo(json.dumps(body, indent=2))
+    _report_json(
+        ctx,
+        type(error).__name__,
+        error.problem,
+        got=None if error.got is None else str(error.got),
+        expected=None if error.expected is None else str(error.expected),
+        fix=error.hint,
+        exit_code=error.exit_code,
+    )
+
+
+def _report_json(
+    ctx: click.Context,
+    kind: str,
+    problem: str,
+    *,
+    got: str | None = None,
+    expected: str | None = None,
+    fix: str | None = None,
+    exit_code: int,
+) -> None:
+    """Print an error on stdout, where the command was asked for JSON and has printed none."""
+    if not ctx.meta.get(JSON_KEY):
+        return
+    facts = {"type": kind, "problem": problem, "got": got, "expected": expected, "fix": fix}
+    click.echo(json.dumps({"error": {**facts, "exit_code": exit_code}}, indent=2))
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"max_content_width": 100})

@@ -109,6 +109,25 @@ def test_errors_say_what_came_and_how_to_mend_it(run):
     assert (body["error"]["fix"], body["error"]["exit_code"]) == ("c", 2)
 
 
+@pytest.mark.parametrize(
+    "arguments, kind, code",
+    [
+        (["--number", "x", "--json"], "BadParameter", 2),
+        (["--json", "--nmber", "1"], "NoSuchOption", 2),
+        (["--json"], "RuntimeError", 3),
+    ],
+)
+def test_every_error_is_json_where_json_is_asked_for(run, arguments, kind, code):
+    def fail(_):
+        raise RuntimeError("a bug")
+
+    result = run(fail, "probe", *arguments)
+    assert result.exit_code == code
+    body = json.loads(result.stdout)["error"]
+    assert (body["type"], body["exit_code"]) == (kind, code)
+    assert body["problem"] in result.stderr
+
+
 def test_further_lines_of_an_error_stand_in_their_column(run):
     def fail(_):
         raise UsageError("does not fit", got="a\nb")
