@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from gspn2_deploy.errors import ModelFactoryError, UnknownModelError
@@ -97,11 +98,11 @@ def _from_factory(target: str, overrides: dict[str, Any]) -> nn.Module:
                 got=f"arguments {overrides}" if overrides else "no arguments",
                 hint=hint,
             ) from error
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ModelFactoryError(
             f"the model factory {target} did not return a model",
             got=type(model).__qualname__,
-            expected="a torch.nn.Module",
+            expected="a torch.nn.Module, and not one that TorchScript made of it",
         )
     return model
 

@@ -27,6 +27,9 @@ def exits():
 def wrong():
     return {"state_dict": {}}
 
+def scripted():
+    return torch.jit.ScriptModule()
+
 def lazy():
     import gspn2_test_helper
     return gspn2_test_helper.Helper()
@@ -106,6 +109,7 @@ def test_classes_and_late_imports_work(user_module, attribute):
         ("gspn2_test_models:raises", ["RuntimeError: no weights at /data", "gspn2_test_models.py"]),
         ("gspn2_test_models:exits", ["SystemExit: usage: train.py --data"]),
         ("gspn2_test_models:wrong", ["did not return a model", "dict"]),
+        ("gspn2_test_models:scripted", ["did not return a model", "ScriptModule"]),
         ("gspn2_test_models:god", ["has no 'god'", "did you mean good?"]),
         ("gspn2_test_models:constant", ["not callable", "int"]),
         ("gspn2_test_nowhere:make", ["no module named gspn2_test_nowhere", "not found from"]),
