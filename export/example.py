@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,7 +75,7 @@ def _parameter_names(model: nn.Module, count: int | None) -> list[str]:
     return positional[:taken]
 
 
-def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
+def _image_size(model: nn.Module, options: ExportOptions) -> tuple[int, int]:
     size = options.image_size or getattr(model, "default_size", None)
     if size is None:
         raise ExportError(
@@ -83,6 +83,19 @@ def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
             got=f"{type(model).__name__} without default_size",
             hint="give --image-size HEIGHTxWIDTH",
         )
+    extents = tuple(size) if isinstance(size, Sequence) else ()
+    if len(extents) != 2 or not all(isinstance(item, int) and item > 0 for item in extents):
+        raise ExportError(
+            "the model's default_size is not an image size",
+            got=repr(size),
+            expected="(height, width) in pixels",
+            hint="mend it, or give --image-size HEIGHTxWIDTH",
+        )
+    return extents
+
+
+def _random_image(model: nn.Module, options: ExportOptions) -> Tensor:
+    size = _image_size(model, options)
     own = getattr(getattr(model, "config", None), "in_channels", _DEFAULT_CHANNELS)
     channels = options.channels or own
     generator = torch.Generator().manual_seed(options.seed)
@@ -127,6 +140,12 @@ def run_example(
     names = given or _default_names(result, len(leaves))
     if len(set(names)) != len(leaves):
         raise ExportError("output names do not fit", got=names, expected=f"{len(leaves)} names")
+    if set(names) & set(example):
+        raise ExportError(
+            "an output has the name of an input",
+            got=f"inputs {', '.join(example)}; outputs {', '.join(names)}",
+            hint="give the model an attribute output_names, or rename forward's parameter",
+        )
     return dict(zip(names, leaves, strict=True))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from gspn2_deploy import __version__
+from gspn2_deploy.errors import ExportError
 from gspn2_deploy.spec import ONNX_DOMAIN_VERSION
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def describe_model(model: nn.Module, name: str | None) -> dict[str, str]:
     Args:
         model: The model as the user gave it, before it was converted.
         name: What to call it; None for its configuration's name, or its class.
+
+    Raises:
+        ExportError: Its ``input_mean`` or ``input_std`` is not a number per channel.
     """
     import torch
 
@@ -60,8 +64,26 @@ def describe_model(model: nn.Module, name: str | None) -> dict[str, str]:
     for key, attribute in ((INPUT_MEAN, "input_mean"), (INPUT_STD, "input_std")):
         value = getattr(model, attribute, getattr(config, attribute, None))
         if value is not None:
-            found[key] = json.dumps([float(item) for item in value])
+            found[key] = json.dumps(_per_channel(attribute, value))
     return found
+
+
+def _per_channel(attribute: str, value: Any) -> list[float]:
+    """Numbers in a list or in a tensor of any shape, such as a buffer (1, C, 1, 1)."""
+    import torch
+
+    try:
+        plain = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        plain = None
+    if plain is None or plain.ndim == 0:
+        raise ExportError(
+            f"the model's {attribute} does not hold a number per channel",
+            got=repr(value),
+            expected="a list or a tensor, as in [0.485, 0.456, 0.406]",
+        )
+    numbers: list[float] = plain.detach().cpu().flatten().tolist()
+    return numbers
 
 
 def config_json(config: Any) -> str:

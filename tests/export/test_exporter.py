@@ -80,6 +80,33 @@ def test_metadata(model, exported):
     assert meta.source_sha256(seeded(Propagate(), seed=1), "") != found[meta.SOURCE_SHA256]
 
 
+def test_channel_statistics_come_in_any_form():
+    model = nn.Module()
+    for value in ([0.25, 0.5, 1], torch.tensor([0.25, 0.5, 1.0]).view(1, 3, 1, 1)):
+        model.input_mean = value
+        assert json.loads(meta.describe_model(model, None)[meta.INPUT_MEAN]) == [0.25, 0.5, 1.0]
+    for value in (0.5, "grey", object()):
+        model.input_mean = value
+        with pytest.raises(ExportError, match="input_mean does not hold a number per channel"):
+            meta.describe_model(model, None)
+
+
+@pytest.mark.parametrize("size", [64, "64", (3, 64, 64), (0, 4), (4.0, 4.0)], ids=str)
+def test_a_default_size_that_is_none(tmp_path, size):
+    model = seeded(Propagate())
+    model.default_size = size
+    with pytest.raises(ExportError, match="default_size is not an image size"):
+        export_onnx(model, tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_is_not_named_like_an_input(tmp_path):
+    model = seeded(Propagate())
+    model.output_names = ("images",)
+    with pytest.raises(ExportError, match="an output has the name of an input"):
+        export_onnx(model, tmp_path / "a.onnx")
+
+
 def test_no_path_of_this_machine_is_written(exported):
     content = exported.summary.path.read_bytes()
     assert b".py" not in content
