@@ -10,6 +10,7 @@ onnxruntime agrees with PyTorch        the engine: the plugin or TensorRT
 the engine agrees with PyTorch         onnxruntime
 =====================================  ============================================
 
+Where PyTorch itself answers NaN or Inf nothing can agree with it, and nobody else is to blame.
 Which of the plugin and TensorRT it is takes a look inside: :mod:`gspn2_deploy.validate.bisect`.
 """
 
@@ -39,6 +40,7 @@ class Suspect(str, Enum):
     PLUGIN = "the plugin"
     TENSORRT = "TensorRT"
     GOLDEN = "the recorded outputs"
+    NOT_FINITE = "the inputs or the weights, for which the reference is not finite"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,15 @@ def blame(
     Returns:
         The suspects, the likeliest first; nothing where nothing failed.
     """
+    spoilt = [] if another_model else [case for case in cases if _reference_not_finite(case)]
+    found = [_of_reference(reference, spoilt)] if spoilt else []
+    cases = [case for case in cases if another_model or not _reference_not_finite(case)]
     failed = [name for name in kinds if any(_failed(case, name) for case in cases)]
     if not failed:
-        return ()
+        return tuple(found)
     answered = {case.candidate for case in cases}
     sound = [name for name in kinds if name in answered and name not in failed]
-    found = [_of_pair(reference, kinds, pair, another_model) for pair in _sorted(agreements)]
+    found += [_of_pair(reference, kinds, pair, another_model) for pair in _sorted(agreements)]
     together = {name for pair in agreements for name in pair}
     alone = [name for name in failed if name not in together]
     found += [_of_one(reference, kinds, name, sound, failed, another_model) for name in alone]
@@ -83,6 +88,19 @@ def blame(
 
 def _failed(case: Case, name: str) -> bool:
     return case.candidate == name and not case.passed
+
+
+def _reference_not_finite(case: Case) -> bool:
+    return any(key.startswith("reference_") for output in case.outputs for key in output.not_finite)
+
+
+def _of_reference(reference: str, spoilt: Sequence[Case]) -> Blame:
+    names = ", ".join(dict.fromkeys(case.sample for case in spoilt))
+    return Blame(
+        Suspect.NOT_FINITE,
+        f"{reference} itself answers NaN or Inf to {names}, and nothing can agree with that: look "
+        "for NaN or values that are too large in these inputs, and in the weights",
+    )
 
 
 def _sorted(agreements: set[Pair]) -> list[tuple[str, ...]]:

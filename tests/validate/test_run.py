@@ -13,6 +13,7 @@ from gspn2_deploy.errors import PlatformError, UsageError
 from gspn2_deploy.runners.base import Runner
 from gspn2_deploy.runners.golden_runner import GoldenRunner, Recording
 from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner
+from gspn2_deploy.validate.blame import Suspect
 from gspn2_deploy.validate.report import render
 from gspn2_deploy.validate.run import validate
 from gspn2_deploy.validate.samples import Sample
@@ -137,6 +138,16 @@ def test_nan_fails():
     assert not report.passed
     assert "NaN in the output" in report.cases[0].reasons[0]
     json.dumps(report.as_dict(), allow_nan=False)
+
+
+def test_a_reference_that_is_not_finite_is_to_blame_itself():
+    def overflows(values):
+        return np.where(np.arange(2) == 1, np.float32(np.inf), pooled(values))
+
+    report = compared(overflows, overflows, overflows)
+    assert not report.passed
+    assert [item.suspect for item in report.blames] == [Suspect.NOT_FINITE]
+    assert "a itself answers NaN or Inf" in report.findings[0]
 
 
 def test_a_runner_that_answered_nothing_fails():
