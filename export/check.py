@@ -212,6 +212,13 @@ def _check_ours(path: Path, model: onnx.ModelProto) -> None:
             got=f"without {', '.join(lacking)}",
             hint=_EXPORT_AGAIN,
         )
+    if damaged := meta.damaged(metadata):
+        raise OnnxFileError(
+            f"{path} has damaged metadata",
+            got="; ".join(f"{key} = {metadata[key]}" for key in damaged),
+            expected="JSON as gspn2-deploy export writes it",
+            hint=_EXPORT_AGAIN,
+        )
     counts, expected = count_ops(model), json.loads(metadata[meta.OP_COUNTS])
     if counts != expected or not counts:
         raise OnnxFileError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -35,6 +35,13 @@ INPUT_STD = "gspn2.input_std"
 OP_COUNTS = "gspn2.op_counts"  # JSON, propagations by op
 EXTERNAL_DATA = "gspn2.external_data"  # JSON, {file: {"bytes": ..., "sha256": ...}}
 
+# What is read back as JSON, and what it must then be.
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    OP_COUNTS: lambda value: isinstance(value, dict),
+    KEEP_FP32: lambda value: _all(value, str),
+    INPUT_SIZE: lambda value: _all(value, int) and len(value) == 2,
+    EXTERNAL_DATA: lambda value: isinstance(value, dict) and _all(list(value.values()), dict),
+}
 _REQUIRED = (PACKAGE_VERSION, OP_VERSION, PRECISION, SOURCE_SHA256, OP_COUNTS)
 
 
@@ -129,6 +136,22 @@ def read(model: onnx.ModelProto) -> dict[str, str]:
 def missing(metadata: Mapping[str, str]) -> list[str]:
     """The keys that every exported file has and this one lacks."""
     return [key for key in _REQUIRED if key not in metadata]
+
+
+def damaged(metadata: Mapping[str, str]) -> list[str]:
+    """The keys whose values are not of the form that an export writes."""
+    return [key for key in _FORMS if key in metadata and not _well_formed(key, metadata[key])]
+
+
+def _well_formed(key: str, text: str) -> bool:
+    try:
+        return _FORMS[key](json.loads(text))
+    except ValueError:
+        return False
+
+
+def _all(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def names(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -70,6 +70,21 @@ def test_foreign(tmp_path):
         check_onnx(path)
 
 
+@pytest.mark.parametrize(
+    "key", [meta.OP_COUNTS, meta.KEEP_FP32, meta.INPUT_SIZE, meta.EXTERNAL_DATA]
+)
+@pytest.mark.parametrize("value", ["{{", "[3, null]"])
+def test_damaged_metadata(altered, key, value):
+    def change(model):
+        kept = [item for item in model.metadata_props if item.key != key]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        model.metadata_props.add(key=key, value=value)
+
+    with pytest.raises(OnnxFileError, match="has damaged metadata"):
+        check_onnx(altered(change))
+
+
 @pytest.mark.parametrize("version, text", [(0, "an older version"), (2, "a newer version")])
 def test_stale(altered, version, text):
     def change(model):
