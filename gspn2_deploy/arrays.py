@@ -19,8 +19,12 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, no archive, or holds Python objects; the text says which.
     """
-    with _plain(path) as stream, np.load(stream, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    with _plain(path) as stream:
+        archive = np.load(stream, allow_pickle=False)
+        if not isinstance(archive, np.ndarray):
+            with archive:
+                return {name: archive[name] for name in archive.files}
+    raise ValueError("it holds one array without a name, as numpy.save writes it")
 
 
 def read_npy(path: Path) -> NDArray[Any]:

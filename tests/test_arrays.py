@@ -42,3 +42,9 @@ def test_objects_and_archives_in_an_npy_are_refused(tmp_path):
         np.savez(stream, a=np.ones(1))
     with pytest.raises(ValueError, match="several arrays"):
         read_npy(tmp_path / "several.npy")
+
+
+def test_a_single_array_is_no_archive(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(1))
+    with pytest.raises(ValueError, match="one array without a name"):
+        read_npz(tmp_path / "a.npy")
