@@ -35,6 +35,7 @@ BUNDLE_FILE = "bundle.json"
 METADATA_FILE = "onnx.json"
 KERNELS_LIBRARY = "libgspn2_kernels.so"
 TAR_SUFFIX = ".tar"
+_OTHER_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 
 _ELF = b"\x7fELF"
 _PLUGIN_SYMBOL = b"initLibGspn2Plugins"
@@ -197,6 +198,10 @@ def write_bundle(
 def _write_folder(
     output: Path, manifest: Manifest, sources: Sequence[Path], plugin: Path | None
 ) -> Bundle:
+    if output.suffix in _OTHER_ARCHIVES:
+        raise UsageError(
+            "a bundle is a folder or a .tar", got=output, hint="compress the .tar afterwards"
+        )
     existed = output.exists()
     if existed and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(

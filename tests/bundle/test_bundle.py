@@ -151,6 +151,13 @@ def test_files_that_do_not_belong_together_are_refused(parts, tmp_path):
     refuse(parts, tmp_path, ManifestError, "does not match its manifest")
 
 
+def test_no_folder_is_named_like_an_archive(parts, tmp_path):
+    for name in ("out.tar.gz", "out.zip"):
+        with pytest.raises(UsageError, match="is a folder or a"):
+            write(parts, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
 def test_outputs_in_use_are_left_alone(parts, tmp_path):
     occupied = tmp_path / "occupied"
     occupied.mkdir()
