@@ -285,7 +285,11 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         found = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
         if found:
             if len(found) > 1:
-                _LOG.info("%s: taking %r, leaving %s", path, found[0], ", ".join(found[1:]))
+                others = ", ".join(map(repr, found[1:]))
+                _LOG.warning(
+                    "%s: taking %r and not %s; save that alone where you mean it",
+                    *(path, found[0], others),
+                )
             return _unwrap(content[found[0]], path)
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(key): value for key, value in content.items()}

@@ -1,6 +1,7 @@
 """Checkpoints: what is accepted, and how each bad file is answered."""
 
 import argparse
+import logging
 import os
 import pickle
 import warnings
@@ -107,12 +108,14 @@ def test_weights_take_the_models_dtype(tmp_path, trained):
     assert torch.equal(model.head.weight, trained.head.weight.float())
 
 
-def test_raw_weights_go_before_averaged_ones(tmp_path, trained):
+def test_raw_weights_go_before_averaged_ones_not_without_a_word(tmp_path, trained, caplog):
     content = {"model_ema": small_model(seed=2).state_dict(), "model": trained.state_dict()}
     torch.save(content, tmp_path / "both.pt")
     model = small_model()
-    load_checkpoint(model, tmp_path / "both.pt")
+    with caplog.at_level(logging.WARNING):
+        load_checkpoint(model, tmp_path / "both.pt")
     assert same(model, trained)
+    assert "taking 'model' and not 'model_ema'" in caplog.text
 
 
 def test_tied_weights_are_saved(tmp_path):
