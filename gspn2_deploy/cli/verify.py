@@ -29,8 +29,8 @@ def command(ctx: click.Context, /, bundle: Path, run: bool, as_json: bool) -> No
 
     Checks every file's checksum, the plan against its manifest, the plan's versions and GPU against
     this machine, and runs the golden samples through the engine. Running loads code of the bundle:
-    the plan and the plugin. Exits with 1 when the bundle is wrong, and with 3 when this machine is
-    another than the bundle's, or cannot prove all of it.
+    the plan and the plugin. Exits with 1 when the bundle is wrong, with 2 when it cannot be read as
+    one, and with 3 when this machine is another than the bundle's, or cannot prove all of it.
     """
     from gspn2_deploy.bundle import opened_bundle
     from gspn2_deploy.verify import Status, verify_bundle
