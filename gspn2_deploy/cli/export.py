@@ -26,6 +26,7 @@ _MIB = 1 << 20
 @click.command()
 @model_options
 @click.option(
+    "-o",
     "--output",
     type=_FILE,
     required=True,

@@ -148,6 +148,7 @@ def _check_array(runner: str, spec: TensorInfo, array: Array, extents: dict[str,
             f"{runner}: the input {spec.name!r} has another dtype",
             got=array.dtype.name,
             expected=spec.dtype,
+            hint=f'convert it: array.astype("{spec.dtype}")',
         )
     if array.size == 0:
         raise ShapeError(f"{runner}: the input {spec.name!r} is empty", got=array.shape)

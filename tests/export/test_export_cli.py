@@ -20,7 +20,7 @@ def run(*arguments):
 def test_json(tmp_path):
     output, golden = tmp_path / "a.onnx", tmp_path / "a.npz"
     done = run(
-        *("--model", "nano", "--output", output, "--golden", golden, "--golden-samples", 2),
+        *("--model", "nano", "-o", output, "--golden", golden, "--golden-samples", 2),
         *("--precision", "fp16", "--keep-fp32", "stages.3.*", "--image-size", "40x33", "--json"),
     )
     assert done.exit_code == 0, done.output
