@@ -33,7 +33,7 @@ from gspn2_deploy.build.tensorrt_plugin import (
 )
 from gspn2_deploy.build.timing_cache import TimingCache
 from gspn2_deploy.build.translate import EngineLibraryError, translate
-from gspn2_deploy.build.trt_build import Session, configure, driver_version, parse, write_plan
+from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
 from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
@@ -120,11 +120,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
             version, gpu, driver_version(), plugin_path, options.timing_cache_path
         )
         cache.attach(config)
-    plan = session.builder.build_serialized_network(session.network, config)
-    if plan is None:
-        raise translate(session.take_errors(), "build the engine")
-    write_plan(plan, request)
-    session.take_errors()
+    plan = build_plan(session, config, request)
     layers, unproven = check_engine(session, plan, request, types)
     kept = cache.keep(config) if cache is not None else None
     return BuiltEngine(

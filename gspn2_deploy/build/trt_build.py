@@ -138,11 +138,7 @@ def build(
     configure(session, config, request)
     monitor = session.make_monitor()
     config.progress_monitor = monitor
-    plan = session.builder.build_serialized_network(session.network, config)
-    if plan is None:
-        raise translate(session.take_errors(), "build the engine")
-    write_plan(plan, request)
-    session.take_errors()
+    plan = build_plan(session, config, request)
     return BuiltEngine(
         library_version=trt.__version__,
         cuda_version=cuda_version,
@@ -231,12 +227,24 @@ def configure(session: Session, config: Any, request: BuildRequest) -> None:
             raise translate(session.take_errors(), "use a profile")
 
 
-def write_plan(plan: Any, request: BuildRequest) -> None:
-    """Write a plan to where the request wants it, and on to the disk."""
+def build_plan(session: Session, config: Any, request: BuildRequest) -> Any:
+    """Build the session's network, and write the plan to where the request wants it.
+
+    Returns:
+        The plan; what the library complained about while it succeeded is taken from the session.
+
+    Raises:
+        BuildError: The library gave no plan.
+    """
+    plan = session.builder.build_serialized_network(session.network, config)
+    if plan is None:
+        raise translate(session.take_errors(), "build the engine")
     with request.plan_path.open("wb") as stream:
         stream.write(plan)
         stream.flush()
         os.fsync(stream.fileno())
+    session.take_errors()
+    return plan
 
 
 def check_plan(session: Session, plan: Any, request: BuildRequest) -> tuple[str, ...]:

@@ -38,8 +38,7 @@ from gspn2_deploy.build.isolation import run_isolated
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_options import apply_options
 from gspn2_deploy.build.tensorrt_plugin import library_version
-from gspn2_deploy.build.translate import translate
-from gspn2_deploy.build.trt_build import Session, configure, driver_version, parse, write_plan
+from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
 from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.build.wire import (
     engine_from_wire,
@@ -94,10 +93,7 @@ def build(trt: Any, channel: Any, request: BuildRequest) -> BuiltEngine:
     if sharing is not None:
         config.set_preview_feature(sharing, True)
     honour_precision(trt, session.network, config, request, model)
-    plan = session.builder.build_serialized_network(session.network, config)
-    if plan is None:
-        raise translate(session.take_errors(), "build the engine")
-    write_plan(plan, request)
+    build_plan(session, config, request)
     return BuiltEngine(
         library_version=library_version(trt),
         cuda_version=None,
