@@ -217,9 +217,11 @@ def keep_apart(
 
 
 def emit(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a command's result on stdout, as JSON or as text."""
+    """Print a command's result on stdout, as JSON or as text; errors then go to stderr only."""
     context = click.get_current_context(silent=True)
     click.echo(
         json.dumps(result, indent=2, default=str) if as_json else text,
         file=context.meta.get(_STDOUT_KEY) if context else None,
     )
+    if context:
+        context.meta[JSON_KEY] = False

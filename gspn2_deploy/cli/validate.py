@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from gspn2_deploy.cli.common import (
-    JSON_KEY,
     SIZE,
     ModelSource,
     emit,
@@ -130,10 +129,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--report", type=_FILE, help="Write the whole result here, as JSON.")
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
     onnx_file: Path,
     source: ModelSource,
     report: Path | None,
@@ -172,7 +168,6 @@ def command(
     with progress.step(f"Validating {onnx_file.name}") as step:
         result = validate_file(request, on_sample=lambda name: step.update(detail=name))
     emit(result.as_dict(), render(result), as_json=as_json)
-    ctx.meta[JSON_KEY] = False  # the result is printed: an error goes to stderr only
     if report is not None:
         write_text(report, to_json(result))
     if not result.passed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gspn2_deploy import progress
-from gspn2_deploy.cli.common import JSON_KEY, emit, json_option
+from gspn2_deploy.cli.common import emit, json_option
 from gspn2_deploy.errors import PlatformError, ValidationFailedError
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     help="Without running, only the files are checked: no GPU and no TensorRT is needed.",
 )
 @json_option
-@click.pass_context
-def command(ctx: click.Context, /, bundle: Path, run: bool, as_json: bool) -> None:
+def command(bundle: Path, run: bool, as_json: bool) -> None:
     """Prove BUNDLE, a folder or .tar that `gspn2-deploy bundle` wrote.
 
     Checks every file's checksum, the plan against its manifest, the plan's versions and GPU against
@@ -38,7 +37,6 @@ def command(ctx: click.Context, /, bundle: Path, run: bool, as_json: bool) -> No
     with progress.step(f"Verifying {bundle.name}"), opened_bundle(bundle) as folder:
         result = verify_bundle(folder, run=run)
     emit({"bundle": str(bundle), **result.as_dict()}, _as_text(bundle, result), as_json=as_json)
-    ctx.meta[JSON_KEY] = False  # the result is printed: an error goes to stderr only
     if failed := result.having(Status.FAILED):
         raise ValidationFailedError(
             f"{bundle} is not sound: {', '.join(step.name for step in failed)}"
