@@ -25,7 +25,7 @@ cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& devi
 
 // Scans of both orientations, strips of a line to a warp, parts of a line to the blocks of a
 // cluster: W * sizeof(T) and every pointer a multiple of 16 bytes, lines up to 8 parts of some
-// hundred positions, or one before compute capability 9.0. GspnProp2D without d.
+// hundred positions, or one before compute capability 9.0.
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);

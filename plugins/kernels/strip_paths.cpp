@@ -104,7 +104,8 @@ cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device)
   Prop2dCall call = given;
   int weightBytes = planElementBytes(call.problem.dtype);
   float* sums = sumsOf(call, 0);
-  if (weighs(call.problem) && fits(call, device, sizeof(float))) {
+  // In float32 that is what was planned to see whether strips take the call.
+  if (weighs(call.problem) && (sumsInPlace(call.problem) || fits(call, device, sizeof(float)))) {
     weightBytes = sizeof(float);
     sums = sumsOf(call, onceWeighedBytes(call.problem));
     const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
