@@ -124,7 +124,9 @@ def prop2d_call(
         outputs = [y.data_ptr(), workspace.data_ptr()]
         _check(
             library,
-            library.gspn2_prop2d(problem, *inputs, None, None, *outputs, need.value, _stream()),
+            library.gspn2_prop2d(
+                problem, None, *inputs, None, None, *outputs, need.value, _stream()
+            ),
         )
 
     return LibraryCall(call, y)

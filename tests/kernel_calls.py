@@ -8,6 +8,7 @@ kernel library; CPU ones need a library that takes host pointers, that of ``test
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -55,6 +56,33 @@ def misaligned(value: Tensor, offset: int = 1) -> Tensor:
     """
     storage = torch.empty(value.numel() + offset, dtype=value.dtype, device=value.device)
     return storage[offset:].view(value.shape).copy_(value)
+
+
+def packed(
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor,
+    d: Tensor | None = None,
+    m: Tensor | None = None,
+    move: Callable[[Tensor], Tensor] = lambda prediction: prediction,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The same inputs, those with directions as views of one tensor (N, P, H, W) with NaN between.
+
+    `move` has the last word on where that tensor lies.
+    """
+    n, _, height, width = x.shape
+    pieces = [piece for piece in (lam, u, d, w) if piece is not None]
+    sections = [piece.shape[1:-2].numel() for piece in pieces]
+    gap = x.new_full((n, 1, height, width), torch.nan)
+    parts = [part for piece in pieces for part in (gap, piece.reshape(n, -1, height, width))]
+    whole = move(torch.cat([*parts, gap], 1))
+    sizes = [size for section in sections for size in (1, section)]
+    views = whole.split([*sizes, 1], 1)[1::2]
+    lam, u, *skip, w = (
+        view.unflatten(1, piece.shape[1:-2]) for view, piece in zip(views, pieces, strict=True)
+    )
+    return x, lam, w, u, skip[0] if skip else None, m
 
 
 def stream_of(x: Tensor) -> int | None:
@@ -109,9 +137,13 @@ def prop2d(
     offset: int = 0,
     library: ctypes.CDLL | None = None,
 ) -> Tensor:
-    """y (N, C, H, W) by gspn2_prop2d, into a guarded output `offset` elements off alignment."""
+    """y (N, C, H, W) by gspn2_prop2d, into a guarded output `offset` elements off alignment.
+
+    What `packed` gives is passed as it lies.
+    """
     library = library or cuda.load_library()
     problem = problem_of(x, w.shape[3], normalize, chunk)
+    dense = all(value is None or value.is_contiguous() for value in (lam, w, u, d))
     size = ctypes.c_size_t()
     status = library.gspn2_prop2d_workspace(problem, int(d is not None), size)
     assert status == 0, last_error(library)
@@ -119,6 +151,7 @@ def prop2d(
     workspace = GuardedBuffer((-(-size.value // 4),), torch.float32, device=x.device)
     status = library.gspn2_prop2d(
         problem,
+        None if dense else cuda.BatchStrides(lam.stride(0), w.stride(0)),
         *(None if value is None else value.data_ptr() for value in (x, lam, w, u, d, m)),
         out.tensor.data_ptr(),
         workspace.tensor.data_ptr() if size.value else None,

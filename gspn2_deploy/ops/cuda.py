@@ -20,7 +20,7 @@ from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 _LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (
@@ -46,6 +46,12 @@ class Problem(ctypes.Structure):
         ("dtype", ctypes.c_int),
         ("normalize", ctypes.c_int),
     )
+
+
+class BatchStrides(ctypes.Structure):
+    """``gspn2_batch_strides_t``."""
+
+    _fields_ = (("gates", ctypes.c_int64), ("w", ctypes.c_int64))
 
 
 def library_path() -> Path:
@@ -98,7 +104,8 @@ def load_library() -> ctypes.CDLL:
     library.gspn2_line_scan_workspace.argtypes = [problem, ctypes.c_int, size_out]
     library.gspn2_line_scan.argtypes = [problem, ctypes.c_int, *[pointer] * 5, size, pointer]
     library.gspn2_prop2d_workspace.argtypes = [problem, ctypes.c_int, size_out]
-    library.gspn2_prop2d.argtypes = [problem, *[pointer] * 8, size, pointer]
+    strides = ctypes.POINTER(BatchStrides)
+    library.gspn2_prop2d.argtypes = [problem, strides, *[pointer] * 8, size, pointer]
     return library
 
 
@@ -161,7 +168,8 @@ def prop2d(
 
     Args:
         x: Features, (N, C, H, W), float32, float16 or bfloat16, CUDA; made contiguous if it
-            is not, as every argument.
+            is not, as every argument. Gates and affinities may be parts of one tensor
+            (N, P, H, W), side by side on its axis 1: such parts are read where they are.
         lam: Input gates, (N, 4, C, H, W).
         w: Affinities, (N, 4, 3, G, H, W), G = 1 or C.
         u: Output gates, (N, 4, C, H, W).
@@ -178,8 +186,12 @@ def prop2d(
         KernelLibraryError: The library is missing or refused the call.
     """
     library = load_library()
-    x, lam, w, u = (value.contiguous() for value in (x, lam, w, u))
-    d, m = (None if value is None else value.contiguous() for value in (d, m))
+    x, m = x.contiguous(), None if m is None else m.contiguous()
+    gates, between_gates = _items(lam, u) if d is None else _items(lam, u, d)
+    (w,), between_affinities = _items(w)
+    lam, u, *skip = gates
+    d = skip[0] if skip else None
+    strides = BatchStrides(between_gates, between_affinities)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if y.numel() == 0:
         return y
@@ -192,12 +204,28 @@ def prop2d(
             library,
             library.gspn2_prop2d(
                 problem,
+                strides,
                 *_pointers(x, lam, w, u, d, m, y, workspace),
                 required.value,
                 torch.cuda.current_stream().cuda_stream,
             ),
         )
     return y
+
+
+def _items(*tensors: Tensor) -> tuple[list[Tensor], int]:
+    """Tensors of one shape with dense batch items, and the elements from one item to the next.
+
+    They are as they were where their items are dense and equally far apart; otherwise those that
+    are not contiguous are copied.
+    """
+    first = tensors[0]
+    between = first.stride(0)
+    plane = first.shape[-2] * first.shape[-1]
+    apart = plane > 0 and between % plane == 0 and between >= first[:1].numel()
+    if apart and all(value.stride(0) == between and value[:1].is_contiguous() for value in tensors):
+        return list(tensors), between
+    return [value.contiguous() for value in tensors], 0
 
 
 def _problem(op: str, x: Tensor, g: int, normalize: Normalize, chunk: int) -> Problem:

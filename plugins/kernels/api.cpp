@@ -91,15 +91,21 @@ gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d,
   return GSPN2_SUCCESS;
 }
 
-gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x, const void* lam,
-                            const void* w, const void* u, const void* d, const void* m, void* y,
-                            void* workspace, size_t workspace_bytes, gspn2_stream_t stream) {
+gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_strides_t* strides,
+                            const void* x, const void* lam, const void* w, const void* u,
+                            const void* d, const void* m, void* y, void* workspace,
+                            size_t workspace_bytes, gspn2_stream_t stream) {
   size_t required = 0;
+  gspn2_batch_strides_t between{};
   gspn2_status_t status = gspn2_prop2d_workspace(problem, d != nullptr, &required);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status != GSPN2_SUCCESS) return status;
+  // A tensor ends with its last item, whatever lies between them.
+  const int64_t n = problem->n;
   const int64_t map = gspn2::mapElements(*problem);
-  const int64_t gate = gspn2::kDirectionCount * map;
-  const int64_t affinity = gspn2::kDirectionCount * gspn2::affinityElements(*problem);
+  const int64_t gate = (n - 1) * between.gates + gspn2::kDirectionCount * map / n;
+  const int64_t affinity =
+      (n - 1) * between.w + gspn2::kDirectionCount * gspn2::affinityElements(*problem) / n;
   status = gspn2::checkBuffers(problem->dtype,
                                {{"x", x, map},
                                 {"lam", lam, gate},
@@ -114,7 +120,7 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x, const
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
-  const gspn2::Prop2dCall call{*problem, x, lam, w, u, d, m, y, workspace, stream};
+  const gspn2::Prop2dCall call{*problem, between, x, lam, w, u, d, m, y, workspace, stream};
   return gspn2::checkCuda(gspn2::dispatch(call, device), "launching gspn2_prop2d");
 }
 

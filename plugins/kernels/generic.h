@@ -21,9 +21,10 @@ struct LineScanCall {
   cudaStream_t stream;
 };
 
-// A validated call of gspn2_prop2d; d and m may be null.
+// A validated call of gspn2_prop2d; d and m may be null, no stride is 0.
 struct Prop2dCall {
   gspn2_problem_t problem;
+  gspn2_batch_strides_t strides;
   const void *x, *lam, *w, *u, *d, *m;
   void* y;
   void* workspace;

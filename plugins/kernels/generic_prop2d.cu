@@ -33,8 +33,8 @@ cudaError_t launch(const Prop2dCall& call) {
     params.sums = static_cast<float*>(problem.dtype == GSPN2_FLOAT32 ? call.y : call.workspace);
     params.lines =
         reinterpret_cast<float*>(static_cast<char*>(call.workspace) + sumsBytes(problem));
-    params.gateBatchStride = kDirections * problem.c * params.plane;
-    params.wBatchStride = kDirections * 3 * problem.g * params.plane;
+    params.gateBatchStride = call.strides.gates;
+    params.wBatchStride = call.strides.w;
     params.aligned = problem.w % kRunSteps == 0 && isAligned(call.x) && isAligned(call.lam) &&
                      isAligned(call.w) && isAligned(call.u) && isAligned(call.d) &&
                      isAligned(call.y);

@@ -51,8 +51,8 @@ struct OnchipBlock {
     const int64_t n = static_cast<int64_t>(blockIdx.x) / groups;
     const int64_t c = (static_cast<int64_t>(blockIdx.x) - n * groups) * kChannels;
     slice = (n * p.channels + c) * elements;
-    gate = (n * kOnchipDirections * p.channels + c) * elements;
-    affinity = (n * kOnchipDirections * 3 * p.affinities + (p.affinities == 1 ? 0 : c)) * elements;
+    gate = (n * p.gateBatch + c) * elements;
+    affinity = (n * p.affinityBatch + (p.affinities == 1 ? 0 : c)) * elements;
   }
 
   __device__ __forceinline__ int64_t gateOffset(int direction) const {

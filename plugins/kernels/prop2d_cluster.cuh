@@ -252,10 +252,11 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWalkers * kWarpSize, 2)
       if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
-    const int64_t gate = ((n * kOnchipDirections + direction) * p.channels + c) * elements;
+    const int64_t gate =
+        (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
     const int64_t group = p.affinities == 1 ? 0 : c;
     const int64_t affinity =
-        ((n * kOnchipDirections + direction) * 3 * p.affinities + group) * elements;
+        (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
     const OnchipWorker<T, kRows, kVector, kChannels> worker{
         p,
         scan,

@@ -24,6 +24,8 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.d = call.d;
   params.m = call.m;
   params.y = call.y;
+  params.gateBatch = call.strides.gates / (problem.h * problem.w);
+  params.affinityBatch = call.strides.w / (problem.h * problem.w);
   params.height = static_cast<int>(problem.h);
   params.width = static_cast<int>(problem.w);
   params.channels = static_cast<int>(problem.c);

@@ -55,8 +55,8 @@ struct StripBlock {
       : rank(rank_), slice(slice_) {
     const int n = static_cast<int>(slice) / p.channels;
     const int c = static_cast<int>(slice) - n * p.channels;
-    gate = static_cast<int64_t>(n) * p.gateBatch + c;
-    affinity = static_cast<int64_t>(n) * p.affinityBatch + (p.affinities == 1 ? 0 : c);
+    gate = n * p.gateBatch + c;
+    affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
     lead = p.parts > 1 || p.warps > 1 ? kStripHalo : 0;
     start = rank * p.own - lead;
   }

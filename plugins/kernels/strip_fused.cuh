@@ -81,7 +81,7 @@ struct FusedBlock {
   // The sums begin with m d x where there are skip gates.
   __device__ __forceinline__ void skips() const {
     if (p.d == nullptr) return;
-    const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane);
+    const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane, p.batch);
     forEachVector([&](int at, float* target) {
       *reinterpret_cast<AlignedVector<float, C::kVector>*>(target) =
           terms.template sums<C::kVector>(at);

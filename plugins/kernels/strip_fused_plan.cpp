@@ -133,6 +133,7 @@ FusedParams fusedParams(const Prop2dCall& call, const FusedPlan& plan) {
   params.m = call.m;
   params.y = call.y;
   params.plane = problem.h * problem.w;
+  params.batch = call.strides.gates / params.plane;
   params.width = static_cast<int>(problem.w);
   params.channels = static_cast<int>(problem.c);
   params.parts = plan.parts;

@@ -32,6 +32,7 @@ struct FusedParams {
   const void *x, *d, *m;                             // d and m may be null
   void* y;
   int64_t plane;
+  int64_t batch;  // planes of d from one batch item to the next
   int width, channels;
   int parts, ownRows;                          // blocks of a cluster, rows of a block
   int walkers;                                 // the most warps that walk in a pass

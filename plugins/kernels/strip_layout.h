@@ -52,10 +52,10 @@ struct StripParams {
   int phase;          // vertical scans: steps of a segment before the first
   int sumPitch;       // floats of the sums in shared memory from one row to the next
   int channels, affinities;
-  int gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
-  int own, parts;                // positions of a block of its own, blocks of a cluster
-  int warps;                     // that walk
-  int producers;                 // warps that load
+  int64_t gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
+  int own, parts;                    // positions of a block of its own, blocks of a cluster
+  int warps;                         // that walk
+  int producers;                     // warps that load
   int stages;
 };
 

@@ -24,14 +24,17 @@ cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
 }
 
 StripScan lineScan(const LineScanCall& call) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t plane = problem.h * problem.w;
   StripScan scan{};
-  scan.problem = call.problem;
+  scan.problem = problem;
+  scan.strides = {problem.c * plane, 3 * problem.g * plane};
   scan.direction = call.direction;
   scan.output = StripOutput::kStates;
   scan.x = call.x;
   scan.lam = call.lam;
   scan.w = call.w;
-  scan.weightBytes = planElementBytes(call.problem.dtype);
+  scan.weightBytes = planElementBytes(problem.dtype);
   scan.out = call.h;
   scan.stream = call.stream;
   return scan;

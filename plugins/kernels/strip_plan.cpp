@@ -132,6 +132,7 @@ StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int 
   scan.problem = problem;
   scan.direction = static_cast<gspn2_direction_t>(k);
   scan.output = output;
+  scan.strides = call.strides;
   scan.weightBytes = weightBytes;
   scan.x = call.x;
   scan.lam = at(call.lam, k * problem.c * plane * bytes);
@@ -143,7 +144,6 @@ StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int 
 
 StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
   const gspn2_problem_t& problem = scan.problem;
-  const int directions = scan.output == StripOutput::kStates ? 1 : 4;
   StripParams params{};
   params.x = scan.x;
   params.lam = scan.lam;
@@ -163,8 +163,8 @@ StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
                      : static_cast<int>(problem.chunk);
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
-  params.gateBatch = static_cast<int>(directions * problem.c);
-  params.affinityBatch = static_cast<int>(directions * 3 * problem.g);
+  params.gateBatch = scan.strides.gates / params.plane;
+  params.affinityBatch = scan.strides.w / params.plane;
   params.own = plan.own;
   params.parts = plan.parts;
   params.warps = plan.warps;

@@ -16,6 +16,7 @@ struct StripScan {
   gspn2_problem_t problem;
   gspn2_direction_t direction;
   StripOutput output;
+  gspn2_batch_strides_t strides;
   const void *x, *lam, *w, *u, *m;  // the direction's own; u and m as in StripParams
   void* out;
   float* sums;

@@ -23,6 +23,7 @@ struct SkipParams {
   const void *x, *d, *m;  // m may be null
   float* sums;
   int64_t plane;  // elements of a map
+  int64_t batch;  // planes of d from one batch item to the next
   int channels;
   int blocks;  // of a map
 };
@@ -32,7 +33,7 @@ __global__ void __launch_bounds__(kBlock) skipSumsKernel(const __grid_constant__
   constexpr int kVector = kSkipVector<T>;
   const int64_t slice = static_cast<int64_t>(blockIdx.x) / p.blocks;
   const int64_t first = static_cast<int64_t>(blockIdx.x) - slice * p.blocks;
-  const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane);
+  const SkipTerms<T> terms(p.x, p.d, p.m, slice, p.channels, p.plane, p.batch);
   float* const sums = p.sums + slice * p.plane;
   for (int64_t i = (first * kBlock + threadIdx.x) * kVector; i < p.plane;
        i += int64_t{p.blocks} * kBlock * kVector) {
@@ -52,6 +53,7 @@ cudaError_t launch(const Prop2dCall& call, float* sums) {
   params.m = call.m;
   params.sums = sums;
   params.plane = problem.h * problem.w;
+  params.batch = call.strides.gates / params.plane;
   params.channels = static_cast<int>(problem.c);
   const int64_t wanted = (params.plane / kSkipVector<T> + kBlock - 1) / kBlock;
   params.blocks = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMaxBlocks / slices));

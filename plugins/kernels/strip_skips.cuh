@@ -16,13 +16,14 @@ struct SkipTerms {
   int64_t stride;  // elements between two directions' d
   float merge[kDirections];
 
+  // `batch`: planes of d from one batch item to the next.
   __device__ __forceinline__ SkipTerms(const void* x_, const void* d_, const void* m, int64_t slice,
-                                       int channels, int64_t plane)
+                                       int channels, int64_t plane, int64_t batch)
       : stride(channels * plane) {
     const int64_t n = slice / channels;
     const int64_t c = slice - n * channels;
     x = static_cast<const T*>(x_) + slice * plane;
-    d = static_cast<const T*>(d_) + (n * kDirections * channels + c) * plane;
+    d = static_cast<const T*>(d_) + (n * batch + c) * plane;
 #pragma unroll
     for (int k = 0; k < kDirections; ++k) merge[k] = mergeWeight<T>(m, k);
   }

@@ -34,6 +34,7 @@ struct WeighParams {
   float* weights;
   int64_t plane;      // elements of a map
   int64_t neighbour;  // elements from one neighbour's affinities to the next one's
+  int64_t batch;      // planes of the affinities from one batch item to the next
   int width, height;
   int channels;  // of the affinities
   int blocks;    // of a map
@@ -47,16 +48,20 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t map = static_cast<int64_t>(blockIdx.x) / p.blocks;  // (item, direction), channel
   const int64_t first = static_cast<int64_t>(blockIdx.x) - map * p.blocks;
   const int64_t scan = map / p.channels;
-  const int64_t base = (scan * 3 * p.channels + map - scan * p.channels) * p.plane;
-  const bool horizontal = scan % kDirections < 2;
+  const int64_t item = scan / kDirections;
+  const int64_t direction = scan - item * kDirections;
+  const int64_t channel = map - scan * p.channels;
+  const T* const affinities = static_cast<const T*>(p.affinities) +
+                              (item * p.batch + direction * 3 * p.channels + channel) * p.plane;
+  float* const weights = p.weights + (scan * 3 * p.channels + channel) * p.plane;
+  const bool horizontal = direction < 2;
   const int last = (horizontal ? p.height : p.width) - 1;  // of a line's positions
   for (int64_t i = (first * kBlock + threadIdx.x) * kVector; i < p.plane;
        i += int64_t{p.blocks} * kBlock * kVector) {
     const int64_t row = i / p.width;
-    const T* const affinities = static_cast<const T*>(p.affinities) + base + i;
-    const Given given[] = {*reinterpret_cast<const Given*>(affinities),
-                           *reinterpret_cast<const Given*>(affinities + p.neighbour),
-                           *reinterpret_cast<const Given*>(affinities + 2 * p.neighbour)};
+    const Given given[] = {*reinterpret_cast<const Given*>(affinities + i),
+                           *reinterpret_cast<const Given*>(affinities + p.neighbour + i),
+                           *reinterpret_cast<const Given*>(affinities + 2 * p.neighbour + i)};
     Vector minus, centre, plus;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -70,9 +75,9 @@ __global__ void __launch_bounds__(kBlock)
       if (position == 0) minus.values[v] = 0.0F;
       if (position == last) plus.values[v] = 0.0F;
     }
-    *reinterpret_cast<Vector*>(p.weights + base + i) = minus;
-    *reinterpret_cast<Vector*>(p.weights + base + p.neighbour + i) = centre;
-    *reinterpret_cast<Vector*>(p.weights + base + 2 * p.neighbour + i) = plus;
+    *reinterpret_cast<Vector*>(weights + i) = minus;
+    *reinterpret_cast<Vector*>(weights + p.neighbour + i) = centre;
+    *reinterpret_cast<Vector*>(weights + 2 * p.neighbour + i) = plus;
   }
 }
 
@@ -103,6 +108,7 @@ cudaError_t launch(const Prop2dCall& call, float* weights) {
   params.weights = weights;
   params.plane = problem.h * problem.w;
   params.neighbour = problem.g * params.plane;
+  params.batch = call.strides.w / params.plane;
   params.width = static_cast<int>(problem.w);
   params.height = static_cast<int>(problem.h);
   params.channels = static_cast<int>(problem.g);
@@ -130,6 +136,7 @@ cudaError_t weighOnce(float* weights, Prop2dCall* call) {
                                            launch<__nv_bfloat16>, *call, weights);
   if (status != cudaSuccess) return status;
   call->w = weights;
+  call->strides.w = kDirections * 3 * call->problem.g * call->problem.h * call->problem.w;
   call->problem.normalize = GSPN2_NORMALIZE_NONE;
   return cudaSuccess;
 }

@@ -18,9 +18,8 @@ bool overlaps(const void* a, size_t aBytes, const void* b, size_t bBytes) {
 gspn2_status_t checkPointer(const Buffer& buffer, int64_t alignment) {
   if (buffer.data == nullptr) {
     if (buffer.optional) return GSPN2_SUCCESS;
-    return fail(GSPN2_INVALID_ARGUMENT,
-                "%s is null; expected a device pointer to %lld dense elements", buffer.name,
-                static_cast<long long>(buffer.elements));
+    return fail(GSPN2_INVALID_ARGUMENT, "%s is null; expected a device pointer to %lld elements",
+                buffer.name, static_cast<long long>(buffer.elements));
   }
   if (reinterpret_cast<uintptr_t>(buffer.data) % static_cast<uintptr_t>(alignment) != 0) {
     return fail(GSPN2_INVALID_ARGUMENT,
@@ -29,6 +28,22 @@ gspn2_status_t checkPointer(const Buffer& buffer, int64_t alignment) {
                 buffer.name, buffer.data, static_cast<long long>(alignment));
   }
   return GSPN2_SUCCESS;
+}
+
+// Turns the stride of a tensor whose items have `dense` elements into the one that it stands for.
+gspn2_status_t checkStride(const gspn2_problem_t& problem, const char* tensors, int64_t dense,
+                           int64_t* stride) {
+  if (*stride == 0) *stride = dense;
+  const int64_t plane = problem.h * problem.w;
+  const int64_t most = std::numeric_limits<int64_t>::max() / elementBytes(problem.dtype);
+  if (*stride >= dense && *stride % plane == 0 && *stride <= most / problem.n) {
+    return GSPN2_SUCCESS;
+  }
+  return fail(GSPN2_INVALID_ARGUMENT,
+              "the batch stride of %s is %lld; expected 0 (dense) or a multiple of h * w = %lld, "
+              "no less than the %lld elements of an item, and n of them below 2^63 bytes",
+              tensors, static_cast<long long>(*stride), static_cast<long long>(plane),
+              static_cast<long long>(dense));
 }
 
 }  // namespace
@@ -90,6 +105,16 @@ gspn2_status_t checkProblem(const gspn2_problem_t* problem) {
                 "normalize is %d; expected 0 (none), 1 (sigmoid) or 2 (softmax)", normalize);
   }
   return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
+                            gspn2_batch_strides_t* strides) {
+  *strides = given == nullptr ? gspn2_batch_strides_t{} : *given;
+  const int64_t planes = kDirectionCount * problem.h * problem.w;
+  const gspn2_status_t status =
+      checkStride(problem, "lam, u and d", planes * problem.c, &strides->gates);
+  if (status != GSPN2_SUCCESS) return status;
+  return checkStride(problem, "w", planes * kNeighbours * problem.g, &strides->w);
 }
 
 gspn2_status_t checkDirection(gspn2_direction_t direction) {

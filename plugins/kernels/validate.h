@@ -17,7 +17,7 @@ constexpr int64_t kNeighbours = 3;
 struct Buffer {
   const char* name;
   const void* data;
-  int64_t elements;
+  int64_t elements;  // from the first to the last
   bool optional = false;
 };
 
@@ -25,6 +25,9 @@ struct Buffer {
 int64_t elementBytes(gspn2_dtype_t dtype);
 
 gspn2_status_t checkProblem(const gspn2_problem_t* problem);
+// Turns the strides of a checked problem, which may be null, into those that they stand for.
+gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
+                            gspn2_batch_strides_t* strides);
 gspn2_status_t checkDirection(gspn2_direction_t direction);
 
 // Null pointers, alignment, and an output or workspace that shares bytes with another buffer.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "guard.h"
-#include "shapes.h"
 
 namespace gspn2 {
 namespace plugin {
@@ -78,14 +77,29 @@ void Core::learnOptionals(const int32_t* ranks, int32_t count) {
     mParameters.optionals = Optionals::kNone;
     return;
   }
-  checkCount(name(), count, required, kMaxInputs);
+  checkCount(name(), count, required, isPacked() ? required + 1 : kMaxInputs);
   if (count == required) {
     mParameters.optionals = Optionals::kNone;
   } else if (count == kMaxInputs) {
     mParameters.optionals = Optionals::kBoth;
   } else {
-    mParameters.optionals = ranks[required] == 1 ? Optionals::kM : Optionals::kD;
+    const bool isM = isPacked() || ranks[required] == 1;
+    mParameters.optionals = isM ? Optionals::kM : Optionals::kD;
   }
+}
+
+bool Core::hasD() const {
+  const Optionals optionals = mParameters.optionals;
+  return mParameters.packing.d >= 0 || optionals == Optionals::kD || optionals == Optionals::kBoth;
+}
+
+bool Core::hasM() const {
+  return mParameters.optionals == Optionals::kM || mParameters.optionals == Optionals::kBoth;
+}
+
+int32_t Core::requiredInputs() const {
+  if (mParameters.op == Op::kLineScan) return 3;
+  return isPacked() ? 2 : 4;
 }
 
 int32_t Core::inputCount() const {
@@ -109,15 +123,23 @@ DimsExprs Core::inferShape(const DimsExprs* inputs, int32_t count) {
   learnOptionals(ranks, count);
   ShapeChecker checker(name());
   for (int32_t i = 0; i < count; ++i) {
-    const TensorShape& shape = inputShape(mParameters.op, mParameters.optionals, i);
+    const TensorShape& shape = inputShape(mParameters, i);
     checker.checkRank(shape, inputs[i].nbDims);
     for (int32_t axis = 0; axis < shape.rank; ++axis) {
       const nvinfer1::IDimensionExpr* extent = inputs[i].d[axis];
       if (extent->isConstant()) checker.checkExtent(shape, axis, extent->getConstantValue());
     }
   }
-  checker.checkAffinityChannels();
+  checkTogether(checker);
   return inputs[0];
+}
+
+void Core::checkTogether(const ShapeChecker& checker) const {
+  if (isPacked()) {
+    checker.checkPrediction(mParameters.packing);
+  } else {
+    checker.checkAffinityChannels();
+  }
 }
 
 void Core::configure(const InputList& inputs) {
@@ -141,7 +163,7 @@ bool Core::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
 gspn2_problem_t Core::makeProblem(const InputList& inputs) const {
   ShapeChecker checker(name());
   for (int32_t i = 0; i < inputs.count; ++i) {
-    const TensorShape& shape = inputShape(mParameters.op, mParameters.optionals, i);
+    const TensorShape& shape = inputShape(mParameters, i);
     const Dims& dims = inputs.items[i].dims;
     checker.checkRank(shape, dims.nbDims);
     for (int32_t axis = 0; axis < shape.rank; ++axis) {
@@ -152,13 +174,13 @@ gspn2_problem_t Core::makeProblem(const InputList& inputs) const {
            static_cast<int>(inputs.items[i].type), static_cast<int>(inputs.items[0].type));
     }
   }
-  checker.checkAffinityChannels();
+  checkTogether(checker);
   gspn2_problem_t problem{};
   problem.n = checker.extent(kN);
   problem.c = checker.extent(kC);
   problem.h = checker.extent(kH);
   problem.w = checker.extent(kW);
-  problem.g = checker.extent(kG);
+  problem.g = isPacked() ? mParameters.packing.groups : checker.extent(kG);
   problem.chunk = mParameters.chunk;
   problem.dtype = kernelType(name(), inputs.items[0].type);
   problem.normalize = mParameters.normalize;
@@ -170,9 +192,7 @@ size_t Core::queryWorkspace(const gspn2_problem_t& problem) const {
   if (mParameters.op == Op::kLineScan) {
     checkStatus(name(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
   } else {
-    const bool hasD =
-        mParameters.optionals == Optionals::kD || mParameters.optionals == Optionals::kBoth;
-    checkStatus(name(), gspn2_prop2d_workspace(&problem, hasD ? 1 : 0, &bytes));
+    checkStatus(name(), gspn2_prop2d_workspace(&problem, hasD() ? 1 : 0, &bytes));
   }
   return bytes;
 }
@@ -213,15 +233,37 @@ void Core::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& o
   if (mParameters.op == Op::kLineScan) {
     checkStatus(name(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
                                         inputs[2], outputs[0], workspace, bytes, stream));
-    return;
+  } else if (isPacked()) {
+    checkStatus(name(), propagatePacked(problem, inputDescs[1].dims.d[1], inputs, outputs[0],
+                                        workspace, bytes, stream));
+  } else {
+    checkStatus(name(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }
-  const Optionals optionals = mParameters.optionals;
-  const bool hasD = optionals == Optionals::kD || optionals == Optionals::kBoth;
-  const bool hasM = optionals == Optionals::kM || optionals == Optionals::kBoth;
-  const void* d = hasD ? inputs[4] : nullptr;
-  const void* m = hasM ? inputs[count - 1] : nullptr;
-  checkStatus(name(), gspn2_prop2d(&problem, inputs[0], inputs[1], inputs[2], inputs[3], d, m,
-                                   outputs[0], workspace, bytes, stream));
+}
+
+gspn2_status_t Core::propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
+                               void* workspace, size_t bytes, cudaStream_t stream) const {
+  const void* const d = hasD() ? inputs[4] : nullptr;
+  const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;
+  return gspn2_prop2d(&problem, nullptr, inputs[0], inputs[1], inputs[2], inputs[3], d, m, y,
+                      workspace, bytes, stream);
+}
+
+gspn2_status_t Core::propagatePacked(const gspn2_problem_t& problem, int64_t channels,
+                                     const void* const* inputs, void* y, void* workspace,
+                                     size_t bytes, cudaStream_t stream) const {
+  const Packing& packing = mParameters.packing;
+  const int64_t plane = problem.h * problem.w;
+  const gspn2_batch_strides_t strides{channels * plane, channels * plane};
+  const int64_t elementBytes = problem.dtype == GSPN2_FLOAT32 ? 4 : 2;
+  const auto from = [&](int32_t channel) -> const void* {
+    // A null prediction stays null, for the kernel library to refuse.
+    if (channel < 0 || inputs[1] == nullptr) return nullptr;
+    return static_cast<const char*>(inputs[1]) + channel * plane * elementBytes;
+  };
+  const void* const m = hasM() ? inputs[2] : nullptr;
+  return gspn2_prop2d(&problem, &strides, inputs[0], from(packing.lam), from(packing.w),
+                      from(packing.u), from(packing.d), m, y, workspace, bytes, stream);
 }
 
 }  // namespace plugin

@@ -8,6 +8,7 @@
 
 #include "gspn2/kernels.h"
 #include "parameters.h"
+#include "shapes.h"
 #include "trt.h"
 
 namespace gspn2 {
@@ -35,6 +36,7 @@ InputList listInputs(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t co
 // One node: its attributes, and which optional inputs it has. A plain value; copies are clones.
 //
 // TensorRT passes no absent input, so the fifth of five inputs is d or m: its rank (5 or 1) tells.
+// A packed node has x, the prediction and perhaps m.
 class Core {
  public:
   explicit Core(const Parameters& parameters) : mParameters(parameters) {}
@@ -65,9 +67,18 @@ class Core {
   int32_t inputCount() const;
 
  private:
-  int32_t requiredInputs() const { return mParameters.op == Op::kProp2D ? 4 : 3; }
+  bool isPacked() const { return mParameters.packing.isPacked(); }
+  bool hasD() const;
+  bool hasM() const;
+  int32_t requiredInputs() const;
   void learnOptionals(const int32_t* ranks, int32_t count);
+  void checkTogether(const ShapeChecker& checker) const;
   gspn2_problem_t makeProblem(const InputList& inputs) const;
+  gspn2_status_t propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
+                           void* workspace, size_t bytes, cudaStream_t stream) const;
+  gspn2_status_t propagatePacked(const gspn2_problem_t& problem, int64_t channels,
+                                 const void* const* inputs, void* y, void* workspace, size_t bytes,
+                                 cudaStream_t stream) const;
   size_t queryWorkspace(const gspn2_problem_t& problem) const;
 
   Parameters mParameters;

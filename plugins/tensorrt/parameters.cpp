@@ -18,6 +18,9 @@ using nvinfer1::PluginFieldType;
 constexpr char kNormalizeField[] = "normalize";
 constexpr char kChunkField[] = "chunk";
 constexpr char kDirectionField[] = "direction";
+constexpr char kOffsetsField[] = "packed_offsets";
+constexpr char kGroupsField[] = "groups";
+constexpr int32_t kOffsets = 4;  // of lam, u, d, w
 
 struct Choice {
   const char* name;
@@ -34,7 +37,7 @@ constexpr Choice kDirectionChoices[] = {{"left_to_right", GSPN2_LEFT_TO_RIGHT},
 constexpr uint32_t kMagic = 0x324E5053;  // "SPN2" in memory
 // Raised also where the kernels ask for more workspace than before: an engine has what was asked
 // for when it was built.
-constexpr uint32_t kFormatVersion = 2;
+constexpr uint32_t kFormatVersion = 3;
 constexpr size_t kHeaderBytes = 3 * sizeof(uint32_t);
 constexpr char kRebuild[] =
     "rebuild the engine, or load the plugin library that the engine was built with";
@@ -63,32 +66,41 @@ int32_t readChoice(Op op, const PluginField& field, const Choice (&choices)[kCou
 }
 
 template <typename T>
-int64_t readAs(const void* data) {
-  T value;
-  std::memcpy(&value, data, sizeof(value));
-  return static_cast<int64_t>(value);
+void readAs(const PluginField& field, int64_t* values) {
+  for (int32_t i = 0; i < field.length; ++i) {
+    T value;
+    std::memcpy(&value, static_cast<const char*>(field.data) + i * sizeof(T), sizeof(T));
+    values[i] = static_cast<int64_t>(value);
+  }
 }
 
-int64_t readInteger(Op op, const PluginField& field) {
-  if (field.length == 1 && field.data != nullptr) {
+// Reads `count` integers of any width.
+void readIntegers(Op op, const PluginField& field, int32_t count, int64_t* values) {
+  if (field.length == count && field.data != nullptr) {
     switch (field.type) {
       case PluginFieldType::kINT8:
-        return readAs<int8_t>(field.data);
+        return readAs<int8_t>(field, values);
       case PluginFieldType::kINT16:
-        return readAs<int16_t>(field.data);
+        return readAs<int16_t>(field, values);
       case PluginFieldType::kINT32:
-        return readAs<int32_t>(field.data);
+        return readAs<int32_t>(field, values);
 #if GSPN2_TRT_V3
       case PluginFieldType::kINT64:
-        return readAs<int64_t>(field.data);
+        return readAs<int64_t>(field, values);
 #endif
       default:
         break;
     }
   }
-  fail("%s: the field %s has type %d and length %d; expected one integer (type %d)", opName(op),
-       field.name, static_cast<int>(field.type), field.length,
+  fail("%s: the field %s has type %d and length %d; expected %d integer%s (type %d)", opName(op),
+       field.name, static_cast<int>(field.type), field.length, count, count == 1 ? "" : "s",
        static_cast<int>(PluginFieldType::kINT32));
+}
+
+int64_t readInteger(Op op, const PluginField& field) {
+  int64_t value = 0;
+  readIntegers(op, field, 1, &value);
+  return value;
 }
 
 int64_t checkChunk(Op op, int64_t chunk) {
@@ -97,11 +109,39 @@ int64_t checkChunk(Op op, int64_t chunk) {
        opName(op), chunk, std::numeric_limits<int32_t>::max());
 }
 
+int32_t checkGroups(Op op, int64_t groups) {
+  if (groups >= 1 && groups <= std::numeric_limits<int32_t>::max()) {
+    return static_cast<int32_t>(groups);
+  }
+  fail("%s: groups is %" PRId64 "; expected the channels of the affinities, 1 or C", opName(op),
+       groups);
+}
+
+// The channel where `tensor` begins, which is `least` or more.
+int32_t checkOffset(Op op, const char* tensor, int64_t offset, int32_t least) {
+  if (offset >= least && offset <= std::numeric_limits<int32_t>::max()) {
+    return static_cast<int32_t>(offset);
+  }
+  fail("%s: packed_offsets has %" PRId64 " for %s; expected a channel of the prediction%s",
+       opName(op), offset, tensor, least < 0 ? ", or -1 without it" : "");
+}
+
+void checkOffsets(Op op, const int64_t (&offsets)[kOffsets], Packing* packing) {
+  packing->lam = checkOffset(op, "lam", offsets[0], 0);
+  packing->u = checkOffset(op, "u", offsets[1], 0);
+  packing->d = checkOffset(op, "d", offsets[2], -1);
+  packing->w = checkOffset(op, "w", offsets[3], 0);
+}
+
 std::vector<PluginField> announcedFields(Op op) {
   std::vector<PluginField> fields;
   if (op == Op::kLineScan) fields.emplace_back(kDirectionField, nullptr, PluginFieldType::kCHAR, 1);
   fields.emplace_back(kNormalizeField, nullptr, PluginFieldType::kCHAR, 1);
   fields.emplace_back(kChunkField, nullptr, PluginFieldType::kINT32, 1);
+  if (op == Op::kProp2D) {
+    fields.emplace_back(kOffsetsField, nullptr, PluginFieldType::kINT32, kOffsets);
+    fields.emplace_back(kGroupsField, nullptr, PluginFieldType::kINT32, 1);
+  }
   return fields;
 }
 
@@ -116,9 +156,16 @@ void readField(const PluginField& field, Parameters* parameters) {
   } else if (name == kDirectionField && op == Op::kLineScan) {
     parameters->direction =
         static_cast<gspn2_direction_t>(readChoice(op, field, kDirectionChoices));
+  } else if (name == kOffsetsField && op == Op::kProp2D) {
+    int64_t offsets[kOffsets];
+    readIntegers(op, field, kOffsets, offsets);
+    checkOffsets(op, offsets, &parameters->packing);
+  } else if (name == kGroupsField && op == Op::kProp2D) {
+    parameters->packing.groups = checkGroups(op, readInteger(op, field));
   } else {
-    fail("%s: unknown field \"%.64s\"; expected %snormalize and chunk", opName(op), field.name,
-         op == Op::kLineScan ? "direction, " : "");
+    fail("%s: unknown field \"%.64s\"; expected %s", opName(op), field.name,
+         op == Op::kLineScan ? "direction, normalize and chunk"
+                             : "normalize, chunk, packed_offsets and groups");
   }
 }
 
@@ -177,9 +224,13 @@ int32_t checkRange(Op op, const char* name, int32_t value, int32_t low, int32_t 
 
 const char* opName(Op op) { return op == Op::kProp2D ? "GspnProp2D" : "GspnLineScan"; }
 
+bool operator==(const Packing& a, const Packing& b) {
+  return a.groups == b.groups && a.lam == b.lam && a.u == b.u && a.d == b.d && a.w == b.w;
+}
+
 bool operator==(const Parameters& a, const Parameters& b) {
   return a.op == b.op && a.normalize == b.normalize && a.direction == b.direction &&
-         a.chunk == b.chunk && a.optionals == b.optionals;
+         a.chunk == b.chunk && a.packing == b.packing && a.optionals == b.optionals;
 }
 
 const PluginFieldCollection& fieldNames(Op op) {
@@ -200,6 +251,11 @@ Parameters parseFields(Op op, const PluginFieldCollection* fields) {
   Parameters parameters;
   parameters.op = op;
   for (int32_t i = 0; i < collection.nbFields; ++i) readField(collection.fields[i], &parameters);
+  const Packing& packing = parameters.packing;
+  if (packing.isPacked() != (packing.lam >= 0)) {
+    fail("%s: one of the fields packed_offsets and groups is missing; expected both or none",
+         opName(op));
+  }
   return parameters;
 }
 
@@ -212,8 +268,12 @@ std::vector<uint8_t> serialize(const Parameters& parameters) {
   writer.put(static_cast<int32_t>(parameters.normalize));
   writer.put(static_cast<int32_t>(parameters.direction));
   writer.put(static_cast<int32_t>(parameters.optionals));
-  writer.put(int32_t{0});  // keeps chunk on 8 bytes
+  writer.put(parameters.packing.groups);
   writer.put(parameters.chunk);
+  writer.put(parameters.packing.lam);
+  writer.put(parameters.packing.u);
+  writer.put(parameters.packing.d);
+  writer.put(parameters.packing.w);
   return writer.take();
 }
 
@@ -255,8 +315,14 @@ Parameters deserialize(Op op, const void* data, size_t bytes) {
   parameters.optionals = static_cast<Optionals>(
       checkRange(op, "optionals", reader.get<int32_t>(), static_cast<int32_t>(Optionals::kUnknown),
                  static_cast<int32_t>(Optionals::kBoth)));
-  reader.get<int32_t>();
+  const int32_t groups = reader.get<int32_t>();
   parameters.chunk = checkChunk(op, reader.get<int64_t>());
+  int64_t offsets[kOffsets];
+  for (int64_t& offset : offsets) offset = reader.get<int32_t>();
+  if (groups != 0) {
+    parameters.packing.groups = checkGroups(op, groups);
+    checkOffsets(op, offsets, &parameters.packing);
+  }
   return parameters;
 }
 

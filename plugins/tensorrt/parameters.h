@@ -21,6 +21,15 @@ constexpr Op kOps[] = {Op::kProp2D, Op::kLineScan};
 // The op type in ONNX and the plugin's name in TensorRT.
 const char* opName(Op op);
 
+// Where the gates and affinities of a packed GspnProp2D lie: the first channel of each in one
+// prediction (N, P, H, W), which the node has in place of lam, w, u and d.
+struct Packing {
+  int32_t groups = 0;                        // G; 0: the node is not packed
+  int32_t lam = -1, u = -1, d = -1, w = -1;  // d: -1 where there is none
+
+  bool isPacked() const { return groups != 0; }
+};
+
 // Which optional inputs a node has. Known once TensorRT has shown the inputs' shapes.
 enum class Optionals : int32_t { kUnknown = -1, kNone = 0, kD = 1, kM = 2, kBoth = 3 };
 
@@ -29,6 +38,7 @@ struct Parameters {
   gspn2_normalize_t normalize = GSPN2_NORMALIZE_SIGMOID;
   gspn2_direction_t direction = GSPN2_LEFT_TO_RIGHT;  // GspnLineScan only
   int64_t chunk = 0;
+  Packing packing;  // GspnProp2D only
   Optionals optionals = Optionals::kUnknown;
 };
 
@@ -42,7 +52,7 @@ const nvinfer1::PluginFieldCollection& fieldNames(Op op);
 Parameters parseFields(Op op, const nvinfer1::PluginFieldCollection* fields);
 
 // The state in an engine: magic, format version, size, then the parameters, little-endian.
-constexpr size_t kStateBytes = 40;
+constexpr size_t kStateBytes = 56;
 std::vector<uint8_t> serialize(const Parameters& parameters);
 Parameters deserialize(Op op, const void* data, size_t bytes);
 

@@ -8,7 +8,7 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
-constexpr const char* kAxisNames[kNamedAxes] = {"N", "C", "H", "W", "G"};
+constexpr const char* kAxisNames[kNamedAxes] = {"N", "C", "H", "W", "G", "P"};
 
 constexpr TensorShape kProp2dShapes[] = {
     {"x", 4, {kN, kC, kH, kW}},       {"lam", 5, {kN, 4, kC, kH, kW}},
@@ -16,6 +16,12 @@ constexpr TensorShape kProp2dShapes[] = {
     {"d", 5, {kN, 4, kC, kH, kW}},    {"m", 1, {4}},
 };
 constexpr int32_t kProp2dM = 5;
+
+constexpr TensorShape kPackedShapes[] = {
+    {"x", 4, {kN, kC, kH, kW}},
+    {"prediction", 4, {kN, kP, kH, kW}},
+    {"m", 1, {4}},
+};
 
 constexpr TensorShape kLineScanShapes[] = {
     {"x", 4, {kN, kC, kH, kW}},
@@ -25,9 +31,10 @@ constexpr TensorShape kLineScanShapes[] = {
 
 }  // namespace
 
-const TensorShape& inputShape(Op op, Optionals optionals, int32_t index) {
-  if (op == Op::kLineScan) return kLineScanShapes[index];
-  const bool isM = index == kProp2dM - 1 && optionals == Optionals::kM;
+const TensorShape& inputShape(const Parameters& parameters, int32_t index) {
+  if (parameters.op == Op::kLineScan) return kLineScanShapes[index];
+  if (parameters.packing.isPacked()) return kPackedShapes[index];
+  const bool isM = index == kProp2dM - 1 && parameters.optionals == Optionals::kM;
   return kProp2dShapes[isM ? kProp2dM : index];
 }
 
@@ -59,6 +66,29 @@ void ShapeChecker::checkAffinityChannels() const {
   fail("%s: the input w has %" PRId64 " channels; expected 1 (shared) or C = %" PRId64
        " (per channel)",
        mOp, affinities, channels);
+}
+
+void ShapeChecker::checkPrediction(const Packing& packing) const {
+  const int64_t channels = extent(kC);
+  const int64_t predicted = extent(kP);
+  if (channels == 0) return;
+  if (packing.groups != 1 && packing.groups != channels) {
+    fail("%s: groups is %d; expected 1 (shared affinities) or C = %" PRId64 " (per channel)", mOp,
+         packing.groups, channels);
+  }
+  const struct {
+    const char* name;
+    int64_t offset, count;
+  } parts[] = {{"lam", packing.lam, 4 * channels},
+               {"u", packing.u, 4 * channels},
+               {"d", packing.d, 4 * channels},
+               {"w", packing.w, int64_t{12} * packing.groups}};
+  for (const auto& part : parts) {
+    if (predicted == 0 || part.offset < 0 || part.offset + part.count <= predicted) continue;
+    fail("%s: the input prediction has %" PRId64 " channels; expected %s in the %" PRId64
+         " from channel %" PRId64 " on",
+         mOp, predicted, part.name, part.count, part.offset);
+  }
 }
 
 }  // namespace plugin

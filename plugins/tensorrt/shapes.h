@@ -1,4 +1,5 @@
-// The inputs' shapes in terms of N, C, H, W and G, as gspn2_deploy/spec.py defines them.
+// The inputs' shapes in terms of N, C, H, W and G, as gspn2_deploy/spec.py defines them, and P, the
+// channels of a prediction.
 #ifndef GSPN2_TENSORRT_SHAPES_H_
 #define GSPN2_TENSORRT_SHAPES_H_
 
@@ -10,8 +11,8 @@ namespace gspn2 {
 namespace plugin {
 
 // A negative axis stands for a named extent; a positive one is the extent itself.
-enum Axis : int64_t { kN = -1, kC = -2, kH = -3, kW = -4, kG = -5 };
-constexpr int32_t kNamedAxes = 5;
+enum Axis : int64_t { kN = -1, kC = -2, kH = -3, kW = -4, kG = -5, kP = -6 };
+constexpr int32_t kNamedAxes = 6;
 constexpr int32_t kMaxRank = 6;
 
 struct TensorShape {
@@ -20,8 +21,8 @@ struct TensorShape {
   int64_t axes[kMaxRank];
 };
 
-// The shape of input `index` of a node with these optional inputs. The caller has checked `index`.
-const TensorShape& inputShape(Op op, Optionals optionals, int32_t index);
+// The shape of a node's input `index`. The caller has checked `index`.
+const TensorShape& inputShape(const Parameters& parameters, int32_t index);
 
 // Holds extents against shapes as they come, input by input: an extent is either fixed by the
 // shape, or named, and a name means the same extent everywhere. G must be 1 or C.
@@ -34,6 +35,8 @@ class ShapeChecker {
   void checkExtent(const TensorShape& shape, int32_t axis, int64_t extent);
   // Once all inputs have been seen.
   void checkAffinityChannels() const;
+  // The same where they are part of a prediction, which must hold all that is looked for in it.
+  void checkPrediction(const Packing& packing) const;
   // The extent of a name, or 0 where it has not been seen.
   int64_t extent(Axis axis) const { return mExtents[-axis - 1]; }
 

@@ -11,7 +11,7 @@ import scan_reference
 import torch
 from conftest import FULL, Opener
 from emulated import Fenced
-from kernel_calls import DTYPES, NORMALIZE_CODES, misaligned, prop2d, prop2d_inputs
+from kernel_calls import DTYPES, NORMALIZE_CODES, misaligned, packed, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
 
 from gspn2_deploy.ops import cuda
@@ -94,6 +94,33 @@ def test_unaligned_pointers(library: ctypes.CDLL, dtype: torch.dtype) -> None:
         args = [misaligned(v) if i == culprit else v for i, v in enumerate(inputs)]
         out = prop2d(*args, offset=1 if culprit == 6 else 0, library=library)
         assert_close(out, expected, FORWARD[dtype], f"unaligned argument {culprit}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", [*SIZES, *LARGE_SIZES], ids=str)
+def test_one_prediction(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) -> None:
+    """Gates and affinities that lie in one tensor, as a convolution predicts them."""
+    forms = ((2, 2, False, True), (2, 4, False, True), (1, 3, True, False), (3, 1, False, False))
+    large = extent[0] * extent[1] > 6000
+    for n, c, per_channel, options in forms[1:2] if large and not FULL else forms:
+        inputs = prop2d_inputs((n, c, *extent), per_channel, dtype, "sigmoid", options, "cpu")
+        expected = scan_reference.prop2d(*inputs)
+        what = f"{n}x{c} {per_channel=} {options=}"
+        with Fenced(library) as fenced:
+            for move in (lambda whole, fence=fenced: fence.copy(whole, True), misaligned):
+                out = prop2d(*packed(*inputs, move=move), library=library)
+                assert_close(out, expected, FORWARD[dtype], what)
+
+
+def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -> None:
+    for extent in ((7, 7), (33, 40), (64, 64), (136, 40), (40, 136), (136, 24), (9, 520)):
+        for dtype, options in itertools.product(DTYPES, (False, True)):
+            inputs = prop2d_inputs((2, 4, *extent), False, dtype, "sigmoid", options, "cpu")
+            emulated.take_kernels(library)
+            dense = prop2d(*inputs, library=library)
+            kernels = emulated.take_kernels(library)
+            assert torch.equal(prop2d(*packed(*inputs), library=library), dense)
+            assert emulated.take_kernels(library) == kernels
 
 
 def test_many_slices(library: ctypes.CDLL) -> None:

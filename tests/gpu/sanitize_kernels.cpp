@@ -104,7 +104,7 @@ class Workspace {
 };
 
 constexpr int kDirections = 4;  // calls of gspn2_line_scan
-constexpr int kOps = 5;         // these, and one of gspn2_prop2d
+constexpr int kOps = 6;         // these, and gspn2_prop2d of dense tensors and of one prediction
 
 // One call: a direction of the line scan, or all four and their merge.
 struct Call {
@@ -127,6 +127,33 @@ void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& r
   require(h.allFinite(p.dtype), "the states are not finite");
 }
 
+// Gates and affinities as parts of one tensor, with a plane of NaN behind those of each item.
+void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& random) {
+  const int64_t plane = p.h * p.w, map = p.n * p.c * plane;
+  const int64_t gate = 4 * p.c * plane, item = 3 * gate + 12 * p.g * plane;
+  const gspn2_batch_strides_t strides{item + plane, item + plane};
+  Buffer prediction(p.n * strides.w, p.dtype), x(map, p.dtype), m(4, p.dtype), y(map, p.dtype);
+  for (Buffer* input : {&prediction, &x, &m}) input->fill(p.dtype, random);
+  const size_t element = p.dtype == GSPN2_FLOAT32 ? 4 : 2;
+  char* const first = static_cast<char*>(prediction.data());
+  require(cudaMemset2D(first + item * element, strides.w * element, 0xff, plane * element, p.n) ==
+              cudaSuccess,
+          "cudaMemset2D");
+  const char* const lam = first;
+  const char* const u = lam + gate * element;
+  const char* const d = u + gate * element;
+  const char* const w = d + gate * element;
+  size_t bytes = 0;
+  require(gspn2_prop2d_workspace(&p, options ? 1 : 0, &bytes) == GSPN2_SUCCESS, "workspace");
+  Workspace workspace(bytes);
+  require(gspn2_prop2d(&p, &strides, x.data(), lam, w, u, options ? d : nullptr,
+                       options ? m.data() : nullptr, y.data(), workspace.data(), bytes,
+                       nullptr) == GSPN2_SUCCESS,
+          "gspn2_prop2d");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the propagation");
+  require(y.allFinite(p.dtype), "y is not finite");
+}
+
 void merge(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   const int64_t map = p.n * p.c * p.h * p.w;
   Buffer x(map, p.dtype), lam(4 * map, p.dtype), u(4 * map, p.dtype), d(4 * map, p.dtype);
@@ -135,9 +162,9 @@ void merge(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   size_t bytes = 0;
   require(gspn2_prop2d_workspace(&p, options ? 1 : 0, &bytes) == GSPN2_SUCCESS, "workspace");
   Workspace workspace(bytes);
-  require(gspn2_prop2d(&p, x.data(), lam.data(), w.data(), u.data(), options ? d.data() : nullptr,
-                       options ? m.data() : nullptr, y.data(), workspace.data(), bytes,
-                       nullptr) == GSPN2_SUCCESS,
+  require(gspn2_prop2d(&p, nullptr, x.data(), lam.data(), w.data(), u.data(),
+                       options ? d.data() : nullptr, options ? m.data() : nullptr, y.data(),
+                       workspace.data(), bytes, nullptr) == GSPN2_SUCCESS,
           "gspn2_prop2d");
   require(cudaDeviceSynchronize() == cudaSuccess, "the propagation");
   require(y.allFinite(p.dtype), "y is not finite");
@@ -229,7 +256,8 @@ int main(int argc, char** argv) {
     if (call.op < kDirections) {
       scan(call.problem, static_cast<gspn2_direction_t>(call.op), random);
     } else {
-      merge(call.problem, call.problem.chunk != 0, random);
+      const auto run = call.op == kDirections ? merge : mergePrediction;
+      run(call.problem, call.problem.chunk != 0, random);
     }
     ++ran;
   }

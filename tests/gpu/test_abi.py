@@ -36,8 +36,8 @@ def scan(library: ctypes.CDLL, **changes: Any) -> int:
 
 def merge(library: ctypes.CDLL, **changes: Any) -> int:
     call = {
-        "problem": problem(), "x": X, "lam": LAM, "w": W_PTR, "u": U, "d": D, "m": M, "y": OUT,
-        "workspace": None, "size": 0, "stream": None, **changes,
+        "problem": problem(), "strides": None, "x": X, "lam": LAM, "w": W_PTR, "u": U, "d": D,
+        "m": M, "y": OUT, "workspace": None, "size": 0, "stream": None, **changes,
     }  # fmt: skip
     return int(library.gspn2_prop2d(*call.values()))
 
@@ -115,6 +115,37 @@ def test_line_scan_overlap(library: ctypes.CDLL, name: str, shift: int) -> None:
 def test_prop2d_overlap(library: ctypes.CDLL, name: str, shift: int) -> None:
     other = {"lam": LAM, "u": U, "d": D, "m": M}[name]
     assert merge(library, y=other + shift) == INVALID_ARGUMENT
+    assert f"overlaps the input {name} " in last_error(library)
+
+
+PLANE, ITEM = H * W, 4 * C * H * W
+
+
+@pytest.mark.parametrize(
+    ("strides", "message"),
+    [
+        ((ITEM - PLANE, 0), f"the batch stride of lam, u and d is {ITEM - PLANE}"),
+        ((-ITEM, 0), f"is {-ITEM}; expected 0 (dense) or a multiple of h * w = {PLANE}"),
+        ((ITEM + 1, 0), f"no less than the {ITEM} elements of an item"),
+        ((2**62, 0), "n of them below 2^63 bytes"),
+        ((0, 11 * PLANE), f"the batch stride of w is {11 * PLANE}"),
+        ((0, 12 * PLANE + W), "the batch stride of w is"),
+    ],
+)
+def test_bad_batch_strides(library: ctypes.CDLL, strides: tuple[int, int], message: str) -> None:
+    assert merge(library, strides=cuda.BatchStrides(*strides)) == INVALID_ARGUMENT
+    assert message in last_error(library)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift"),
+    [("lam", ITEM), ("u", 2 * ITEM - 4), ("d", 3 * ITEM - 4), ("w", 100 * PLANE)],
+)
+def test_an_output_between_batch_items(library: ctypes.CDLL, name: str, shift: int) -> None:
+    """Items lie apart, and the output inside what a tensor spans: its last element included."""
+    other = {"lam": LAM, "u": U, "d": D, "w": W_PTR}[name]
+    strides = cuda.BatchStrides(2 * ITEM, 200 * PLANE)
+    assert merge(library, strides=strides, y=other + 4 * shift) == INVALID_ARGUMENT
     assert f"overlaps the input {name} " in last_error(library)
 
 

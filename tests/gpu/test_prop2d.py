@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import scan_reference
 import torch
-from kernel_calls import DTYPES, misaligned, prop2d, prop2d_inputs
+from kernel_calls import DTYPES, misaligned, packed, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
 
 pytestmark = pytest.mark.gpu
@@ -111,6 +111,31 @@ def test_unaligned_pointers(extent: tuple[int, int], dtype: torch.dtype) -> None
         args = [misaligned(v) if i == culprit else v for i, v in enumerate(inputs)]
         out = prop2d(*args, offset=1 if culprit == 6 else 0)
         assert_close(out, expected, FORWARD[dtype], f"unaligned argument {culprit}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("extent", SIZES, ids=str)
+def test_one_prediction(extent: tuple[int, int], per_channel: bool, dtype: torch.dtype) -> None:
+    """Gates and affinities that lie in one tensor, as a convolution predicts them."""
+    for n, c, options in ((2, 3, True), (3, 4, False), (1, 4, True)):
+        inputs = prop2d_inputs((n, c, *extent), per_channel, dtype, "sigmoid", options)
+        expected = scan_reference.prop2d(*inputs)
+        what = f"{n}x{c} {options=}"
+        for move in (lambda whole: whole, misaligned):
+            out = prop2d(*packed(*inputs, move=move))
+            assert_close(out, expected, FORWARD[dtype], what)
+        assert torch.equal(prop2d(*packed(*inputs)), prop2d(*inputs)), what
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("only", ["d", "m"])
+def test_one_prediction_and_one_optional_input(only: str, dtype: torch.dtype) -> None:
+    for extent in ((20, 24), (249, 200), (300, 128)):
+        x, lam, w, u, d, m = prop2d_inputs((2, 4, *extent), False, dtype, "softmax", True)
+        given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
+        out = prop2d(*packed(*given), "softmax", 5)
+        assert_close(out, scan_reference.prop2d(*given, "softmax", 5), FORWARD[dtype], only)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import scan_reference
 import torch
-from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan_inputs, prop2d_inputs
+from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan_inputs, packed, prop2d_inputs
 from tolerances import FORWARD, GRADIENT, assert_close
 from torch import Tensor
 
@@ -84,6 +84,22 @@ def test_non_contiguous_inputs(dtype: torch.dtype) -> None:
     out = ops.prop2d(strided, wide, w, u, d, m)
     assert out.is_contiguous()
     assert_close(out, expected, FORWARD[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [False, True])
+def test_one_prediction_is_not_copied(dtype: torch.dtype, options: bool) -> None:
+    inputs = prop2d_inputs((2, 4, 96, 96), False, dtype, "sigmoid", options)
+    views = packed(*inputs)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = ops.prop2d(*views)
+    grown = torch.cuda.max_memory_allocated() - before
+    assert_close(out, scan_reference.prop2d(*inputs), FORWARD[dtype])
+    # y, and in 16 bits sums and weights; a copy of the gates would be eight maps and more.
+    maps = 96 * 96 * 2 * 4
+    assert grown < maps * (dtype.itemsize + 4) + 2 * 12 * 96 * 96 * 4 + 4096
 
 
 def test_side_stream() -> None:

@@ -84,9 +84,10 @@ def test_the_steps_ask_for_what_a_bisection_says(models, tmp_path, monkeypatch, 
 FAKE_KERNELS = """
 #include <cstdio>
 #include "gspn2/kernels.h"
-extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* p, const void* x, const void*,
-                                       const void*, const void*, const void* d, const void* m,
-                                       void* y, void*, size_t, gspn2_stream_t) {
+extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* p, const gspn2_batch_strides_t*,
+                                       const void* x, const void*, const void*, const void*,
+                                       const void* d, const void* m, void* y, void*, size_t,
+                                       gspn2_stream_t) {
   std::printf("%dx%d %d%d%d%d\\n", int(p->h), int(p->w), x != nullptr, d != nullptr, m != nullptr,
               y != nullptr);
   return GSPN2_SUCCESS;
@@ -97,7 +98,8 @@ FAKE_PLUGIN = """
 extern "C" int enqueue(int height, int width) {
   const gspn2_problem_t problem{1, 2, height, width, 1, 0, GSPN2_FLOAT32, GSPN2_NORMALIZE_SIGMOID};
   char some[8];
-  return gspn2_prop2d(&problem, some, some, some, some, some, some, some, some, 0, nullptr);
+  return gspn2_prop2d(&problem, nullptr, some, some, some, some, some, some, some, some, 0,
+                      nullptr);
 }
 """
 CALLS = """

@@ -7,7 +7,8 @@
 
 #include "gspn2/kernels.h"
 
-extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x,
+extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
+                                       const gspn2_batch_strides_t* strides, const void* x,
                                        const void* lam, const void* w, const void* u, const void* d,
                                        const void* m, void* y, void* workspace,
                                        size_t workspace_bytes, gspn2_stream_t stream) {
@@ -17,5 +18,6 @@ extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const voi
       library != nullptr ? dlsym(library, "gspn2_prop2d") : nullptr);
   if (call == nullptr) return GSPN2_UNSUPPORTED;
   const bool wrong = problem != nullptr && problem->h == WRONG_HEIGHT && problem->w == WRONG_WIDTH;
-  return call(problem, x, lam, w, u, d, wrong ? nullptr : m, y, workspace, workspace_bytes, stream);
+  return call(problem, strides, x, lam, w, u, d, wrong ? nullptr : m, y, workspace, workspace_bytes,
+              stream);
 }

@@ -11,8 +11,9 @@
  * NaN and Inf included. With chunk > 0 a line of L steps is cut in segments of `chunk` steps,
  * counted from the scan's own first step; the last one may be shorter.
  *
- * Every tensor is dense, row-major, in image coordinates (N, C, H, W) for every direction, and of
- * the one dtype of the call; the state and every sum are float32.
+ * Every tensor is dense (gspn2_batch_strides_t has the exceptions), row-major, in image coordinates
+ * (N, C, H, W) for every direction, and of the one dtype of the call; the state and every sum are
+ * float32.
  *
  * Source: GSPN-2 (arXiv 2512.07884) section 3; normalisation as in GSPN (arXiv 2501.12381).
  */
@@ -32,7 +33,7 @@
 extern "C" {
 #endif
 
-#define GSPN2_KERNELS_ABI_VERSION 1
+#define GSPN2_KERNELS_ABI_VERSION 2
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
@@ -74,6 +75,14 @@ typedef struct {
   gspn2_normalize_t normalize;
 } gspn2_problem_t;
 
+/* Elements from one batch item to the next, where the items are parts of larger ones: gates and
+ * affinities that one convolution predicts lie side by side in the channels of its output. 0 is a
+ * dense tensor's; any other is a multiple of h * w, and no less than that. */
+typedef struct {
+  int64_t gates; /* lam, u and d alike */
+  int64_t w;
+} gspn2_batch_strides_t;
+
 /* One direction: h (N,C,H,W) from x (N,C,H,W), lam (N,C,H,W), w (N,3,G,H,W).
  * h must not overlap an input. One kernel launch; no allocation, no synchronisation; legal under
  * CUDA graph capture; the same inputs give the same bits. `workspace` may be null when
@@ -86,10 +95,12 @@ GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* proble
                                                    gspn2_direction_t direction, size_t* bytes);
 
 /* Four directions: y (N,C,H,W) = sum_k m_k (u_k h_k + d_k x), from x (N,C,H,W), lam, u and the
- * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null.
- * y must not overlap an input. The same guarantees as gspn2_line_scan, over one or more launches.
- */
-GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const void* x,
+ * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null, and so may
+ * `strides` where every tensor is dense; what lies between the items is not read. y must not
+ * overlap an input, nor lie between its items. The same guarantees as gspn2_line_scan, over one or
+ * more launches. The workspace does not depend on the strides. */
+GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
+                                      const gspn2_batch_strides_t* strides, const void* x,
                                       const void* lam, const void* w, const void* u, const void* d,
                                       const void* m, void* y, void* workspace,
                                       size_t workspace_bytes, gspn2_stream_t stream);
