@@ -22,7 +22,11 @@ VALUES = {
     "normalize": [mode.value for mode in spec.Normalize],
     "direction": [direction.value for direction in spec.Direction],
 }
-ATTRIBUTES = {spec.PROP2D: spec.PROP2D_ATTRIBUTES, spec.LINE_SCAN: spec.LINE_SCAN_ATTRIBUTES}
+FIELDS = {
+    spec.PROP2D: [*spec.PROP2D_ATTRIBUTES, spec.PACKED_OFFSETS, spec.PACKED_GROUPS],
+    spec.LINE_SCAN: list(spec.LINE_SCAN_ATTRIBUTES),
+}
+PACKING = {spec.PACKED_OFFSETS: [0, 8, -1, 16], spec.PACKED_GROUPS: 1}
 
 RTX_SCRIPT = """
 import json, sys
@@ -30,7 +34,7 @@ import numpy as np
 import tensorrt_rtx_bindings as trt
 logger = trt.Logger(trt.Logger.INFO)
 registry = trt.get_plugin_registry()
-path, values = sys.argv[1], json.loads(sys.argv[2])
+path, values, packing = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
 def create(creator, **fields):
     made = []
@@ -38,13 +42,13 @@ def create(creator, **fields):
         if isinstance(value, str):
             made.append(trt.PluginField(name, value.encode(), trt.PluginFieldType.CHAR))
         else:
-            number = np.array([value], dtype=np.int32)
-            made.append(trt.PluginField(name, number, trt.PluginFieldType.INT32))
+            numbers = np.array(value, dtype=np.int32, ndmin=1)
+            made.append(trt.PluginField(name, numbers, trt.PluginFieldType.INT32))
     fields = trt.PluginFieldCollection(made)
     return creator.create_plugin("node", fields, trt.TensorRTPhase.BUILD) is not None
 
 report = {"loaded": registry.load_library(path) is not None, "creators": {}}
-for name in sys.argv[3:]:
+for name in sys.argv[4:]:
     creator = registry.get_creator(name, "1", "")
     fields = [field.name for field in creator.field_names]
     report["creators"][name] = {
@@ -52,6 +56,7 @@ for name in sys.argv[3:]:
         "created": [[key, value, create(creator, **{key: value})]
                     for key in fields if key in values for value in values[key]],
         "chunk": [create(creator, chunk=0), create(creator, chunk=8), create(creator, chunk=-1)],
+        "packed": [create(creator, **packing), create(creator, groups=packing["groups"])],
         "refused": create(creator, normalize="relu"),
     }
 print(json.dumps(report))
@@ -75,7 +80,7 @@ for name in sys.argv[2:]:
         "type": again.plugin_type,
         "version": again.plugin_version,
         "same": bytes(again.serialize()) == bytes(plugin.serialize()),
-        "newer": creator.deserialize_plugin("node", b"SPN2\\x02\\0\\0\\0" + b"\\0" * 32) is None,
+        "newer": creator.deserialize_plugin("node", b"SPN2\\x04\\0\\0\\0" + b"\\0" * 48) is None,
     }
 print(json.dumps(report))
 """
@@ -87,7 +92,7 @@ def test_tensorrt_rtx_loads_the_library(folder):
     result = subprocess.run(
         [
             *(sys.executable, "-c", RTX_SCRIPT, folder / LIBRARY),
-            *(json.dumps(VALUES), *spec.OP_TYPES),
+            *(json.dumps(VALUES), json.dumps(PACKING), *spec.OP_TYPES),
         ],
         capture_output=True,
         text=True,
@@ -96,13 +101,14 @@ def test_tensorrt_rtx_loads_the_library(folder):
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["loaded"]
-    for name, attributes in ATTRIBUTES.items():
+    for name, fields in FIELDS.items():
         creator = report["creators"][name]
-        assert creator["fields"] == list(attributes)
-        expected = sum(len(VALUES[key]) for key in attributes if key in VALUES)
+        assert creator["fields"] == fields
+        expected = sum(len(VALUES[key]) for key in fields if key in VALUES)
         assert len(creator["created"]) == expected
         assert all(created for *_, created in creator["created"]), creator["created"]
         assert creator["chunk"] == [True, True, False]
+        assert creator["packed"] == [name == spec.PROP2D, False]
         assert not creator["refused"]
     # TensorRT's own logger, found by its finder, carries the plugin's message.
     said = result.stdout + result.stderr
@@ -112,14 +118,16 @@ def test_tensorrt_rtx_loads_the_library(folder):
 # TensorRT for RTX has TensorRT 11's ONNX parser. It finds the plugin and creates it, and then ends
 # the process, because its networks take no plugin layers.
 PARSE_SCRIPT = """
-import sys
+import json, sys
 import tensorrt_rtx_bindings as trt
 from onnx import TensorProto, helper
 logger = trt.Logger(trt.Logger.INFO)
 assert trt.get_plugin_registry().load_library(sys.argv[1]) is not None
 shapes = {"x": (1, 2, 8, 8), "lam": (1, 4, 2, 8, 8), "w": (1, 4, 3, 1, 8, 8), "u": (1, 4, 2, 8, 8)}
 value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-attributes = {"normalize": sys.argv[2], "chunk": int(sys.argv[3])}
+attributes = json.loads(sys.argv[2])
+if "groups" in attributes:
+    shapes = {"x": (1, 2, 8, 8), "prediction": (1, 28, 8, 8)}
 node = helper.make_node("GspnProp2D", list(shapes), ["y"], name="p", domain="gspn2", **attributes)
 graph = helper.make_graph([node], "g", [value(*item) for item in shapes.items()],
                           [value("y", shapes["x"])])
@@ -134,27 +142,34 @@ print("parsed", parsed, parser.get_error(0).desc() if parser.num_errors else "",
 """
 
 
-def parse_with_rtx(folder, normalize, chunk):
+def parse_with_rtx(folder, **attributes):
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
-    command = [sys.executable, "-c", PARSE_SCRIPT, folder / LIBRARY, normalize, str(chunk)]
+    command = [sys.executable, "-c", PARSE_SCRIPT, folder / LIBRARY, json.dumps(attributes)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return result.stdout + result.stderr
 
 
 @parametrize_builds(lambda folder: folder.name.startswith("11."))
-@pytest.mark.parametrize("normalize, chunk", [("softmax", 0), ("none", 4)])
-def test_the_parser_of_11_creates_the_plugin_of_a_node(folder, normalize, chunk):
-    said = parse_with_rtx(folder, normalize, chunk)
+@pytest.mark.parametrize(
+    "attributes", [{"normalize": "softmax", "chunk": 0}, {"normalize": "none", "chunk": 4}, PACKING]
+)
+def test_the_parser_of_11_creates_the_plugin_of_a_node(folder, attributes):
+    said = parse_with_rtx(folder, **attributes)
     assert "Searching for plugin: GspnProp2D, plugin_version: 1, plugin_namespace: " in said
     assert "Successfully created plugin: GspnProp2D" in said
 
 
 @parametrize_builds(lambda folder: folder.name.startswith("11."))
 def test_the_parser_of_11_hands_on_what_the_plugin_refuses(folder):
-    said = parse_with_rtx(folder, "softmax", -3)
-    assert "gspn2 plugin, createPlugin: GspnProp2D: chunk is -3; expected 0" in said
-    assert "parsed False" in said
-    assert "Could not create the plugin" in said
+    bad = {spec.PACKED_OFFSETS: [0, -8, -1, 16]}
+    for wrong, message in (
+        ({"chunk": -3}, "chunk is -3; expected 0"),
+        (PACKING | bad, "packed_offsets has -8 for u"),
+    ):
+        said = parse_with_rtx(folder, **wrong)
+        assert f"gspn2 plugin, createPlugin: GspnProp2D: {message}" in said
+        assert "parsed False" in said
+        assert "Could not create the plugin" in said
 
 
 EMBED_SCRIPT = """
@@ -235,12 +250,12 @@ def test_tensorrt_8_registers_and_recreates():
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["registered"] == [True, True]
-    for name, attributes in ATTRIBUTES.items():
+    for name, fields in FIELDS.items():
         assert report["creators"][name] == {
-            "fields": list(attributes),
+            "fields": fields,
             "type": name,
             "version": spec.PLUGIN_VERSION,
             "same": True,
             "newer": True,
         }
-    assert "format 2, this library reads format 1" in result.stderr
+    assert "format 4, this library reads format 3" in result.stderr

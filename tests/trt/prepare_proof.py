@@ -21,7 +21,16 @@ import reference
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from gspn2_deploy.spec import DEFAULT_NORMALIZE, DIRECTIONS, LINE_SCAN, ONNX_DOMAIN, PROP2D
+from gspn2_deploy.spec import (
+    DEFAULT_NORMALIZE,
+    DIRECTIONS,
+    LINE_SCAN,
+    ONNX_DOMAIN,
+    PACKED_GROUPS,
+    PACKED_OFFSETS,
+    PACKED_ORDER,
+    PROP2D,
+)
 from gspn2_deploy.validate.tolerances import OP_TOLERANCES, Tolerance
 
 Array = NDArray[np.floating]
@@ -34,6 +43,7 @@ ELEMENT_TYPES = {
 }
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
+_FREE = 7  # an extent that no shape fixes
 SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24))  # N, C, H, W
 PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 48))
 # Which inputs and attributes each GspnProp2D node has. "wc" has weights per channel.
@@ -45,6 +55,59 @@ PROP2D_NODES: tuple[tuple[str, tuple[str, ...], str, int], ...] = (
     ("wc", (), "softmax", 5),
     ("wc", ("d", "m"), "sigmoid", 0),
 )
+
+
+@dataclass(frozen=True)
+class PackedNode:
+    """A GspnProp2D node that takes its gates and affinities from one prediction.
+
+    Args:
+        x: Its features.
+        prediction: The tensor that holds the rest, with a channel between the parts.
+        groups: G. Weights per channel fix the number of channels, too.
+        parts: What the prediction holds, in this order.
+        optional: Further inputs.
+        normalize: As above.
+        chunk: As above.
+    """
+
+    x: str
+    prediction: str
+    groups: int
+    parts: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    normalize: str = DEFAULT_NORMALIZE
+    chunk: int = 0
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The parts' first channels as the plugin takes them, with room for the most channels."""
+        channels = MAX_CHANNELS if self.groups == 1 else self.groups
+        first, found = 1, dict.fromkeys(PACKED_ORDER, -1)
+        for part in self.parts:
+            found[part] = first
+            first += 1 + (12 * self.groups if part == "w" else 4 * channels)
+        return tuple(found.values())
+
+    def unpack(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The arguments of the reference."""
+        x, prediction = inputs[self.x], inputs[self.prediction]
+        n, channels, *map_ = x.shape
+        found = {"x": x, **{name: inputs[name] for name in self.optional}}
+        for part, first in zip(PACKED_ORDER, self.offsets, strict=True):
+            if first >= 0:
+                inner = (4, 3, self.groups) if part == "w" else (4, channels)
+                piece = prediction[:, first : first + int(np.prod(inner))]
+                found[part] = piece.reshape(n, *inner, *map_)
+        return found
+
+
+MAX_CHANNELS = 8
+PACKED_NODES = (
+    PackedNode("x", "all", 1, ("lam", "u", "d", "w"), ("m",)),
+    PackedNode("x", "all", 1, ("lam", "u", "w"), (), "softmax", 4),
+    PackedNode("x3", "all3", 3, ("w", "d", "u", "lam")),
+)
 SHAPES = {
     "x": lambda n, c, h, w: (n, c, h, w),
     "lam": lambda n, c, h, w: (n, 4, c, h, w),
@@ -53,6 +116,9 @@ SHAPES = {
     "u": lambda n, c, h, w: (n, 4, c, h, w),
     "d": lambda n, c, h, w: (n, 4, c, h, w),
     "m": lambda n, c, h, w: (4,),
+    "all": lambda n, c, h, w: (n, 3 * 4 * MAX_CHANNELS + 12 + 5, h, w),
+    "x3": lambda n, c, h, w: (n, 3, h, w),
+    "all3": lambda n, c, h, w: (n, 3 * 4 * 3 + 12 * 3 + 5, h, w),
     "lam1": lambda n, c, h, w: (n, c, h, w),
     "w1": lambda n, c, h, w: (n, 3, 1, h, w),
 }
@@ -78,12 +144,18 @@ class CaseWriter:
         self.lines.append(f"profile {name} " + " ".join(map(_text, shapes)))
 
     def node(
-        self, op_type: str, output: str, normalize: str, chunk: int, direction: str, *inputs: str
+        self,
+        op_type: str,
+        output: str,
+        normalize: str,
+        chunk: int,
+        direction: str,
+        packing: Sequence[int],
+        *inputs: str,
     ) -> None:
         """Add what a plugin layer is, for proofs without a network."""
-        self.lines.append(
-            f"node {op_type} {output} {normalize} {chunk} {direction or '-'} {' '.join(inputs)}"
-        )
+        fields = (normalize, str(chunk), direction or "-", _text(packing) or "-", *inputs)
+        self.lines.append(f"node {op_type} {output} {' '.join(fields)}")
 
     def sample(
         self,
@@ -125,7 +197,7 @@ def _scale(value: Array, tolerance: Tolerance) -> float:
 
 
 def ops_model(dtype: str) -> onnx.ModelProto:
-    """Every form of both ops, without function bodies; every extent is dynamic."""
+    """Every form of both ops, without function bodies; N, C, H and W are dynamic."""
     nodes = []
     for index, (weights, optional, normalize, chunk) in enumerate(PROP2D_NODES):
         nodes.append(
@@ -141,6 +213,19 @@ def ops_model(dtype: str) -> onnx.ModelProto:
         )
     nodes += [
         helper.make_node(
+            PROP2D,
+            [node.x, node.prediction, *node.optional],
+            [f"packed{index}"],
+            name=f"{PROP2D}_packed{index}",
+            domain=ONNX_DOMAIN,
+            normalize=node.normalize,
+            chunk=node.chunk,
+            **{PACKED_OFFSETS: node.offsets, PACKED_GROUPS: node.groups},
+        )
+        for index, node in enumerate(PACKED_NODES)
+    ]
+    nodes += [
+        helper.make_node(
             LINE_SCAN,
             ["x", "lam1", "w1"],
             [f"h_{direction.value}"],
@@ -151,14 +236,10 @@ def ops_model(dtype: str) -> onnx.ModelProto:
         for direction in DIRECTIONS
     ]
     element = ELEMENT_TYPES[dtype]
-    fixed = {"m": (4,), "w": (None, 4, 3, 1, None, None), "w1": (None, 3, 1, None, None)}
     inputs = []
     for name, shape in SHAPES.items():
-        example = fixed.get(name) or tuple(
-            4 if extent == 4 and axis == 1 else 3 if extent == 3 else None
-            for axis, extent in enumerate(shape(7, 7, 7, 7))
-        )
-        inputs.append(helper.make_tensor_value_info(name, element, example))
+        extents = [None if extent == _FREE else extent for extent in shape(*[_FREE] * 4)]
+        inputs.append(helper.make_tensor_value_info(name, element, extents))
     outputs = [helper.make_tensor_value_info(node.output[0], element, [None] * 4) for node in nodes]
     graph = helper.make_graph(nodes, "ops", inputs, outputs)
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(ONNX_DOMAIN, 1)]
@@ -167,15 +248,22 @@ def ops_model(dtype: str) -> onnx.ModelProto:
 
 def write_ops(folder: Path, dtype: str) -> None:
     """Write the case of every form of both ops in one dtype."""
-    writer = CaseWriter(folder, PRECISIONS[dtype], len(PROP2D_NODES) + len(DIRECTIONS))
+    writer = CaseWriter(
+        folder, PRECISIONS[dtype], len(PROP2D_NODES) + len(PACKED_NODES) + len(DIRECTIONS)
+    )
     for name, shape in SHAPES.items():
         if name != "m":
             writer.profile(name, [shape(*sizes) for sizes in PROFILE])
     for index, (weights, optional, normalize, chunk) in enumerate(PROP2D_NODES):
-        writer.node(PROP2D, f"y{index}", normalize, chunk, "", "x", "lam", weights, "u", *optional)
+        inputs = ("x", "lam", weights, "u", *optional)
+        writer.node(PROP2D, f"y{index}", normalize, chunk, "", (), *inputs)
+    for index, node in enumerate(PACKED_NODES):
+        packing = (node.groups, *node.offsets)
+        inputs = (node.x, node.prediction, *node.optional)
+        writer.node(PROP2D, f"packed{index}", node.normalize, node.chunk, "", packing, *inputs)
     for direction in DIRECTIONS:
         name = direction.value
-        writer.node(LINE_SCAN, f"h_{name}", DEFAULT_NORMALIZE, 0, name, "x", "lam1", "w1")
+        writer.node(LINE_SCAN, f"h_{name}", DEFAULT_NORMALIZE, 0, name, (), "x", "lam1", "w1")
     for sizes in SIZES:
         random = np.random.default_rng(sum(sizes))
         inputs = {}
@@ -191,6 +279,10 @@ def write_ops(folder: Path, dtype: str) -> None:
                 **extra,
                 normalize=normalize,
                 chunk=chunk,
+            )
+        for index, node in enumerate(PACKED_NODES):
+            outputs[f"packed{index}"] = reference.prop2d(
+                **node.unpack(inputs), normalize=node.normalize, chunk=node.chunk
             )
         for direction in DIRECTIONS:
             outputs[f"h_{direction.value}"] = reference.line_scan(

@@ -20,6 +20,12 @@ Core makeCore(Op op) {
   return Core(parameters);
 }
 
+Core makePacked(const Packing& packing) {
+  Parameters parameters;
+  parameters.packing = packing;
+  return Core(parameters);
+}
+
 // The output's extents for inputs of these extents, -1 for an unknown one.
 std::vector<int64_t> infer(Core* core, std::initializer_list<Extents> inputs) {
   FakeShapes shapes;
@@ -70,6 +76,44 @@ GSPN2_TEST(optional_inputs_are_told_by_rank) {
   infer(&both, {x, gate, w, gate, gate, {4}});
   CHECK(both.parameters().optionals == Optionals::kBoth);
   CHECK_EQ(both.inputCount(), 6);
+}
+
+GSPN2_TEST(a_packed_node_takes_a_prediction) {
+  const Extents x = {2, 2, 3, 5};
+  Core core = makePacked({1, 0, 8, -1, 16});
+  CHECK(infer(&core, {x, {2, 28, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
+  CHECK_EQ(core.inputCount(), 2);
+  Core withM = makePacked({2, 24, 8, 16, 0});
+  const auto shape = infer(&withM, {{-1, 2, -1, -1}, {-1, -1, -1, -1}, {4}});
+  CHECK(shape == std::vector<int64_t>({-1, 2, -1, -1}));
+  CHECK(withM.parameters().optionals == Optionals::kM);
+  CHECK_EQ(withM.inputCount(), 3);
+}
+
+GSPN2_TEST(wrong_predictions_are_refused) {
+  const Extents x = {1, 2, 3, 5};
+  const Packing packing = {1, 0, 8, -1, 16};
+  const struct {
+    Packing packing;
+    std::initializer_list<Extents> inputs;
+    std::vector<std::string> message;
+  } cases[] = {
+      {packing, {x}, {"the node has 1 inputs; expected 2 to 3"}},
+      {packing, {x, {1, 28, 3, 5}, {4}, {4}}, {"the node has 4 inputs"}},
+      {packing, {x, {1, 4, 7, 3, 5}}, {"the input prediction has 5 dimensions; expected 4"}},
+      {packing, {x, {2, 28, 3, 5}}, {"prediction has extent 2 on axis 0; expected N = 1"}},
+      {packing, {x, {1, 28, 3, 6}}, {"prediction has extent 6 on axis 3; expected W = 5"}},
+      {packing, {x, {1, 28, 3, 5}, {5}}, {"m has extent 5 on axis 0; expected 4"}},
+      {packing,
+       {x, {1, 27, 3, 5}},
+       {"prediction has 27 channels; expected w in the 12 from channel 16 on"}},
+      {{1, 0, 24, -1, 8}, {x, {1, 28, 3, 5}}, {"expected u in the 8 from channel 24 on"}},
+      {{3, 0, 8, -1, 16}, {x, {1, 52, 3, 5}}, {"groups is 3; expected 1", "or C = 2"}},
+  };
+  for (const auto& entry : cases) {
+    Core core = makePacked(entry.packing);
+    checkRefused([&] { infer(&core, entry.inputs); }, entry.message);
+  }
 }
 
 GSPN2_TEST(wrong_shapes_are_refused) {
@@ -152,6 +196,40 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
       {"the data type 3 is not supported"});
 }
 
+GSPN2_TEST(enqueue_checks_a_prediction) {
+  const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
+  const std::vector<PluginTensorDesc> inputs = {x, makeDesc({1, 28, 3, 5})};
+  Core core = makePacked({1, 0, 8, -1, 16});
+  core.configure(listInputs(inputs.data(), 2));
+  checkRefused([&] { enqueue(core, {x, makeDesc({1, 20, 3, 5})}, x); },
+               {"expected w in the 12 from channel 16 on"});
+  checkRefused([&] { enqueue(core, {x, makeDesc({1, 28, 3, 5}, DataType::kHALF)}, x); },
+               {"the input prediction has data type 1; expected that of x, 0"});
+  checkRefused([&] { enqueue(core, inputs, x); }, {"GspnProp2D: y is null"});
+}
+
+// The kernel library names the first of lam, w, u and d that an output lies in: this one lies from
+// a channel of the second batch item on.
+GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
+  const int64_t channels = 37, plane = 15;
+  const std::vector<PluginTensorDesc> inputs = {makeDesc({2, 2, 3, 5}),
+                                                makeDesc({2, channels, 3, 5})};
+  const std::vector<float> x(2 * 2 * plane);
+  std::vector<float> prediction(2 * channels * plane);
+  Core core = makePacked({1, 12, 20, 28, 0});
+  core.configure(listInputs(inputs.data(), 2));
+  const struct {
+    int64_t channel;
+    const char* name;
+  } cases[] = {{11, "lam"}, {19, "lam"}, {20, "u"}, {27, "u"}, {28, "d"}, {35, "d"}};
+  for (const auto& entry : cases) {
+    const void* in[kMaxInputs] = {x.data(), prediction.data()};
+    void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
+    checkRefused([&] { core.enqueue(inputs.data(), inputs[0], in, out, nullptr, nullptr); },
+                 {std::string("overlaps the input ") + entry.name + " ("});
+  }
+}
+
 GSPN2_TEST(kernel_library_errors_reach_the_caller) {
   const PluginTensorDesc x = makeDesc({1, 2, 0, 5});
   const PluginTensorDesc w = makeDesc({1, 3, 1, 0, 5});
@@ -187,6 +265,17 @@ size_t workspaceOf(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_
   } catch (const PluginError& error) {
     if (std::string(error.what()).find("CUDA") == std::string::npos) throw;
     throw CaseSkipped(error.what());
+  }
+}
+
+GSPN2_TEST(a_packed_node_asks_for_as_much_workspace) {
+  for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
+    const PluginTensorDesc inputs[] = {makeDesc({8, 4, 300, 200}, type),
+                                       makeDesc({8, 50, 300, 200}, type)};
+    Core core = makePacked({1, 0, 16, -1, 32});
+    const InputList list = listInputs(inputs, 2);
+    core.configure(list);
+    CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, 8, 4, 300, 200));
   }
 }
 

@@ -21,6 +21,10 @@ PluginField integer(const char* name, const int32_t* value) {
   return {name, value, PluginFieldType::kINT32, 1};
 }
 
+PluginField integers(const char* name, const std::vector<int32_t>& values) {
+  return {name, values.data(), PluginFieldType::kINT32, static_cast<int32_t>(values.size())};
+}
+
 Parameters parse(Op op, const std::vector<PluginField>& fields) {
   PluginFieldCollection collection{};
   collection.nbFields = static_cast<int32_t>(fields.size());
@@ -80,6 +84,50 @@ GSPN2_TEST(integers_of_every_width_are_read) {
 #endif
 }
 
+GSPN2_TEST(packing_is_read) {
+  const int32_t groups = 3;
+  const std::vector<int32_t> offsets = {2, 40, -1, 60};
+  const Packing packing =
+      parse(Op::kProp2D, {integers("packed_offsets", offsets), integer("groups", &groups)}).packing;
+  CHECK(packing.isPacked());
+  CHECK_EQ(packing.groups, 3);
+  CHECK_EQ(packing.lam, 2);
+  CHECK_EQ(packing.u, 40);
+  CHECK_EQ(packing.d, -1);
+  CHECK_EQ(packing.w, 60);
+  CHECK(!parse(Op::kProp2D, {}).packing.isPacked());
+#if GSPN2_TRT_V3
+  const int64_t wide[] = {0, 8, 16, 24};
+  const PluginField field{"packed_offsets", wide, PluginFieldType::kINT64, 4};
+  CHECK_EQ(parse(Op::kProp2D, {integer("groups", &groups), field}).packing.w, 24);
+#endif
+}
+
+GSPN2_TEST(bad_packing_is_refused) {
+  const int32_t zero = 0;
+  const int32_t one = 1;
+  const std::vector<int32_t> good = {0, 8, -1, 16};
+  const std::vector<int32_t> few = {0, 8, 16};
+  const std::vector<int32_t> noLam = {-1, 8, 16, 24};
+  const std::vector<int32_t> noD = {0, 8, -2, 24};
+  const std::pair<std::vector<PluginField>, std::vector<std::string>> cases[] = {
+      {{integers("packed_offsets", good)}, {"packed_offsets and groups", "both or none"}},
+      {{integer("groups", &one)}, {"packed_offsets and groups", "both or none"}},
+      {{integers("packed_offsets", few), integer("groups", &one)}, {"length 3", "4 integers"}},
+      {{integers("packed_offsets", noLam), integer("groups", &one)},
+       {"packed_offsets has -1 for lam; expected a channel of the prediction"}},
+      {{integers("packed_offsets", noD), integer("groups", &one)},
+       {"packed_offsets has -2 for d", "-1 without it"}},
+      {{integers("packed_offsets", good), integer("groups", &zero)}, {"groups is 0", "1 or C"}},
+      {{text("packed_offsets", "0,8"), integer("groups", &one)}, {"expected 4 integers"}},
+  };
+  for (const auto& entry : cases) {
+    checkRefused([&] { parse(Op::kProp2D, entry.first); }, entry.second);
+  }
+  checkRefused([&] { parse(Op::kLineScan, {integer("groups", &one)}); },
+               {"unknown field \"groups\"", "direction, normalize and chunk"});
+}
+
 GSPN2_TEST(bad_fields_are_refused) {
   const int32_t negative = -1;
   const int32_t one = 1;
@@ -90,11 +138,11 @@ GSPN2_TEST(bad_fields_are_refused) {
       {{text("normalize", "")}, {"normalize", "length 0"}},
       {{integer("normalize", &one)}, {"normalize", "expected a string"}},
       {{integer("chunk", &negative)}, {"chunk is -1"}},
-      {{{"chunk", &real, PluginFieldType::kFLOAT32, 1}}, {"chunk", "expected one integer"}},
+      {{{"chunk", &real, PluginFieldType::kFLOAT32, 1}}, {"chunk", "expected 1 integer"}},
       {{{"chunk", &one, PluginFieldType::kINT32, 2}}, {"chunk", "length 2"}},
-      {{{"chunk", nullptr, PluginFieldType::kINT32, 1}}, {"expected one integer"}},
+      {{{"chunk", nullptr, PluginFieldType::kINT32, 1}}, {"expected 1 integer"}},
       {{text("direction", "left_to_right")}, {"unknown field \"direction\""}},
-      {{text("colour", "red")}, {"unknown field \"colour\"", "normalize and chunk"}},
+      {{text("colour", "red")}, {"unknown field \"colour\"", "packed_offsets and groups"}},
       {{integer("chunk", &one), integer("chunk", &one)}, {"chunk is given twice"}},
       {{{nullptr, &one, PluginFieldType::kINT32, 1}}, {"has no name"}},
   };
@@ -116,6 +164,13 @@ Parameters sample() {
   return parameters;
 }
 
+Parameters packedSample() {
+  Parameters parameters;
+  parameters.packing = {1, 3, 11, 19, 27};
+  parameters.optionals = Optionals::kM;
+  return parameters;
+}
+
 GSPN2_TEST(state_round_trips) {
   for (const Optionals optionals :
        {Optionals::kUnknown, Optionals::kNone, Optionals::kD, Optionals::kM, Optionals::kBoth}) {
@@ -125,15 +180,26 @@ GSPN2_TEST(state_round_trips) {
     CHECK_EQ(state.size(), kStateBytes);
     CHECK(deserialize(Op::kLineScan, state.data(), state.size()) == parameters);
   }
+  const std::vector<uint8_t> packed = serialize(packedSample());
+  CHECK_EQ(packed.size(), kStateBytes);
+  CHECK(deserialize(Op::kProp2D, packed.data(), packed.size()) == packedSample());
 }
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(state_format_is_fixed) {
-  const uint8_t expected[kStateBytes] = {'S', 'P', 'N', '2', 2,    0,    0, 0, 40, 0, 0, 0, 1, 0,
-                                         0,   0,   2,   0,   0,    0,    3, 0, 0,  0, 0, 0, 0, 0,
-                                         0,   0,   0,   0,   0x40, 0xE2, 1, 0, 0,  0, 0, 0};
+  const uint8_t none = 0xFF;  // -1 is four of them
+  const uint8_t expected[kStateBytes] = {
+      'S',  'P',  'N',  '2',  3,    0,    0,    0,    56,   0,    0,    0,    1,    0,
+      0,    0,    2,    0,    0,    0,    3,    0,    0,    0,    0,    0,    0,    0,
+      0,    0,    0,    0,    0x40, 0xE2, 1,    0,    0,    0,    0,    0,    none, none,
+      none, none, none, none, none, none, none, none, none, none, none, none, none, none};
   const std::vector<uint8_t> state = serialize(sample());
   CHECK(std::memcmp(state.data(), expected, kStateBytes) == 0);
+  const uint8_t packed[kStateBytes] = {'S', 'P', 'N', '2', 3, 0, 0,  0, 56, 0, 0,  0, 0, 0,
+                                       0,   0,   1,   0,   0, 0, 0,  0, 0,  0, 2,  0, 0, 0,
+                                       1,   0,   0,   0,   0, 0, 0,  0, 0,  0, 0,  0, 3, 0,
+                                       0,   0,   11,  0,   0, 0, 19, 0, 0,  0, 27, 0, 0, 0};
+  CHECK(std::memcmp(serialize(packedSample()).data(), packed, kStateBytes) == 0);
 }
 
 GSPN2_TEST(altered_state_is_refused) {
@@ -142,13 +208,15 @@ GSPN2_TEST(altered_state_is_refused) {
     uint8_t value;
     const char* message;
   } changes[] = {{0, 0, "was not written by this plugin"},
-                 {4, 1, "format 1, this library reads format 2"},
-                 {8, 41, "truncated or damaged"},
+                 {4, 2, "format 2, this library reads format 3"},
+                 {8, 57, "truncated or damaged"},
                  {12, 9, "op is 9"},
                  {12, 0, "belongs to GspnProp2D"},
                  {16, 3, "normalize is 3"},
                  {20, 4, "direction is 4"},
                  {24, 4, "optionals is 4"},
+                 {28, 1, "packed_offsets has -1 for lam"},
+                 {31, 0x80, "groups is -"},
                  {39, 0x80, "chunk is -"}};
   for (const auto& change : changes) {
     std::vector<uint8_t> state = serialize(sample());

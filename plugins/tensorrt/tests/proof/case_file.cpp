@@ -46,8 +46,13 @@ ExpectedOutput readOutput(const std::string& folder, std::istream& line) {
 
 Node readNode(std::istream& line) {
   Node node;
-  line >> node.op >> node.output >> node.normalize >> node.chunk >> node.direction;
+  std::string packing;
+  line >> node.op >> node.output >> node.normalize >> node.chunk >> node.direction >> packing;
   if (node.direction == "-") node.direction.clear();
+  if (packing != "-") {
+    std::istringstream parts(packing);
+    for (const int64_t part : readShape(parts)) node.packing.push_back(static_cast<int32_t>(part));
+  }
   if (line.fail()) throw std::runtime_error("case.txt: incomplete node " + node.op);
   for (std::string input; line >> input;) node.inputs.push_back(input);
   line.clear();

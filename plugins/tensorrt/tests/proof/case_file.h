@@ -5,8 +5,10 @@
 //   model FILE
 //   precision fp32 | fp16 | bf16 | mixed
 //   plugins COUNT                        plugin layers that the network must hold
-//   node OP OUTPUT NORMALIZE CHUNK DIRECTION INPUT...
-//                                        one plugin layer; DIRECTION is - where OP has none
+//   node OP OUTPUT NORMALIZE CHUNK DIRECTION PACKING INPUT...
+//                                        one plugin layer; DIRECTION is - where OP has none,
+//                                        PACKING the groups and the four offsets as 1x0x8x-1x16, or
+//                                        -
 //   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
 //   sample NAME
 //   input NAME SHAPE FILE                raw elements of the engine's own dtype
@@ -55,6 +57,7 @@ struct Sample {
 struct Node {
   std::string op, output, normalize, direction;
   int64_t chunk = 0;
+  std::vector<int32_t> packing;  // empty where the node has lam, w, u and d of their own
   std::vector<std::string> inputs;
 };
 

@@ -44,6 +44,12 @@ class Fields {
     mFields.push_back(text("normalize", mNode.normalize));
     mFields.emplace_back("chunk", &mChunk, PluginFieldType::kINT32, 1);
     if (!mNode.direction.empty()) mFields.push_back(text("direction", mNode.direction));
+    if (!mNode.packing.empty()) {
+      const int32_t* const groups = mNode.packing.data();
+      mFields.emplace_back("groups", groups, PluginFieldType::kINT32, 1);
+      mFields.emplace_back("packed_offsets", groups + 1, PluginFieldType::kINT32,
+                           static_cast<int32_t>(mNode.packing.size()) - 1);
+    }
     mCollection.nbFields = static_cast<int32_t>(mFields.size());
     mCollection.fields = mFields.data();
   }
