@@ -44,6 +44,8 @@ class BuildOptions:
         tactic_sources: Of :data:`TACTIC_SOURCES`; empty for none of them, None for the default.
         tf32: Whether float32 convolutions and matrix products may round their inputs to 10 bits.
         precision_constraints: One of :data:`PRECISION_CONSTRAINTS`.
+        pack: Whether the plugin takes gates and affinities unsplit where one convolution predicts
+            them.
 
     Raises:
         UsageError: A value is unknown, or two contradict each other.
@@ -60,6 +62,7 @@ class BuildOptions:
     tactic_sources: tuple[str, ...] | None = None
     tf32: bool = False
     precision_constraints: str = "obey"
+    pack: bool = True
 
     def __post_init__(self) -> None:
         """Check each value, then those that exclude each other."""
@@ -123,7 +126,7 @@ class BuildOptions:
 def flag_of(option: str) -> str:
     """Return an option's name on the command line."""
     spellings = {"timing_cache": "--no-timing-cache", "timing_cache_path": "--timing-cache"}
-    spellings["tactic_sources"] = "--tactic-source"
+    spellings |= {"tactic_sources": "--tactic-source", "pack": "--no-pack"}
     return spellings.get(option, "--" + option.replace("_", "-"))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-_Shape = list[int | str | None]
+Shape = list[int | str | None]
 _SHAPE_SLICES_SINCE = 15  # the opset that gave Shape its start and end
 
 
@@ -39,7 +39,7 @@ def with_own_extents(path: Path) -> bytes | None:
     opset = next((item.version for item in model.opset_import if not item.domain), 0)
     if opset < _SHAPE_SLICES_SINCE:
         return None
-    shapes = _annotated_shapes(model.graph)
+    shapes = annotated_shapes(model.graph)
     given = {extent for item in model.graph.input for extent in shapes[item.name]}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -57,7 +57,8 @@ def with_own_extents(path: Path) -> bytes | None:
     return rewritten
 
 
-def _annotated_shapes(graph: onnx.GraphProto) -> dict[str, _Shape]:
+def annotated_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """Return the shapes that a graph states, by tensor: each extent's number, or its name."""
     return {
         item.name: [
             axis.dim_value if axis.HasField("dim_value") else (axis.dim_param or None)
@@ -67,7 +68,7 @@ def _annotated_shapes(graph: onnx.GraphProto) -> dict[str, _Shape]:
     }
 
 
-def _source_axes(node: onnx.NodeProto, shapes: dict[str, _Shape]) -> list[tuple[str, int]] | None:
+def _source_axes(node: onnx.NodeProto, shapes: dict[str, Shape]) -> list[tuple[str, int]] | None:
     """For every output axis ("extent", its value) or ("axis", the input's axis); None if unknown.
 
     A name stands for one number throughout a file: where the output has the input's name, it has

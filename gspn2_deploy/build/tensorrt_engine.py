@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -103,7 +104,9 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
-    model = prepare_model(request.onnx_path, session.major)
+    model = prepare_model(request.onnx_path, session.major, pack=options.pack)
+    unsplit = f"{len(model.packed)} of {len(model.plugins)} propagations take a prediction unsplit"
+    channel.log(logging.DEBUG, unsplit)
     _parse(session, request, model)
     types = _plugin_types(session, request, model)
     summary = trt_network.summarise(trt, session.network)

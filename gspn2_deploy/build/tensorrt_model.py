@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from gspn2_deploy.build.packing import pack_predictions
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.export import strip_functions
 from gspn2_deploy.spec import ONNX_DOMAIN
@@ -54,20 +55,23 @@ class PluginModel:
         plugins: The op type by the name of each node that must become a plugin layer.
         tensor_types: The element type by tensor name, as far as the file says it.
         node_types: The element type of the first output by node name, likewise.
+        packed: Those of the plugins that take a prediction unsplit.
     """
 
     content: bytes
     plugins: Mapping[str, str]
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     node_types: Mapping[str, str] = field(default_factory=dict)
+    packed: tuple[str, ...] = ()
 
 
-def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
+def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = True) -> PluginModel:
     """Read an exported file for TensorRT's parser.
 
     Args:
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
+        pack: Whether propagations are to take a prediction unsplit where they can.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -85,6 +89,7 @@ def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
             got=path,
             hint="use a file that gspn2-deploy export wrote",
         )
+    packed = pack_predictions(model.graph, _constants(model.graph)) if pack else ()
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:
         lower_opset(model)
     types = tensor_types(model.graph)
@@ -93,7 +98,7 @@ def prepare_model(path: Path, tensorrt_major: int) -> PluginModel:
         for node in model.graph.node
         if node.name and node.output and node.output[0] in types
     }
-    return PluginModel(model.SerializeToString(), plugins, types, nodes)
+    return PluginModel(model.SerializeToString(), plugins, types, nodes, packed)
 
 
 def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:

@@ -100,6 +100,13 @@ _OPTIONS = (
         help="Whether TensorRT before 10 must compute every layer in the file's precision, or may "
         "take another where it has no kernel for it.",
     ),
+    click.option(
+        "--pack/--no-pack",
+        "pack",
+        default=True,
+        help="Whether the plugin takes gates and affinities unsplit where one convolution predicts "
+        "them, or as the file hands them over: to compare. Default: unsplit. TensorRT.",
+    ),
 )
 
 
