@@ -42,7 +42,8 @@ class _Packing:
     prediction: str
     offsets: tuple[int, ...]  # in PACKED_ORDER
     groups: int
-    merge: tuple[str, ...]  # m, if there is one
+    merge: str | None  # m
+    scale: str | None  # (4, 1, 1, 1), by which the file multiplies u: m too
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ def pack_predictions(
             continue
         freed += node.input[1:]
         del node.input[1:]
-        node.input.extend([packing.prediction, *packing.merge])
+        node.input.append(packing.prediction)
+        if packing.scale is not None:
+            graph.initializer.append(_merge_weights(node, constants[packing.scale]))
+            node.input.append(graph.initializer[-1].name)
+        elif packing.merge is not None:
+            node.input.append(packing.merge)
         attributes = {PACKED_OFFSETS: packing.offsets, PACKED_GROUPS: packing.groups}
         node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
         packed.append(node.name)
@@ -104,19 +110,43 @@ def pack_predictions(
 def _find(file: _File, node: onnx.NodeProto) -> _Packing | None:
     x, *rest = node.input
     extents = file.shapes.get(x, [])
-    if len(extents) != _MAP_RANK or None in extents or not isinstance(extents[_CHANNELS], int):
+    known = len(extents) == _MAP_RANK and None not in extents
+    if not known or not isinstance(extents[_CHANNELS], int) or len(rest) < len(_REQUIRED):
         return None
     names = dict(zip(_REQUIRED, rest, strict=False))
     optional = rest[len(_REQUIRED) :]
     if optional and file.rank(optional[0]) != 1:
         names["d"] = optional.pop(0)
+    scale = None
+    if not optional and "d" not in names:
+        names["u"], scale = _unscaled(file, names["u"])
     found = {part: _locate(file, name, extents, part == "w") for part, name in names.items()}
     sources = {place.prediction if place else None for place in found.values()}
     if len(sources) != 1 or None in sources:
         return None
     places = {part: place for part, place in found.items() if place is not None}
     offsets = tuple(places[part].first if part in places else -1 for part in PACKED_ORDER)
-    return _Packing(places["w"].prediction, offsets, places["w"].groups, tuple(optional))
+    merge = optional[0] if optional else None
+    return _Packing(places["w"].prediction, offsets, places["w"].groups, merge, scale)
+
+
+def _unscaled(file: _File, name: str) -> tuple[str, str | None]:
+    """The u and the m that a file multiplies: the exporter does where a node has m and no d."""
+    product = file.producer(name, "Mul")
+    if product is not None:
+        for u, scale in (product.input, reversed(product.input)):
+            tensor = file.constants.get(scale)
+            if tensor is not None and list(tensor.dims) == [NUM_DIRECTIONS, 1, 1, 1]:
+                return u, scale
+    return name, None
+
+
+def _merge_weights(node: onnx.NodeProto, scale: onnx.TensorProto) -> onnx.TensorProto:
+    merge = onnx.TensorProto()
+    merge.CopyFrom(scale)
+    merge.name = f"{node.output[0]}_merge_weights"
+    del merge.dims[1:]
+    return merge
 
 
 @dataclass(frozen=True)
@@ -186,7 +216,7 @@ def _is_channels(axes: Sequence[int]) -> bool:
 
 
 def _drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
-    """Remove the nodes that give these tensors and what they need, unless something else needs it."""
+    """Remove what gives these tensors, and what that alone needs, where nothing else uses it."""
     nodes = list(graph.node)
     producers = {output: index for index, node in enumerate(nodes) for output in node.output}
     uses = Counter(name for node in iterate_nodes(graph) for name in node.input)
