@@ -42,8 +42,7 @@ class _Packing:
     prediction: str
     offsets: tuple[int, ...]  # in PACKED_ORDER
     groups: int
-    merge: str | None  # m
-    scale: str | None  # (4, 1, 1, 1), by which the file multiplies u: m too
+    merge: str | None  # m; as (4, 1, 1, 1) where the file multiplies u by it
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,8 @@ def pack_predictions(
         freed += node.input[1:]
         del node.input[1:]
         node.input.append(packing.prediction)
-        if packing.scale is not None:
-            graph.initializer.append(_merge_weights(node, constants[packing.scale]))
-            node.input.append(graph.initializer[-1].name)
-        elif packing.merge is not None:
-            node.input.append(packing.merge)
+        if packing.merge is not None:
+            node.input.append(_as_vector(graph, constants, packing.merge))
         attributes = {PACKED_OFFSETS: packing.offsets, PACKED_GROUPS: packing.groups}
         node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
         packed.append(node.name)
@@ -117,9 +113,8 @@ def _find(file: _File, node: onnx.NodeProto) -> _Packing | None:
     optional = rest[len(_REQUIRED) :]
     if optional and file.rank(optional[0]) != 1:
         names["d"] = optional.pop(0)
-    scale = None
     if not optional and "d" not in names:
-        names["u"], scale = _unscaled(file, names["u"])
+        names["u"], *optional = _unscaled(file, names["u"])
     found = {part: _locate(file, name, extents, part == "w") for part, name in names.items()}
     sources = {place.prediction if place else None for place in found.values()}
     if len(sources) != 1 or None in sources:
@@ -127,26 +122,31 @@ def _find(file: _File, node: onnx.NodeProto) -> _Packing | None:
     places = {part: place for part, place in found.items() if place is not None}
     offsets = tuple(places[part].first if part in places else -1 for part in PACKED_ORDER)
     merge = optional[0] if optional else None
-    return _Packing(places["w"].prediction, offsets, places["w"].groups, merge, scale)
+    return _Packing(places["w"].prediction, offsets, places["w"].groups, merge)
 
 
-def _unscaled(file: _File, name: str) -> tuple[str, str | None]:
-    """The u and the m that a file multiplies: the exporter does where a node has m and no d."""
+def _unscaled(file: _File, name: str) -> tuple[str, ...]:
+    """The u and the m that a file multiplies, as exports do that have m and no d; else u alone."""
     product = file.producer(name, "Mul")
     if product is not None:
         for u, scale in (product.input, reversed(product.input)):
             tensor = file.constants.get(scale)
             if tensor is not None and list(tensor.dims) == [NUM_DIRECTIONS, 1, 1, 1]:
                 return u, scale
-    return name, None
+    return (name,)
 
 
-def _merge_weights(node: onnx.NodeProto, scale: onnx.TensorProto) -> onnx.TensorProto:
-    merge = onnx.TensorProto()
-    merge.CopyFrom(scale)
-    merge.name = f"{node.output[0]}_merge_weights"
-    del merge.dims[1:]
-    return merge
+def _as_vector(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto], name: str) -> str:
+    """The name of m with its one axis: a constant with more of them gets a copy."""
+    if name not in constants or len(constants[name].dims) == 1:
+        return name
+    vector = onnx.TensorProto()
+    vector.CopyFrom(constants[name])
+    vector.name = f"{name}_vector"
+    del vector.dims[1:]
+    if all(tensor.name != vector.name for tensor in graph.initializer):
+        graph.initializer.append(vector)
+    return vector.name
 
 
 @dataclass(frozen=True)
@@ -155,39 +155,33 @@ class _Place:
 
     prediction: str
     first: int
-    groups: int  # of affinities: G
+    groups: int  # G, where it is the affinities' place
 
 
 def _locate(file: _File, name: str, x: Shape, is_affinity: bool) -> _Place | None:
-    """Find where a tensor comes from; `x`: the extents (N, C, H, W), all known by name at least."""
+    """Find where a tensor comes from; the extents of `x`, (N, C, H, W), are all stated."""
     n, channels, *size = x
+    shapes = file.shapes
     reshape = file.producer(name, "Reshape")
-    if reshape is None:
+    unfolded = shapes.get(name, [])
+    inner = unfolded[1:-2]  # between N and H
+    gate, affinity = [NUM_DIRECTIONS, channels], [NUM_DIRECTIONS, NEIGHBOURS]
+    allowed = [[*affinity, 1], [*affinity, channels]] if is_affinity else [gate]
+    groups = inner[-1] if inner in allowed else None
+    if reshape is None or not isinstance(groups, int) or unfolded != [n, *inner, *size]:
         return None
-    unfolded = file.shapes.get(name, [])
-    groups = channels
-    if is_affinity and len(unfolded) == _MAP_RANK + 2:
-        groups = unfolded[-3]
-    if not isinstance(groups, int) or groups not in (1, channels):
-        return None
-    inner = [NUM_DIRECTIONS, *([NEIGHBOURS] if is_affinity else []), groups]
     piece = reshape.input[0]
     count = NUM_DIRECTIONS * (NEIGHBOURS if is_affinity else 1) * groups
-    if unfolded != [n, *inner, *size] or file.shapes.get(piece) != [n, count, *size]:
-        return None
     cut = file.producer(piece, "Split", "Slice")
-    if cut is None:
+    if cut is None or shapes.get(piece) != [n, count, *size]:
         return None
-    whole = file.shapes.get(cut.input[0], [])
-    if len(whole) != _MAP_RANK or [whole[0], *whole[2:]] != [n, *size]:
+    predicted = shapes.get(cut.input[0], [])[_CHANNELS : _CHANNELS + 1]
+    if shapes.get(cut.input[0]) != [n, *predicted, *size] or not isinstance(predicted[0], int):
         return None
-    predicted = whole[_CHANNELS]
-    if not isinstance(predicted, int):
+    taken = (_of_split if cut.op_type == "Split" else _of_slice)(file, cut, piece, predicted[0])
+    if taken is None or len(taken) != count:
         return None
-    bounds = (_of_split if cut.op_type == "Split" else _of_slice)(file, cut, piece, predicted)
-    if bounds is None or len(bounds) != count:
-        return None
-    return _Place(cut.input[0], bounds.start, groups)
+    return _Place(cut.input[0], taken.start, groups)
 
 
 def _of_split(file: _File, node: onnx.NodeProto, piece: str, _: int) -> range | None:

@@ -7,6 +7,7 @@ import torch
 
 from gspn2_deploy import ops
 from gspn2_deploy.errors import ShapeError
+from gspn2_deploy.ops import cuda
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 SIZES = [(1, 1), (1, 6), (6, 1), (2, 2), (5, 8), (7, 3)]
@@ -216,3 +217,35 @@ def test_opposite_directions_mirror_each_other():
         forward = ops.line_scan(*args, direction.value)
         backward = ops.line_scan(*(v.flip(axis) for v in args), direction.opposite.value)
         torch.testing.assert_close(forward, backward.flip(axis), rtol=1e-13, atol=1e-13)
+
+
+def test_parts_of_one_tensor_go_to_the_kernels_as_they_lie():
+    whole = torch.randn(2, 40, 3, 4)
+    lam, u, w = (whole[:, first : first + 12].unflatten(1, (4, 3)) for first in (1, 13, 26))
+    (same, other), between = cuda._items(lam, u)
+    assert same is lam
+    assert other is u
+    assert between == whole.stride(0)
+    assert cuda._items(w)[1] == whole.stride(0)
+    dense = w.contiguous()
+    assert cuda._items(dense) == ([dense], dense.stride(0))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        lambda lam: lam[:1].expand_as(lam),  # the items are one
+        lambda lam: lam.contiguous(),  # not as far apart as the others
+        lambda lam: torch.cat([lam, lam], -1)[..., : lam.shape[-1]],
+        lambda lam: lam.transpose(1, 2),
+        lambda lam: torch.randn(2, lam[0].numel() + 5)[:, :-5].view(lam.shape),  # between planes
+    ],
+)
+def test_tensors_that_the_kernels_cannot_read_are_copied(strange):
+    lam = torch.randn(2, 40, 3, 4)[:, 4:20].unflatten(1, (4, 4))
+    odd = strange(lam)
+    (first, second), between = cuda._items(odd, lam)
+    assert between == 0
+    for value, given in ((first, odd), (second, lam)):
+        assert value.is_contiguous()
+        assert torch.equal(value, given)

@@ -266,10 +266,10 @@ def test_merge_weights_that_the_file_multiplies_u_by(file, tmp_path, first):
     file.reshapes.append(helper.make_node("Constant", [], ["m"], value=merge))
     file.reshapes.append(helper.make_node("Mul", factors, ["u"]))
     model, graph = file.prepare(tmp_path)
-    check_packed(model, graph, inputs=("x", "prediction", "y_merge_weights"))
+    check_packed(model, graph, inputs=("x", "prediction", "m_vector"))
     assert [node.op_type for node in graph.node] == [PROP2D]
     weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    np.testing.assert_array_equal(weights["y_merge_weights"], [1, 2, 3, 4])
+    np.testing.assert_array_equal(weights["m_vector"], [1, 2, 3, 4])
 
 
 def test_what_else_uses_the_parts_keeps_them(file, tmp_path):

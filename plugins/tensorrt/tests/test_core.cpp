@@ -216,13 +216,17 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
                                                 makeDesc({2, channels, 3, 5})};
   const std::vector<float> x(2 * 2 * plane);
   std::vector<float> prediction(2 * channels * plane);
-  Core core = makePacked({1, 12, 20, 28, 0});
-  core.configure(listInputs(inputs.data(), 2));
+  const Packing wFirst = {1, 12, 20, 28, 0};
+  const Packing wLast = {1, 0, 8, 16, 24};
   const struct {
+    Packing packing;
     int64_t channel;
     const char* name;
-  } cases[] = {{11, "lam"}, {19, "lam"}, {20, "u"}, {27, "u"}, {28, "d"}, {35, "d"}};
+  } cases[] = {{wFirst, 11, "lam"}, {wFirst, 19, "lam"}, {wFirst, 20, "u"}, {wFirst, 27, "u"},
+               {wFirst, 28, "d"},   {wFirst, 35, "d"},   {wLast, 23, "w"},  {wLast, 33, "w"}};
   for (const auto& entry : cases) {
+    Core core = makePacked(entry.packing);
+    core.configure(listInputs(inputs.data(), 2));
     const void* in[kMaxInputs] = {x.data(), prediction.data()};
     void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
     checkRefused([&] { core.enqueue(inputs.data(), inputs[0], in, out, nullptr, nullptr); },
