@@ -458,3 +458,18 @@ def test_a_plan_that_does_not_load_is_an_error(backend):
         "8.6", prepare=prepare, version_compatible=True, exclude_lean_runtime=True
     )
     assert built.unproven == ("the plan was not loaded: it needs a lean runtime beside it",)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_predictions_are_handed_over_unsplit_if_that_is_asked_for(backend, monkeypatch, pack):
+    seen = []
+
+    def prepare(*arguments, **options):
+        seen.append(options)
+        return prepare_model(*arguments, **options)
+
+    prepare_model = tensorrt_engine.prepare_model
+    monkeypatch.setattr(tensorrt_engine, "prepare_model", prepare)
+    backend.build("8.6", pack=pack)
+    assert seen == [{"pack": pack}]
+    assert "0 of 2 propagations take a prediction unsplit" in backend.channel.logged
