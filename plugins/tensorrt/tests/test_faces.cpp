@@ -32,6 +32,11 @@ const int32_t kChunk = 3;
 const std::vector<PluginField> kGoodFields = {{"normalize", "softmax", PluginFieldType::kCHAR, 7},
                                               {"chunk", &kChunk, PluginFieldType::kINT32, 1}};
 const std::vector<PluginField> kBadFields = {{"normalize", "relu", PluginFieldType::kCHAR, 4}};
+const int32_t kGroups = 1;
+const int32_t kOffsets[] = {0, 8, -1, 16};
+const std::vector<PluginField> kPackedFields = {
+    {"groups", &kGroups, PluginFieldType::kINT32, 1},
+    {"packed_offsets", kOffsets, PluginFieldType::kINT32, 4}};
 
 // Inputs of GspnProp2D with m and without d, so that what was learnt of them must be kept.
 struct Inputs {
@@ -40,6 +45,21 @@ struct Inputs {
                                   shapes.make({-1, 4, 3, 1, 3, 5}), shapes.make({-1, 4, 2, 3, 5}),
                                   shapes.make({4})};
 };
+
+// Inputs of a packed node with m.
+struct PackedInputs {
+  FakeShapes shapes;
+  std::vector<DimsExprs> exprs = {shapes.make({-1, 2, 3, 5}), shapes.make({-1, 28, 3, 5}),
+                                  shapes.make({4})};
+};
+
+void checkPacked(const Parameters& parameters) {
+  CHECK(parameters.optionals == Optionals::kM);
+  CHECK_EQ(parameters.packing.groups, 1);
+  CHECK_EQ(parameters.packing.u, 8);
+  CHECK_EQ(parameters.packing.d, -1);
+  CHECK_EQ(parameters.packing.w, 16);
+}
 
 // What the plugin says of a call without buffers: the shapes have passed its own checks, and the
 // kernel library refuses the null pointers before it looks for a GPU.
@@ -134,6 +154,20 @@ GSPN2_TEST(engine_state_recreates_the_plugin) {
   CHECK_EQ(deserializeFields(Op::kProp2D, same).chunk, kChunk);
 }
 
+GSPN2_TEST(engine_state_keeps_a_packing) {
+  const auto plugin = create(kPackedFields);
+  auto* build = capability<IPluginV3OneBuild>(plugin.get(), PluginCapabilityType::kBUILD);
+  PackedInputs inputs;
+  DimsExprs output{};
+  nvinfer1::IExprBuilder* unused = nullptr;
+  CHECK_EQ(build->getOutputShapes(inputs.exprs.data(), 3, nullptr, 0, &output, 1, *unused), 0);
+  CHECK_EQ(output.nbDims, 4);
+  const PluginFieldCollection* fields = runtime(plugin.get())->getFieldsToSerialize();
+  const std::vector<PluginField> kept(fields->fields, fields->fields + fields->nbFields);
+  const auto again = create(kept, TensorRTPhase::kRUNTIME);
+  checkPacked(deserializeFields(Op::kProp2D, runtime(again.get())->getFieldsToSerialize()));
+}
+
 GSPN2_TEST(errors_stay_inside) {
   LogCapture log;
   CHECK(create(kBadFields) == nullptr);
@@ -211,6 +245,19 @@ GSPN2_TEST(engine_state_recreates_the_plugin) {
   checkConfigured(again.get());
   CHECK(engineState(*again) == state);
   CHECK_EQ(deserialize(Op::kProp2D, state.data(), state.size()).chunk, kChunk);
+}
+
+GSPN2_TEST(engine_state_keeps_a_packing) {
+  const Plugin plugin = create(kPackedFields);
+  PackedInputs inputs;
+  nvinfer1::IExprBuilder* unused = nullptr;
+  CHECK_EQ(plugin->getOutputDimensions(0, inputs.exprs.data(), 3, *unused).nbDims, 4);
+  const std::vector<uint8_t> state = engineState(*plugin);
+  CreatorV2 creator(Op::kProp2D);
+  const Plugin again(
+      static_cast<PluginV2*>(creator.deserializePlugin("node", state.data(), state.size())));
+  CHECK(engineState(*again) == state);
+  checkPacked(deserialize(Op::kProp2D, state.data(), state.size()));
 }
 
 GSPN2_TEST(errors_stay_inside) {
