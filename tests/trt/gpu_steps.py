@@ -27,6 +27,7 @@ def make_steps(work: Path) -> list[Step]:
     steps += _runtime(at) + bisect_steps(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
+    steps += _packing(at, "tiny", "fp16")
     steps += _bench(at, "tiny", "fp16", compiled=True) + _bench(at, "tiny", "fp32")
     for name in ("tiny-512x768", "small", "base"):
         for precision in ("fp16", "fp32"):
@@ -299,6 +300,39 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
     return [
         Step(f"torch:{full}", torch, *seconds, ready, after=after, alone=True),
         Step(f"bench:{full}", engine, 45, 200, engine_ready, alone=True),
+    ]
+
+
+def _packing(at: Places, name: str, precision: str) -> list[Step]:
+    """The engine beside one whose plugin layers take gates and affinities in parts."""
+    model, full = MODELS[name], f"{name}-{precision}"
+    onnx, packed = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
+    unpacked = packed.with_name(f"{full}-unpacked.plan")
+    batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
+
+    def build() -> Sequence[Command]:
+        level = model.level if precision == "fp16" else 1
+        options = ("--backend", "tensorrt", "--optimization-level", level, "--profile",
+                   _profile(name), "--no-pack", "--json")  # fmt: skip
+        arguments = ("build", onnx, "-o", unpacked, *options)
+        return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"unpacked-{full}"))]
+
+    def bench() -> Sequence[Command]:
+        # There and back, so that neither has the warmer GPU.
+        runs = [("unpacked", unpacked), ("packed", packed), ("packed-again", packed),
+                ("unpacked-again", unpacked)]  # fmt: skip
+        return [
+            at.deploy("bench", "--engine", plan, *batches, "--layers", "--json",
+                      output=at.result(f"bench-{full}-{which}"))
+            for which, plan in runs
+        ]  # fmt: skip
+
+    needs = ("prepare:machine", "prepare:native", f"export:{full}")
+    estimate = model.estimates[PRECISIONS.index(precision)]
+    ready = (f"validate:{full}", f"unpacked:{full}")
+    return [
+        Step(f"unpacked:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
+        Step(f"packing:{full}", bench, 60, 200, ready, alone=True),
     ]
 
 
