@@ -79,10 +79,73 @@ __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float 
                : "memory");
 }
 
+// ---- words -------------------------------------------------------------------------------------
+// A value and a number that says which value it is, in one 8-byte access: whoever finds the number
+// has the value, and no barrier is needed.
+
+__device__ __forceinline__ void storeWord(uint32_t address, float value, uint32_t number) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 word;\n"
+      "mov.b64 word, {%1, %2};\n"
+      "st.relaxed.cta.shared::cta.b64 [%0], word;\n"
+      "}\n" ::"r"(address),
+      "r"(__float_as_uint(value)), "r"(number)
+      : "memory");
+}
+
+// Into another block of the cluster: `address` as clusterAddress says it.
+__device__ __forceinline__ void storeWordRemote(uint32_t address, float value, uint32_t number) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 word;\n"
+      "mov.b64 word, {%1, %2};\n"
+      "st.relaxed.cluster.shared::cluster.b64 [%0], word;\n"
+      "}\n" ::"r"(address),
+      "r"(__float_as_uint(value)), "r"(number)
+      : "memory");
+}
+
+// By a whole warp: waits until each lane finds `number` at its address. A number that has been
+// replaced by another is never found.
+__device__ __forceinline__ float awaitWord(uint32_t address, uint32_t number) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define GSPN2_WORD_SCOPE "cluster"
+#else
+#define GSPN2_WORD_SCOPE "cta"
+#endif
+  uint32_t value;
+  asm volatile(
+      "{\n"
+      ".reg .pred missing;\n"
+      ".reg .b64 word;\n"
+      ".reg .b32 found;\n"
+      "again:\n"
+      "ld.relaxed." GSPN2_WORD_SCOPE
+      ".shared::cta.b64 word, [%1];\n"
+      "mov.b64 {%0, found}, word;\n"
+      "setp.ne.u32 missing, found, %2;\n"
+      "vote.sync.any.pred missing, missing, 0xffffffff;\n"
+      "@missing bra.uni again;\n"
+      "}\n"
+      : "=&r"(value)
+      : "r"(address), "r"(number)
+      : "memory");
+#undef GSPN2_WORD_SCOPE
+  return __uint_as_float(value);
+}
+
 __device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)
                : "memory");
+}
+
+// A value that stays in a register: the compiler would compute it anew from constant memory at each
+// use, which takes longer than what a walking warp has to do between two waits.
+__device__ __forceinline__ uint32_t keepInRegister(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
 }
 
 // A float, or 0 where the mask is 0 rather than all ones; NaN and Inf go, too.

@@ -56,7 +56,7 @@ struct ColumnFlushes {
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
-                                           const StripStates<C::kRows, C::kShared>& states,
+                                           const StripStates<C::kRows>& states,
                                            uint32_t tile) {
     const int chunk = states.lane % C::kRowChunks;
     const int row = states.lane / C::kRowChunks;
@@ -89,12 +89,12 @@ struct ColumnSums {
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
   __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows, C::kShared>& states,
+                                        const StripStates<C::kRows>& states,
                                         uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
       const int own = states.first + r - block.lead;
-      at[r] = (states.roles[r] & kWrites) != 0 ? sums + 4 * own * p.sumPitch : kNone;
+      at[r] = states.writes(r) ? sums + 4 * own * p.sumPitch : kNone;
     }
   }
 };
@@ -113,7 +113,7 @@ struct ColumnWalker {
   const StripBlock& block;
   const StripBarriers& barriers;
   const ColumnOrder<C> order;
-  StripStates<kRows, C::kShared> states;
+  StripStates<kRows> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
   const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
@@ -128,19 +128,21 @@ struct ColumnWalker {
 
   __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
                                           const StripBarriers& barriers_, const StripLayout& layout,
-                                          char* shared, uint32_t sums = 0)
+                                          const StripExchange& exchange, char* shared,
+                                          uint32_t sums = 0)
       : p(params),
         block(block_),
         barriers(barriers_),
         order(params.steps),
-        states(params, block_, barriers_, layout, shared,
+        states(params, block_, exchange,
                C::kReverse ? params.steps - kStripRun * ((params.steps + kStripRun - 1) / kStripRun)
                            : 0),
         lane(states.lane),
-        stages(sharedAddress(shared)),
-        tile(sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes)),
+        stages(keepInRegister(sharedAddress(shared))),
+        tile(keepInRegister(
+            sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes))),
         places(params, block_, states, C::kShared ? sums : tile),
-        stageBytes(layout.stageBytes),
+        stageBytes(static_cast<int>(keepInRegister(layout.stageBytes))),
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -200,10 +202,10 @@ struct ColumnWalker {
     return C::kReverse ? kChunkSteps - 1 - step : step;
   }
 
-  // The affinity of a missing neighbour becomes that of the weight 0. Once for each chunk.
+  // The affinity of a missing neighbour becomes that of the weight 0, for the normalisation. Once
+  // for each chunk.
   __device__ __forceinline__ void dropMissing() {
-    constexpr uint32_t kMissing =
-        C::kNormalize == GSPN2_NORMALIZE_NONE ? 0U : minusInfinityWord<W>();
+    constexpr uint32_t kMissing = minusInfinityWord<W>();
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -231,7 +233,7 @@ struct ColumnWalker {
   __device__ __forceinline__ void walk(const StripWeights<kRows>& weights,
                                        StripWeights<kRows>& next, int step,
                                        float (&walked)[kStripEdge][kRows]) {
-    if (step == 0) dropMissing();
+    if (C::kNormalize != GSPN2_NORMALIZE_NONE && step == 0) dropMissing();
     const uint32_t restarts = states.restarts();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
@@ -335,7 +337,7 @@ struct ColumnWalker {
     constexpr int kSecond = kTwoChunks ? 0 : kStripEdge;  // of the chunk's steps
     StripWeights<kRows> weights[2];
     load(0, 0);
-    dropMissing();
+    if constexpr (C::kNormalize != GSPN2_NORMALIZE_NONE) dropMissing();
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) prepare(weights[0], s, s);
     if constexpr (kTwoChunks) load(0, 1);
@@ -345,17 +347,14 @@ struct ColumnWalker {
       float walked[kStripEdge][kRows];
 
       walk(weights[0], weights[1], kSecond, walked);
-      states.publish(0);
+      states.publish();
       prepare(weights[1], kLast, kSecond + kLast);
       collect(results, walked, 0, kTwoChunks ? gates : raw[C::kElements - 1], 0);
       load(i + 1, 0);
-      states.refresh(0, i & 1);
+      states.take();
 
       walk(weights[1], weights[0], 0, walked);
-      if (!last) {
-        states.publish(1);
-        states.send(i & 1);
-      }
+      if (!last) states.publishMeeting(i & 1);
       prepare(weights[0], kLast, kLast);
       collect(results, walked, 1, gates, kSecond);
       if constexpr (kTwoChunks) load(i + 1, 1);
@@ -366,8 +365,7 @@ struct ColumnWalker {
         if (order.closesTile(i)) flush(order.run(i));
       }
       if (last) break;
-      states.refresh(1, i & 1);
-      states.meet(i & 1, (i >> 1) & 1);
+      states.takeMeeting(i & 1);
     }
   }
 };
@@ -380,14 +378,16 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
       columnLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)),
                    static_cast<int>(sizeof(typename C::W)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
+  const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.producers * kWarpLanes);
+  exchange.clear();
   awaitPeers(p.parts);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripColumns<C>(p, block, layout, sharedAddress(shared), barriers, producer);
   } else {
-    ColumnWalker<C>(p, block, barriers, layout, shared).scan();
+    ColumnWalker<C>(p, block, barriers, layout, exchange, shared).scan();
   }
 }
 

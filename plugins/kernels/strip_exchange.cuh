@@ -5,7 +5,11 @@
 // too: after s steps the outermost s of those are stale, and every kStripEdge steps the neighbours'
 // states replace them over shared memory. Blocks of a cluster, among which a long line is split, do
 // the same with kStripHalo positions over distributed shared memory, from compute capability 9.0
-// on.
+// on, every kStripHalo steps.
+//
+// A state travels in one word with the number of its exchange: whoever needs it asks for the number
+// until it is there. Two sets of words take turns. A warp writes a set anew once it has had the
+// exchange after from those that read it, and these wrote that after they had read.
 #ifndef GSPN2_KERNELS_STRIP_EXCHANGE_CUH_
 #define GSPN2_KERNELS_STRIP_EXCHANGE_CUH_
 
@@ -17,25 +21,17 @@
 
 namespace gspn2 {
 
-// The barriers, each of 8 bytes from the layout's offset: a stage is full, a stage is empty, the
-// warps have met (two in turn), the blocks have met (two in turn).
+// The ring's barriers, each of 8 bytes from `first` on: a stage is full, a stage is empty.
 struct StripBarriers {
-  uint32_t full, empty, edges, halos;
+  uint32_t full, empty;
   __device__ __forceinline__ StripBarriers(uint32_t first, int stages)
-      : full(first),
-        empty(first + 8 * stages),
-        edges(first + 16 * stages),
-        halos(first + 16 * stages + 16) {}
+      : full(keepInRegister(first)), empty(keepInRegister(first + 8 * stages)) {}
 
   // By one thread. `fullArrivals`: threads that report a stage's copies.
   __device__ __forceinline__ void init(const StripParams& p, int fullArrivals) const {
     for (int i = 0; i < p.stages; ++i) {
       barrierInit(full + 8 * i, fullArrivals);
       barrierInit(empty + 8 * i, p.warps);
-    }
-    for (int i = 0; i < 2; ++i) {
-      barrierInit(edges + 8 * i, p.warps);
-      barrierInit(halos + 8 * i, 1);
     }
     barrierInitFence();
   }
@@ -70,6 +66,30 @@ struct StripBlock {
   }
 };
 
+// Where a block's warps and blocks of a cluster exchange states: two sets of words in shared memory,
+// first one for each position of each warp, then, as many for each set, the halos from below and
+// above.
+struct StripExchange {
+  uint32_t words, halos;  // of the first set
+  uint32_t turn;          // bytes from one set of the warps' words to the other
+  uint32_t number;        // of the exchange before the first
+
+  __device__ __forceinline__ StripExchange(uint32_t first, int positions, uint32_t number_ = 0)
+      : words(first),
+        halos(first + 2 * kStripWordBytes * positions),
+        turn(kStripWordBytes * positions),
+        number(number_) {}
+
+  // By all of a block's threads, before any warp walks: no word has a number yet.
+  __device__ __forceinline__ void clear() const {
+    const uint32_t end = halos + 4 * kStripWordBytes * kStripHalo;
+    for (uint32_t at = words + kStripWordBytes * threadIdx.x; at < end;
+         at += kStripWordBytes * blockDim.x) {
+      storeWord(at, 0.0F, 0);
+    }
+  }
+};
+
 // kStripEdge steps' weights and lam * x at a lane's positions.
 template <int kRows>
 struct StripWeights {
@@ -77,59 +97,143 @@ struct StripWeights {
   float input[kStripEdge][kRows];
 };
 
-// What a warp does with the state of a position that it walks.
-enum StripRole : uint32_t {
-  kSendsDown = 1U << 0,  // sends it to the block below
-  kSendsUp = 1U << 1,    // to the block above
-  kMeetsDown = 1U << 2,  // takes it from the block below
-  kMeetsUp = 1U << 3,    // from the block above
-  kWrites = 1U << 4,     // writes its result
-};
-
-// A warp's states. Where kLeads, positions that are not the block's own to compute lie on both
-// sides of them: more than a warp walks the line.
-template <int kRows, bool kLeads>
+// A warp's states. Whatever those off the line hold stays there: a position's missing neighbour is
+// left out, and is always the lane's neighbour, not one of the lane's own positions.
+template <int kRows>
 struct StripStates {
   static constexpr int kStride = stripStride(kRows);
+  static constexpr int kHaloTurn = 2 * kStripWordBytes * kStripHalo;
+  static constexpr uint32_t kAmongWarps = 1, kAmongBlocks = 2;
 
   const StripParams& p;
   const StripBlock& block;
-  const StripBarriers& barriers;
   const int warp, lane;
-  float* halos;    // shared memory
-  uint32_t edges;  // this lane's published states; the next turn's lie `edgeTurn` bytes on
-  uint32_t edgeTurn;
-  uint32_t takes[kRows];   // from where it takes a state: a neighbouring warp's, or its own
-  const int first;         // the block's position that is this lane's first
-  uint32_t inside[kRows];  // all ones where the position is on the line
-  uint32_t roles[kRows];
-  int phase;  // steps since the segment's start; not positive before the map
+  const int first;               // the block's position that is this lane's first
+  const bool hasLeft, hasRight;  // neighbours of the lane's positions on the line
+  const uint32_t exchanges;      // among whom
+  const uint32_t turn;
+  const uint32_t publishes;  // where this lane's states go
+  uint32_t takes[kRows];     // from where it takes a state: a neighbouring warp's, or its own
+  uint32_t sends[kRows];     // where in another block a state goes; 0: nowhere
+  uint32_t meets[kRows], meetsNext[kRows];  // from where when blocks meet, in turn
+  uint32_t number;           // of the last exchange
+  int left;                  // steps to the next segment's first; negative: before the map
   float h[kRows];
 
   __device__ __forceinline__ StripStates(const StripParams& params, const StripBlock& block_,
-                                         const StripBarriers& barriers_, const StripLayout& layout,
-                                         char* shared, int firstPhase)
+                                         const StripExchange& exchange, int phase)
       : p(params),
         block(block_),
-        barriers(barriers_),
         warp(static_cast<int>(threadIdx.x) / kWarpLanes),
         lane(static_cast<int>(threadIdx.x) % kWarpLanes),
-        halos(reinterpret_cast<float*>(shared + layout.haloOffset)),
-        edges(sharedAddress(shared + layout.edgeOffset) + 4 * (warp * kWarpLanes + lane) * kRows),
-        edgeTurn(4 * params.warps * kWarpLanes * kRows),
         first(warp * kStride + lane * kRows),
-        phase(firstPhase) {
+        hasLeft(position(0) != 0),
+        hasRight(position(kRows - 1) != params.line - 1),
+        exchanges(keepInRegister((params.warps > 1 ? kAmongWarps : 0U) |
+                                 (params.parts > 1 ? kAmongBlocks : 0U))),
+        turn(keepInRegister(exchange.turn)),
+        publishes(keepInRegister(exchange.words + kStripWordBytes * (warp * kWarpLanes + lane) * kRows)),
+        number(exchange.number),
+        left(phase > 0 ? params.chunk - phase : phase) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      inside[r] = position(r) >= 0 && position(r) < p.line ? ~0U : 0U;
-      roles[r] = rolesOf(r);
-      takes[r] = edges + 4 * (r + takenFrom(r));
+      takes[r] = keepInRegister(publishes + kStripWordBytes * (r + takenFrom(r)));
+      sends[r] = keepInRegister(sentTo(r, exchange));
+      const uint32_t halo = metAt(r, exchange);
+      meets[r] = keepInRegister(halo != 0 ? halo : takes[r] + turn);
+      meetsNext[r] = keepInRegister(halo != 0 ? halo + kHaloTurn : takes[r] + turn);
       h[r] = 0.0F;
     }
   }
 
   // The line's position of the lane's r-th.
   __device__ __forceinline__ int position(int r) const { return block.start + first + r; }
+  __device__ __forceinline__ bool isOnLine(int r) const {
+    return position(r) >= 0 && position(r) < p.line;
+  }
+  // Whether the r-th is the warp's to write.
+  __device__ __forceinline__ bool writes(int r) const {
+    return isOwn(r) && isBetween(first + r, block.lead, p.own) && position(r) < p.line;
+  }
+
+  // Which of the next kStripEdge steps begin a segment, as bits.
+  __device__ __forceinline__ uint32_t restarts() {
+    uint32_t bits = 0;
+    if (left >= kStripEdge) {  // none, nearly always
+      left -= kStripEdge;
+      return bits;
+    }
+#pragma unroll 1
+    for (int s = 0; s < kStripEdge; ++s) {
+      if (left <= 0) bits |= 1U << s;
+      left += left < 0 ? 1 : left == 0 ? p.chunk - 1 : -1;
+    }
+    return bits;
+  }
+
+  // One step with the s-th weights; `overlap` is called while the shuffles are under way. A missing
+  // neighbour is left out and a segment's first step is selected, whatever weights and states hold.
+  template <typename Overlap>
+  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s, uint32_t restarts,
+                                       const Overlap& overlap) {
+    const bool restart = (restarts >> s & 1U) != 0;
+    // At a warp's ends the shuffle makes something up: positions there are off the line or stale,
+    // or the line ends with them.
+    const float below = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
+    const float above = __shfl_down_sync(kFullMask, h[0], 1);
+    overlap();
+    float next[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      next[r] = fmaf(weights.centre[s][r], h[r], weights.input[s][r]);
+      if (r > 0) next[r] = fmaf(weights.minus[s][r], h[r - 1], next[r]);
+      if (r + 1 < kRows) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
+    }
+    if (hasLeft) next[0] = fmaf(weights.minus[s][0], below, next[0]);
+    if (hasRight) next[kRows - 1] = fmaf(weights.plus[s][kRows - 1], above, next[kRows - 1]);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
+  }
+
+  // Gives the neighbouring warps this one's states.
+  __device__ __forceinline__ void publish() {
+    ++number;
+    if ((exchanges & kAmongWarps) != 0) publishTo(publishes);
+  }
+  // Takes the neighbouring warps' states; what is this warp's own it takes back as it was.
+  __device__ __forceinline__ void take() {
+    if ((exchanges & kAmongWarps) == 0) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) h[r] = awaitWord(takes[r], number);
+  }
+
+  // The same, and among blocks; `set` of the halos' words: 0 and 1 in turn.
+  __device__ __forceinline__ void publishMeeting(int set) {
+    ++number;
+    if (exchanges != 0) publishTo(publishes + turn);
+    if constexpr (kHopper) {
+      if ((exchanges & kAmongBlocks) != 0) {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          if (sends[r] != 0) storeWordRemote(sends[r] + set * kHaloTurn, h[r], number);
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ void takeMeeting(int set) {
+    if (exchanges == 0) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) h[r] = awaitWord(set == 0 ? meets[r] : meetsNext[r], number);
+  }
+
+ private:
+  __device__ __forceinline__ static bool isBetween(int value, int from, int count) {
+    return value >= from && value < from + count;
+  }
+  // Whether the r-th is the warp's to compute, rather than a neighbouring warp's.
+  __device__ __forceinline__ bool isOwn(int r) const {
+    return p.warps == 1 || isBetween(lane * kRows + r, kStripEdge, kStride);
+  }
 
   // Where a position's valid state lies among the published ones, from where this lane publishes
   // its own: a position that two warps hold belongs to the one that has it further inside.
@@ -141,138 +245,39 @@ struct StripStates {
     return 0;
   }
 
-  __device__ __forceinline__ uint32_t rolesOf(int r) const {
-    const int local = lane * kRows + r;
+  // Where the r-th's state goes in a neighbouring block: the upper halo of the block below, or the
+  // lower one of that above. 0: nowhere.
+  __device__ __forceinline__ uint32_t sentTo(int r, const StripExchange& exchange) const {
+    if constexpr (kHopper) {
+      const int e = first + r;
+      if (!isOwn(r)) return 0;
+      if (block.rank > 0 && isBetween(e, kStripHalo, kStripHalo)) {
+        return clusterAddress(exchange.halos + kStripWordBytes * e, block.rank - 1);
+      }
+      if (block.rank + 1 < p.parts && isBetween(e, p.own, kStripHalo)) {
+        return clusterAddress(exchange.halos + kStripWordBytes * (e - p.own), block.rank + 1);
+      }
+    }
+    return 0;
+  }
+
+  // Where the r-th's state comes from another block; 0: it does not.
+  __device__ __forceinline__ uint32_t metAt(int r, const StripExchange& exchange) const {
     const int e = first + r;
-    const bool mine = p.warps == 1 || (local >= kStripEdge && local < kStride + kStripEdge);
-    const bool blockDown = block.rank > 0;
-    const bool blockUp = block.rank + 1 < p.parts;
-    const auto between = [](int value, int from, int count) {
-      return value >= from && value < from + count;
-    };
-    uint32_t roles = 0;
-    if (mine && blockDown && between(e, kStripHalo, kStripHalo)) roles |= kSendsDown;
-    if (mine && blockUp && between(e, p.own, kStripHalo)) roles |= kSendsUp;
-    if (blockDown && e < kStripHalo) roles |= kMeetsDown;
-    if (blockUp && between(e, p.own + kStripHalo, kStripHalo)) roles |= kMeetsUp;
-    if (mine && between(e, block.lead, p.own) && position(r) < p.line) roles |= kWrites;
-    return roles;
+    if (block.rank > 0 && e < kStripHalo) return exchange.halos + kStripWordBytes * e;
+    if (block.rank + 1 < p.parts && isBetween(e, p.own + kStripHalo, kStripHalo)) {
+      return exchange.halos + kStripWordBytes * (e - p.own);
+    }
+    return 0;
   }
 
-  // Which of the next kStripEdge steps begin a segment, as bits.
-  __device__ __forceinline__ uint32_t restarts() {
-    uint32_t bits = 0;
-    if (phase > 0 && phase + kStripEdge <= p.chunk) {  // none, nearly always
-      phase = phase + kStripEdge == p.chunk ? 0 : phase + kStripEdge;
-      return bits;
-    }
-#pragma unroll 1
-    for (int s = 0; s < kStripEdge; ++s) {
-      if (phase <= 0) bits |= 1U << s;
-      phase = phase + 1 == p.chunk ? 0 : phase + 1;
-    }
-    return bits;
-  }
-
-  // One step with the s-th weights; `overlap` is called while the shuffles are under way. A mask
-  // keeps the NaN and Inf of the positions next to the line where they belong, and a segment's
-  // first step is selected, whatever its weights and the states before it hold.
-  template <typename Overlap>
-  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s, uint32_t restarts,
-                                       const Overlap& overlap) {
-    const bool restart = (restarts >> s & 1U) != 0;
+  __device__ __forceinline__ void publishTo(uint32_t address) const {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = maskFloat(h[r], inside[r]);
-    const float left = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
-    const float right = __shfl_down_sync(kFullMask, h[0], 1);
-    overlap();
-    float next[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      next[r] = fmaf(weights.centre[s][r], h[r], weights.input[s][r]);
-      if (r > 0) next[r] = fmaf(weights.minus[s][r], h[r - 1], next[r]);
-      if (r + 1 < kRows) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
-    }
-    // Where the strip leads, a warp's first and last positions are off the line or stale anyway:
-    // what the shuffle makes of the missing neighbour does not matter.
-    const bool noLeft = !kLeads && lane == 0;
-    const bool noRight = !kLeads && lane == kWarpLanes - 1;
-    next[0] = fmaf(weights.minus[s][0], noLeft ? 0.0F : left, next[0]);
-    next[kRows - 1] = fmaf(weights.plus[s][kRows - 1], noRight ? 0.0F : right, next[kRows - 1]);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
-  }
-
-  // Publishes the states for the neighbouring warps.
-  __device__ __forceinline__ void publish(int turn) {
-    if (p.warps == 1) return;
-    const uint32_t mine = edges + turn * edgeTurn;
-    if constexpr (kRows % 2 == 1) {  // scalars of an odd distance meet on no bank
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) storeSharedFloat(mine + 4 * r, h[r]);
-    } else {
-      storeSharedFloats(mine, h);
-    }
-    __syncwarp();
-    if (lane == 0) barrierArrive(barriers.edges + 8 * turn);
-  }
-
-  // Takes the neighbouring warps' states; what is this warp's own it takes back as it was.
-  __device__ __forceinline__ void refresh(int turn, uint32_t parity) {
-    if (p.warps == 1) return;
-    barrierWait(barriers.edges + 8 * turn, parity);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = loadSharedFloatNow(takes[r] + turn * edgeTurn);
-  }
-
-  // Gives the neighbouring blocks the states that they share.
-  __device__ __forceinline__ void send(int turn) {
-    if constexpr (kHopper) {
-      if (p.parts > 1) sendToBlocks(turn);
-    }
-  }
-
-  // Takes the neighbouring blocks' states, after those of the warps.
-  __device__ __forceinline__ void meet(int turn, uint32_t parity) {
-    if constexpr (kHopper) {
-      if (p.parts > 1) takeFromBlocks(turn, parity);
-    }
-  }
-
- private:
-  __device__ __forceinline__ void sendToBlocks(int turn) {
-    const uint32_t barrier = barriers.halos + 8 * turn;
-    const uint32_t target = sharedAddress(halos) + 4 * (turn * 2 * kStripHalo + first);
-    if (warp == 0 && lane == 0) {
-      const int neighbours = (block.rank > 0) + (block.rank + 1 < p.parts);
-      barrierArriveExpect(barrier, neighbours * kStripHalo * 4);
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if ((roles[r] & kSendsDown) != 0) {
-        storeRemote(clusterAddress(target + 4 * r, block.rank - 1), h[r],
-                    clusterAddress(barrier, block.rank - 1));
-      }
-      if ((roles[r] & kSendsUp) != 0) {
-        storeRemote(clusterAddress(target + 4 * (r - p.own), block.rank + 1), h[r],
-                    clusterAddress(barrier, block.rank + 1));
-      }
-    }
-    __syncwarp();
-  }
-
-  __device__ __forceinline__ void takeFromBlocks(int turn, uint32_t parity) {
-    barrierWaitCluster(barriers.halos + 8 * turn, parity);
-    const float* const incoming = halos + turn * 2 * kStripHalo + first;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if ((roles[r] & kMeetsDown) != 0) h[r] = incoming[r];
-      if ((roles[r] & kMeetsUp) != 0) h[r] = incoming[r - p.own];
-    }
+    for (int r = 0; r < kRows; ++r) storeWord(address + kStripWordBytes * r, h[r], number);
   }
 };
 
-// Peers write into a block only after its barriers exist.
+// Peers write into a block only after its barriers exist and its words are clear.
 __device__ __forceinline__ void awaitPeers(int parts) {
   __syncthreads();
   if constexpr (kHopper) {

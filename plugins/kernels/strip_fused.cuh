@@ -16,15 +16,14 @@
 
 namespace gspn2 {
 
-template <typename T, typename W, int kRows_, gspn2_normalize_t kNormalize_>
+template <typename T, typename W, gspn2_normalize_t kNormalize_>
 struct FusedConfig {
   using Element = T;
   static constexpr int kElementBytes = static_cast<int>(sizeof(T));
   static constexpr int kWeightBytes = static_cast<int>(sizeof(W));
-  static constexpr int kRows = kRows_;
   template <bool kReverse>
-  using Columns = ColumnConfig<T, W, kRows, kReverse, kNormalize_, StripOutput::kShared>;
-  using Rows = RowConfig<T, W, kRows, kNormalize_, StripOutput::kShared>;
+  using Columns = ColumnConfig<T, W, kReverse, kNormalize_, StripOutput::kShared>;
+  using Rows = RowConfig<T, W, 1, kNormalize_, StripOutput::kShared>;
   static constexpr int kVector = 4;  // elements that are gated, or rounded, at once
 };
 
@@ -54,9 +53,15 @@ struct FusedBlock {
   __device__ __forceinline__ StripBarriers barriersOf(int pass) const {
     return StripBarriers(barriers + 8 + pass * kFusedBarrierBytes, passes[pass].stages);
   }
+  // Of all passes: numbers tell them apart.
+  __device__ __forceinline__ StripExchange exchangeOf(int pass) const {
+    return StripExchange(sharedAddress(shared + p.exchangeOffset), p.walkers * kWarpLanes,
+                         static_cast<uint32_t>(pass) * kFusedExchanges);
+  }
   __device__ __forceinline__ int ownRows() const { return passes[kFusedPasses - 1].steps; }
 
   __device__ __forceinline__ void init() const {
+    exchangeOf(0).clear();
     if (threadIdx.x != 0) return;
     for (int k = 0; k < kFusedPasses; ++k) {
       barriersOf(k).init(passes[k], (k < 2 ? kWarpLanes : 1) * passes[k].producers);
@@ -92,7 +97,7 @@ struct FusedBlock {
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = columnLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
+    const StripLayout layout = columnLayout(StripOutput::kShared, 1, pass.warps, pass.stages,
                                             C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
@@ -101,14 +106,15 @@ struct FusedBlock {
     if (producer >= 0) {
       produceStripColumns<Columns>(pass, block, layout, sharedAddress(ring), own, producer);
     } else {
-      ColumnWalker<Columns>(pass, block, own, layout, ring, sharedAddress(sums)).scan();
+      ColumnWalker<Columns>(pass, block, own, layout, exchangeOf(k), ring, sharedAddress(sums))
+          .scan();
     }
   }
 
   __device__ __forceinline__ void walkRows(int k) const {
     using Rows = typename C::Rows;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = rowLayout(StripOutput::kShared, C::kRows, pass.warps, pass.stages,
+    const StripLayout layout = rowLayout(StripOutput::kShared, 1, pass.warps, pass.stages,
                                          C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, 0);
@@ -119,27 +125,19 @@ struct FusedBlock {
       return;
     }
     if (static_cast<int>(threadIdx.x) >= pass.warps * kWarpLanes) return;
-    RowWalker<Rows> walker(pass, block, own, layout, ring, sharedAddress(sums));
+    RowWalker<Rows> walker(pass, block, own, layout, exchangeOf(k), ring, sharedAddress(sums));
     auto& states = walker.states;
     const bool goesOn = p.parts > 1 && k + 1 == kFusedPasses;
     if (goesOn) {
       barrierWaitCluster(barriers, 0);
-#pragma unroll
-      for (int r = 0; r < C::kRows; ++r) {
-        if (states.inside[r] != 0) states.h[r] = carry[states.position(r)];
-      }
+      if (states.isOnLine(0)) states.h[0] = carry[states.position(0)];
     }
     walker.scan();
     if (p.parts > 1 && !goesOn) {
       const uint32_t other = static_cast<uint32_t>(1 - rank);
       const uint32_t signal = clusterAddress(barriers, other);
       const uint32_t target = clusterAddress(sharedAddress(carry), other);
-#pragma unroll
-      for (int r = 0; r < C::kRows; ++r) {
-        if ((states.roles[r] & kWrites) != 0) {
-          storeRemote(target + 4 * states.position(r), states.h[r], signal);
-        }
-      }
+      if (states.writes(0)) storeRemote(target + 4 * states.position(0), states.h[0], signal);
     }
   }
 
@@ -171,7 +169,7 @@ struct FusedBlock {
 };
 
 template <typename C>
-__global__ void __launch_bounds__(fusedMaxThreads(C::kRows), 1)
+__global__ void __launch_bounds__(kFusedMaxThreads, 1)
     stripFusedKernel(const __grid_constant__ FusedParams p) {
   if constexpr (kHopper) {
     const int rank = p.parts > 1 ? static_cast<int>(clusterRank()) : 0;

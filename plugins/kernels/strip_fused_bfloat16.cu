@@ -4,7 +4,7 @@
 namespace gspn2 {
 
 cudaError_t launchFusedBfloat16(const Prop2dCall& call, const FusedPlan& plan) {
-  return dispatchFused<__nv_bfloat16>(call, plan);
+  return launchFused<__nv_bfloat16>(call, plan);
 }
 
 }  // namespace gspn2

@@ -4,7 +4,7 @@
 namespace gspn2 {
 
 cudaError_t launchFusedFloat16(const Prop2dCall& call, const FusedPlan& plan) {
-  return dispatchFused<__half>(call, plan);
+  return launchFused<__half>(call, plan);
 }
 
 }  // namespace gspn2

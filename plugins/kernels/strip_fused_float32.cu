@@ -4,7 +4,7 @@
 namespace gspn2 {
 
 cudaError_t launchFusedFloat32(const Prop2dCall& call, const FusedPlan& plan) {
-  return dispatchFused<float>(call, plan);
+  return launchFused<float>(call, plan);
 }
 
 }  // namespace gspn2

@@ -8,27 +8,22 @@
 
 namespace gspn2 {
 
-template <typename T, int kRows>
+template <typename T>
 cudaError_t launchFused(const Prop2dCall& call, const FusedPlan& plan) {
   const FusedParams params = fusedParams(call, plan);
   const auto launch = [&](auto* kernel) {
     return launchClusters(
         kernel, static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
-        static_cast<unsigned>((params.walkers + fusedProducers(kRows)) * kWarpLanes),
+        static_cast<unsigned>((params.walkers + kFusedProducers) * kWarpLanes),
         static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes), call.stream,
         params);
   };
   if (plan.weightBytes != static_cast<int>(sizeof(T))) {  // weights in float32
-    return launch(stripFusedKernel<FusedConfig<T, float, kRows, GSPN2_NORMALIZE_NONE>>);
+    return launch(stripFusedKernel<FusedConfig<T, float, GSPN2_NORMALIZE_NONE>>);
   }
   return withNormalisation(call.problem.normalize, [&](auto normalize) {
-    return launch(stripFusedKernel<FusedConfig<T, T, kRows, decltype(normalize)::value>>);
+    return launch(stripFusedKernel<FusedConfig<T, T, decltype(normalize)::value>>);
   });
-}
-
-template <typename T>
-cudaError_t dispatchFused(const Prop2dCall& call, const FusedPlan& plan) {
-  return plan.rows == 1 ? launchFused<T, 1>(call, plan) : launchFused<T, 2>(call, plan);
 }
 
 }  // namespace gspn2

@@ -22,7 +22,8 @@ constexpr int64_t kManySlices = 4;  // to a multiprocessor
 constexpr int kAlignment = 1024;
 constexpr int kBarrierBytes = 8 + kFusedPasses * kFusedBarrierBytes;  // the carry's, the passes'
 
-// Lays out a block's shared memory: sums, the carry, the ring of whichever pass is on, barriers.
+// Lays out a block's shared memory: sums, the carry, the ring of whichever pass is on, the words of
+// exchanges, barriers.
 bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* plan) {
   const int width = static_cast<int>(problem.w);
   const int elementBytes = planElementBytes(problem.dtype);
@@ -30,12 +31,15 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   plan->carryOffset = plan->ownRows * plan->sumPitch * 4;
   plan->ringOffset = planRoundUp(plan->carryOffset + width * 4, kAlignment);
   const auto ring = [&](const auto& layout, int warps, int stages) {
-    return layout(StripOutput::kShared, plan->rows, warps, stages, elementBytes, plan->weightBytes)
-        .total;
+    return layout(StripOutput::kShared, 1, warps, stages, elementBytes, plan->weightBytes)
+        .exchangeOffset;
   };
+  const int exchangeBytes =
+      stripExchangeBytes(std::max(plan->columnWarps, plan->rowWarps) * kWarpLanes);
   const auto fitting = [&](const auto& layout, int warps) {
     int stages = kFusedMaxStages;
-    while (stages >= kMinStages && plan->ringOffset + ring(layout, warps, stages) + kBarrierBytes >
+    while (stages >= kMinStages && plan->ringOffset + ring(layout, warps, stages) + exchangeBytes +
+                                           kBarrierBytes >
                                        device.sharedBytesPerBlock) {
       --stages;
     }
@@ -46,24 +50,22 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   if (plan->columnStages < kMinStages || plan->rowStages < kMinStages) return false;
   const int largest = std::max(ring(columnLayout, plan->columnWarps, plan->columnStages),
                                ring(rowLayout, plan->rowWarps, plan->rowStages));
-  plan->barrierOffset = plan->ringOffset + planRoundUp(largest, 8);
+  plan->exchangeOffset = plan->ringOffset + planRoundUp(largest, 8);
+  plan->barrierOffset = plan->exchangeOffset + exchangeBytes;
   plan->sharedBytes = plan->barrierOffset + kBarrierBytes;
   return plan->sharedBytes <= device.sharedBytesPerBlock;
 }
 
-// Chooses blocks and positions to a lane; false where no choice fits.
+// Chooses blocks; false where no choice fits.
 bool cut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* plan) {
   const int height = static_cast<int>(problem.h);
   for (plan->parts = 1; plan->parts <= kFusedMaxParts; ++plan->parts) {
     plan->ownRows = planRoundUp(planCeilDiv(height, plan->parts), kRowUnit);
     if (plan->parts > 1 && plan->ownRows >= height) return false;  // nothing is left to share
-    for (plan->rows = 1; plan->rows <= 2; ++plan->rows) {
-      plan->columnWarps = stripWarps(plan->ownRows, plan->parts, plan->rows);
-      plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, plan->rows);
-      if (std::max(plan->columnWarps, plan->rowWarps) > fusedMaxWalkers(plan->rows)) continue;
-      if (std::min(plan->columnWarps, plan->rowWarps) < 2) continue;  // see StripStates
-      if (layOut(problem, device, plan)) return true;
-    }
+    plan->columnWarps = stripWarps(plan->ownRows, plan->parts, 1);
+    plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, 1);
+    if (std::max(plan->columnWarps, plan->rowWarps) > kStripSharedWarps) continue;
+    if (layOut(problem, device, plan)) return true;
   }
   return false;
 }
@@ -79,7 +81,7 @@ StripParams passParams(const Prop2dCall& call, const FusedPlan& plan, int direct
   pass.warps = scan.horizontal() ? plan.columnWarps : plan.rowWarps;
   // Horizontally all those load that do not walk.
   const int walkers = std::max(plan.columnWarps, plan.rowWarps);
-  pass.producers = fusedProducers(plan.rows) + (scan.horizontal() ? walkers - pass.warps : 0);
+  pass.producers = kFusedProducers + (scan.horizontal() ? walkers - pass.warps : 0);
   pass.stages = scan.horizontal() ? plan.columnStages : plan.rowStages;
   pass.bulk = true;
   StripParams params = stripParams(scan, pass);
@@ -142,6 +144,7 @@ FusedParams fusedParams(const Prop2dCall& call, const FusedPlan& plan) {
   params.sumPitch = plan.sumPitch;
   params.carryOffset = plan.carryOffset;
   params.ringOffset = plan.ringOffset;
+  params.exchangeOffset = plan.exchangeOffset;
   params.barrierOffset = plan.barrierOffset;
   return params;
 }

@@ -15,16 +15,12 @@ namespace gspn2 {
 constexpr int kFusedPasses = 4;    // the directions, in the order of a block
 constexpr int kFusedMaxParts = 2;  // blocks of a cluster
 constexpr int kFusedMaxStages = 4;
-constexpr int kFusedBarrierBytes = (2 * kFusedMaxStages + 4) * 8;  // of a pass
+constexpr int kFusedBarrierBytes = 2 * kFusedMaxStages * 8;  // of a pass
+constexpr uint32_t kFusedExchanges = 1U << 16;                // more than a pass has
 
-// Warps of a block that walk, at most, and that load, at least; `rows` positions to a lane. A
-// scheduler has 16,384 registers: with one position 128 of them do for a thread, with two they do
-// not, and three warps to a scheduler leave 168.
-constexpr int fusedMaxWalkers(int rows) { return rows == 1 ? kStripSharedWarps : 10; }
-constexpr int fusedProducers(int rows) { return rows == 1 ? 4 : 2; }
-constexpr int fusedMaxThreads(int rows) {
-  return (fusedMaxWalkers(rows) + fusedProducers(rows)) * kWarpLanes;
-}
+// Warps of a block that load, at least: those that do not walk horizontally do so, too.
+constexpr int kFusedProducers = 4;
+constexpr int kFusedMaxThreads = (kStripSharedWarps + kFusedProducers) * kWarpLanes;
 
 // Everything a launch needs.
 struct FusedParams {
@@ -37,18 +33,18 @@ struct FusedParams {
   int parts, ownRows;                          // blocks of a cluster, rows of a block
   int walkers;                                 // the most warps that walk in a pass
   int sumPitch;                                // floats
-  int carryOffset, ringOffset, barrierOffset;  // bytes of shared memory
+  // Bytes of shared memory.
+  int carryOffset, ringOffset, exchangeOffset, barrierOffset;
 };
 
 struct FusedPlan {
-  int rows;  // positions of a lane: 1 or 2
   int parts, ownRows;
   int columnWarps, rowWarps;  // that walk horizontally, vertically
   int columnStages, rowStages;
   bool weighs;      // whether a pass turns the affinities into float32 weights first
   int weightBytes;  // of an affinity, or of such a weight
   int sumPitch;
-  int carryOffset, ringOffset, barrierOffset, sharedBytes;
+  int carryOffset, ringOffset, exchangeOffset, barrierOffset, sharedBytes;
 };
 
 // Plans a call; false where it is not for this path. Looks at no pointer.

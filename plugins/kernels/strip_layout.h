@@ -15,6 +15,7 @@ constexpr int kStripRun = 8;           // steps of an iteration: two exchanges, 
 constexpr int kStripPieceSteps = 16;   // of a stage of a horizontal scan
 constexpr int kStripSharedWarps = 11;  // the most that walk where sums are shared, for 256 columns
 constexpr int kStripAccess = 16;       // bytes of the widest access
+constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
 // What a scan writes.
@@ -79,11 +80,16 @@ constexpr int stripWarps(int own, int parts, int rows) {
 }
 
 // The most warps of a block of a horizontal scan that walk, and that load.
-constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 12 : 4; }
-constexpr int stripColumnProducers(int rows) { return rows == 1 ? 4 : 2; }
+constexpr int kStripColumnWalkers = 12;
+constexpr int kStripColumnProducers = 4;
 
-// Shared memory of a block, in bytes from its start: stages, tiles of results, the states that
-// warps and blocks exchange, barriers.
+// Bytes of the words in which the states of `positions`, each warp's counted, are exchanged.
+__host__ __device__ constexpr int stripExchangeBytes(int positions) {
+  return 2 * kStripWordBytes * (positions + 2 * kStripHalo);
+}
+
+// Shared memory of a block, in bytes from its start: stages, tiles of results, the words of
+// exchanges, the ring's barriers.
 struct StripLayout {
   int pitch;                                  // from one row of a stage to the next
   int weightOffset, weightPitch, gateOffset;  // vertical scans: the weights of a stage, and u
@@ -91,16 +97,17 @@ struct StripLayout {
                   // once
   int sumOffset;  // vertical scans: the staged sums of a stage
   int stageBytes, tileBytes;
-  int tileOffset, edgeOffset, haloOffset, barrierOffset, total;
+  int positions;  // that are exchanged
+  int tileOffset, exchangeOffset, barrierOffset, total;
 };
 
 __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int rows, int warps,
                                                        int stages) {
   layout.tileOffset = stages * layout.stageBytes;
-  layout.edgeOffset = layout.tileOffset + warps * layout.tileBytes;
-  layout.haloOffset = layout.edgeOffset + 2 * warps * kWarpLanes * rows * 4;
-  layout.barrierOffset = layout.haloOffset + 2 * 2 * kStripHalo * 4;
-  layout.total = layout.barrierOffset + (2 * stages + 4) * 8;
+  layout.positions = warps * kWarpLanes * rows;
+  layout.exchangeOffset = layout.tileOffset + warps * layout.tileBytes;
+  layout.barrierOffset = layout.exchangeOffset + stripExchangeBytes(layout.positions);
+  layout.total = layout.barrierOffset + 2 * stages * 8;
   return layout;
 }
 

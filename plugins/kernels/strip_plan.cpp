@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 
 #include "plan_arithmetic.h"
 #include "tuning.h"
@@ -26,11 +27,7 @@ constexpr int kProducedWarps = 3;  // that one warp's copies suffice for, in a h
 struct Shape {
   int rows, warps;
 };
-// A warp to a scheduler: the stages of long lines leave no room for a second block. Of lines up to
-// 64 several blocks fit: on an H100 1x768x64x64 left to right takes 25.3 us in fp16 and 36.9 in
-// fp32 with sigmoid by three warps of one position to a lane and two stages, 26.5 and 38.0 by one
-// of two.
-constexpr Shape kColumnShapes[] = {{1, 3}, {2, 4}, {3, 4}};
+constexpr Shape kColumnShape = {1, kStripColumnWalkers};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
@@ -46,23 +43,30 @@ void setParts(int64_t line, int parts, StripPlan* plan) {
   plan->parts = planCeilDiv(line, plan->own);
 }
 
+// Cuts a part into warps of a shape; false where it is too long for a block.
+bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape,
+             StripPlan* plan) {
+  plan->rows = shape.rows;
+  plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
+  if (plan->warps > shape.warps) return false;
+  plan->producers = scan.horizontal() && plan->warps > kProducedWarps ? 2 : 1;
+  plan->stages = plan->warps == 1    ? kMaxSmallStages
+                 : scan.horizontal() ? kMinStages
+                                     : kMaxStages;
+  for (; plan->stages >= kMinStages; --plan->stages) {
+    if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
+  }
+  return false;
+}
+
 // Cuts the line into `parts` or fewer; false where a part is too long for a block.
 bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
          StripPlan* plan) {
   setParts(line, parts, plan);
-  for (const Shape& shape : scan.horizontal() ? kColumnShapes : kRowShapes) {
-    plan->rows = shape.rows;
-    plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
-    if (plan->warps > shape.warps) continue;
-    plan->producers = scan.horizontal() && plan->warps > kProducedWarps ? 2 : 1;
-    plan->stages = plan->warps == 1                       ? kMaxSmallStages
-                   : scan.horizontal() && plan->rows == 1 ? kMinStages
-                                                          : kMaxStages;
-    for (; plan->stages >= kMinStages; --plan->stages) {
-      if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
-    }
-  }
-  return false;
+  if (scan.horizontal()) return cutPart(scan, device, kColumnShape, plan);
+  return std::any_of(std::begin(kRowShapes), std::end(kRowShapes), [&](const Shape& shape) {
+    return cutPart(scan, device, shape, plan);
+  });
 }
 
 // Whether one part more than a long line needs makes a horizontal line scan faster: it does where
@@ -76,13 +80,14 @@ bool prefersShorterParts(const StripScan& scan) {
 // The same as the environment says it; false where that is too much for a block or a cluster.
 bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
                 const int (&tuned)[4], StripPlan* plan) {
+  if (scan.horizontal() && tuned[0] != 1) return false;
   plan->rows = tuned[0];
   setParts(line, tuned[1], plan);
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
-  const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kRowShapes[2].warps;
-  const int mostProducers = scan.horizontal() ? stripColumnProducers(plan->rows) : 1;
+  const int most = scan.horizontal() ? kStripColumnWalkers : kRowShapes[2].warps;
+  const int mostProducers = scan.horizontal() ? kStripColumnProducers : 1;
   if (plan->producers < 1 || plan->producers > mostProducers || plan->stages < kMinStages ||
       plan->parts > kMaxParts || plan->warps > most ||
       sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {

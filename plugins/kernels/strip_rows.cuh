@@ -144,7 +144,7 @@ struct RowWalker {
   const StripBlock& block;
   const StripBarriers& barriers;
   const StripLayout& layout;
-  StripStates<kRows, C::kShared> states;
+  StripStates<kRows> states;
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
@@ -155,15 +155,16 @@ struct RowWalker {
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
                                        const StripBarriers& barriers_, const StripLayout& layout_,
-                                       char* shared, uint32_t sums_ = 0)
+                                       const StripExchange& exchange, char* shared,
+                                       uint32_t sums_ = 0)
       : p(params),
         block(block_),
         barriers(barriers_),
         layout(layout_),
-        states(params, block_, barriers_, layout_, shared, params.phase),
+        states(params, block_, exchange, params.phase),
         stages(shared + states.first * static_cast<int>(sizeof(T))),
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
-        writes((states.roles[0] & kWrites) != 0),
+        writes(states.writes(0)),
         pitch((params.reverse ? -1 : 1) * rowPitch(params)),
         offset(static_cast<Offset>(
             (C::kShared ? 0 : block_.slice * params.plane) +
@@ -190,7 +191,7 @@ struct RowWalker {
 
   // The weights of the stage at the cursor. What lies behind the map's last step is read in vain.
   __device__ __forceinline__ void prepare(StripWeights<kRows>& weights) const {
-    constexpr float kMissing = C::kNormalize == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
+    constexpr bool kDrops = C::kNormalize != GSPN2_NORMALIZE_NONE;
     barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
 #pragma unroll
     for (int s = 0; s < kStripEdge; ++s) {
@@ -205,8 +206,8 @@ struct RowWalker {
       for (int r = 0; r < kRows; ++r) {
         weights.input[s][r] = x[r] * lam[r];
         // Only a lane's outermost positions can be the line's: lines are multiples of kRows.
-        if (r == 0 && states.position(r) == 0) weights.minus[s][r] = kMissing;
-        if (r == kRows - 1 && states.position(r) == p.line - 1) weights.plus[s][r] = kMissing;
+        if (kDrops && r == 0 && !states.hasLeft) weights.minus[s][r] = -INFINITY;
+        if (kDrops && r == kRows - 1 && !states.hasRight) weights.plus[s][r] = -INFINITY;
         normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
       }
     }
@@ -316,7 +317,7 @@ struct RowWalker {
     if constexpr (!C::kGated) release();
     for (int begin = 0, i = 0; begin < p.steps; begin += kStripEdge, ++i) {
       const bool last = begin + kStripEdge >= p.steps;
-      const int turn = i & 1;
+      const bool meets = (i & 1) != 0;
       const uint32_t restarts = states.restarts();
       float walked[kStripEdge][kRows];
 #pragma unroll
@@ -326,8 +327,11 @@ struct RowWalker {
         for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
       }
       if (!last) {
-        states.publish(turn);
-        if (turn == 1) states.send((i >> 1) & 1);
+        if (meets) {
+          states.publishMeeting((i >> 1) & 1);
+        } else {
+          states.publish();
+        }
       }
       emit(begin, walked);
       if constexpr (C::kGated) release();  // u and the sums have been read
@@ -337,8 +341,11 @@ struct RowWalker {
       }
       prepare(weights);
       if constexpr (!C::kGated) release();
-      states.refresh(turn, (i >> 1) & 1);
-      if (turn == 1) states.meet((i >> 1) & 1, (i >> 2) & 1);
+      if (meets) {
+        states.takeMeeting((i >> 1) & 1);
+      } else {
+        states.take();
+      }
     }
   }
 };
@@ -351,14 +358,16 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
       rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)),
                 static_cast<int>(sizeof(typename C::W)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
+  const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);
   if (threadIdx.x == 0) barriers.init(p, p.bulk ? p.producers : kWarpLanes);
+  exchange.clear();
   awaitPeers(p.parts);
   const int producer = static_cast<int>(threadIdx.x) - p.warps * kWarpLanes;
   if (producer >= 0) {
     produceStripRows<C>(p, block, layout, sharedAddress(shared), barriers, producer);
   } else {
-    RowWalker<C>(p, block, barriers, layout, shared).scan();
+    RowWalker<C>(p, block, barriers, layout, exchange, shared).scan();
   }
 }
 

@@ -34,8 +34,8 @@ def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) ->
     ("extent", "direction", "plan"),
     [
         ((40, 24), HORIZONTAL, "1,1,2,1"),
-        ((40, 24), HORIZONTAL, "3,2,4,2"),
-        ((200, 16), HORIZONTAL, "2,5,3,2"),
+        ((40, 24), HORIZONTAL, "1,2,4,2"),
+        ((200, 16), HORIZONTAL, "1,5,3,2"),
         ((200, 40), HORIZONTAL, "1,1,2,4"),
         ((500, 24), HORIZONTAL, "1,2,2,3"),
         ((6, 520), VERTICAL, "2,8,2,1"),

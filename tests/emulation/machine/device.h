@@ -67,6 +67,13 @@ GSPN2_EMULATION_HIDDEN void arriveBarrier(uint32_t address);
 GSPN2_EMULATION_HIDDEN void arriveBarrierExpecting(uint32_t address, uint32_t bytes);
 GSPN2_EMULATION_HIDDEN void waitBarrier(uint32_t address, uint32_t parity);
 
+// ---- words: a value and its number in one access -----------------------------------------------
+
+// Into any block of the cluster.
+GSPN2_EMULATION_HIDDEN void storeWord(uint32_t address, uint32_t value, uint32_t number);
+// Waits until the block's own word carries the number.
+GSPN2_EMULATION_HIDDEN uint32_t awaitWord(uint32_t address, uint32_t number);
+
 // ---- copies behind the threads' backs ----------------------------------------------------------
 
 // 16 bytes, or as many zeros where `bytes` is 0.

@@ -32,6 +32,7 @@ enum class State : uint8_t {
   kInBlock,    // waits at a barrier of the block
   kInCluster,  // waits at the cluster's barrier
   kAtBarrier,  // waits for a phase of an mbarrier
+  kAtWord,     // waits for a word's number
   kExited
 };
 

@@ -60,6 +60,15 @@ void store(uint32_t address, const Barrier& barrier) {
   std::memcpy(memoryAt(address), &word, sizeof(word));
 }
 
+// Lets those go on that wait at the address.
+void wake(uint32_t address) {
+  auto& waiting = gMachine->blockOf(address)->waiting;
+  const auto found = waiting.find(address);
+  if (found == waiting.end()) return;
+  for (Fiber* fiber : found->second) gMachine->makeReady(fiber);
+  found->second.clear();
+}
+
 // Stores the barrier and, if its phase is over, begins the next one.
 void settle(uint32_t address, Barrier barrier) {
   if (barrier.pending > 0 || barrier.bytes != 0) {
@@ -69,11 +78,7 @@ void settle(uint32_t address, Barrier barrier) {
   barrier.parity ^= 1;
   barrier.pending = barrier.expected;
   store(address, barrier);
-  auto& waiting = gMachine->blockOf(address)->waiting;
-  const auto found = waiting.find(address);
-  if (found == waiting.end()) return;
-  for (Fiber* fiber : found->second) gMachine->makeReady(fiber);
-  found->second.clear();
+  wake(address);
 }
 
 }  // namespace
@@ -161,6 +166,28 @@ void waitBarrier(uint32_t address, uint32_t parity) {
     self->parity = parity;
     self->block->waiting[address].push_back(self);
     gMachine->suspend(State::kAtBarrier);
+  }
+}
+
+void storeWord(uint32_t address, uint32_t value, uint32_t number) {
+  mayYield();
+  const uint32_t word[2] = {value, number};
+  std::memcpy(clusterShared(address, sizeof(word)), word, sizeof(word));
+  wake(address);
+  mayYield();
+}
+
+uint32_t awaitWord(uint32_t address, uint32_t number) {
+  const void* const memory = ownShared(address, 8);
+  mayYield();
+  Fiber* const self = gMachine->current();
+  for (;;) {
+    uint32_t word[2];
+    std::memcpy(word, memory, sizeof(word));
+    if (word[1] == number) return word[0];
+    self->address = address;
+    self->block->waiting[address].push_back(self);
+    gMachine->suspend(State::kAtWord);
   }
 }
 

@@ -44,6 +44,13 @@ std::string describe(const Fiber& fiber) {
                     fiber.parity, static_cast<long long>(offset)) +
              describeBarrier(fiber.address);
     }
+    case State::kAtWord: {
+      const auto offset = fiber.block->segment->base() +
+                          (fiber.address & ((1U << kSlotShift) - 1)) -
+                          fiber.block->segment->dynamic();
+      return format("wait for a word %lld bytes into the dynamic part",
+                    static_cast<long long>(offset));
+    }
     case State::kExited:
       break;
   }

@@ -47,10 +47,21 @@ template <int kCount>
 void storeSharedFloats(uint32_t address, const float (&values)[kCount]) {
   std::memcpy(emulation::ownShared(address, sizeof(values)), values, sizeof(values));
 }
+inline void storeWord(uint32_t address, float value, uint32_t number) {
+  emulation::ownShared(address, 8);
+  emulation::storeWord(address, __float_as_uint(value), number);
+}
+inline void storeWordRemote(uint32_t address, float value, uint32_t number) {
+  emulation::storeWord(address, __float_as_uint(value), number);
+}
+inline float awaitWord(uint32_t address, uint32_t number) {
+  return __uint_as_float(emulation::awaitWord(address, number));
+}
 inline void storeSharedVector(uint32_t address, uint4 value) {
   *static_cast<uint4*>(emulation::ownShared(address, sizeof(value))) = value;
 }
 
+inline uint32_t keepInRegister(uint32_t value) { return value; }
 inline float maskFloat(float value, uint32_t mask) {
   return __uint_as_float(__float_as_uint(value) & mask);
 }
