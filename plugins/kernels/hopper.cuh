@@ -83,57 +83,75 @@ __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float 
 // A value and a number that says which value it is, in one 8-byte access: whoever finds the number
 // has the value, and no barrier is needed.
 
-__device__ __forceinline__ void storeWord(uint32_t address, float value, uint32_t number) {
-  asm volatile(
-      "{\n"
-      ".reg .b64 word;\n"
-      "mov.b64 word, {%1, %2};\n"
-      "st.relaxed.cta.shared::cta.b64 [%0], word;\n"
-      "}\n" ::"r"(address),
-      "r"(__float_as_uint(value)), "r"(number)
-      : "memory");
-}
-
-// Into another block of the cluster: `address` as clusterAddress says it.
-__device__ __forceinline__ void storeWordRemote(uint32_t address, float value, uint32_t number) {
-  asm volatile(
-      "{\n"
-      ".reg .b64 word;\n"
-      "mov.b64 word, {%1, %2};\n"
-      "st.relaxed.cluster.shared::cluster.b64 [%0], word;\n"
-      "}\n" ::"r"(address),
-      "r"(__float_as_uint(value)), "r"(number)
-      : "memory");
-}
-
-// By a whole warp: waits until each lane finds `number` at its address. A number that has been
-// replaced by another is never found.
-__device__ __forceinline__ float awaitWord(uint32_t address, uint32_t number) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define GSPN2_WORD_SCOPE "cluster"
+#define GSPN2_CLUSTER_SCOPE "cluster"
 #else
-#define GSPN2_WORD_SCOPE "cta"
+#define GSPN2_CLUSTER_SCOPE "cta"
 #endif
-  uint32_t value;
-  asm volatile(
-      "{\n"
-      ".reg .pred missing;\n"
-      ".reg .b64 word;\n"
-      ".reg .b32 found;\n"
-      "again:\n"
-      "ld.relaxed." GSPN2_WORD_SCOPE
-      ".shared::cta.b64 word, [%1];\n"
-      "mov.b64 {%0, found}, word;\n"
-      "setp.ne.u32 missing, found, %2;\n"
-      "vote.sync.any.pred missing, missing, 0xffffffff;\n"
-      "@missing bra.uni again;\n"
-      "}\n"
-      : "=&r"(value)
-      : "r"(address), "r"(number)
-      : "memory");
-#undef GSPN2_WORD_SCOPE
-  return __uint_as_float(value);
+
+__device__ __forceinline__ uint64_t wordOf(float value, uint32_t number) {
+  return static_cast<uint64_t>(number) << 32 | __float_as_uint(value);
 }
+
+// kCount adjacent words of one number; `address` is aligned to all of them, or to 16 bytes.
+template <int kCount>
+__device__ __forceinline__ void storeWords(uint32_t address, const float (&values)[kCount],
+                                           uint32_t number) {
+  if constexpr (kCount == 1) {
+    asm volatile("st.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(address),
+                 "l"(wordOf(values[0], number))
+                 : "memory");
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 2) {
+      asm volatile("st.relaxed.cta.shared::cta.v2.b64 [%0], {%1, %2};" ::"r"(address + 8 * i),
+                   "l"(wordOf(values[i], number)), "l"(wordOf(values[i + 1], number))
+                   : "memory");
+    }
+  }
+}
+
+// The same into another block of the cluster, at a pointer of clusterPointer.
+template <int kCount>
+__device__ __forceinline__ void storeWordsRemote(uint64_t pointer, const float (&values)[kCount],
+                                                 uint32_t number) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    asm volatile("st.relaxed." GSPN2_CLUSTER_SCOPE ".b64 [%0], %1;" ::"l"(pointer + 8 * i),
+                 "l"(wordOf(values[i], number))
+                 : "memory");
+  }
+}
+
+// Whether the words at `address` carry `number` for every lane of the warp; then their values.
+template <int kCount>
+__device__ __forceinline__ bool findWords(uint32_t address, uint32_t number,
+                                          float (&values)[kCount]) {
+  bool found = true;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    uint64_t word;
+    asm volatile("ld.relaxed." GSPN2_CLUSTER_SCOPE ".shared::cta.b64 %0, [%1];"
+                 : "=l"(word)
+                 : "r"(address + 8 * i)
+                 : "memory");
+    found = found && static_cast<uint32_t>(word >> 32) == number;
+    values[i] = __uint_as_float(static_cast<uint32_t>(word));
+  }
+  return __all_sync(0xffffffffU, found) != 0;
+}
+
+// Waits until findWords. A loop that may spin costs thirty cycles a turn more than what stands in a
+// row, so the first turns do.
+template <int kCount>
+__device__ __forceinline__ void awaitWords(uint32_t address, uint32_t number,
+                                           float (&values)[kCount]) {
+  if (findWords(address, number, values)) return;
+  if (findWords(address, number, values)) return;
+  while (!findWords(address, number, values)) {
+  }
+}
+#undef GSPN2_CLUSTER_SCOPE
 
 __device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
@@ -336,6 +354,15 @@ __device__ __forceinline__ void clusterSync() {
 __device__ __forceinline__ uint32_t clusterAddress(uint32_t address, uint32_t rank) {
   uint32_t remote;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+  return remote;
+}
+
+// As a generic pointer.
+__device__ __forceinline__ uint64_t clusterPointer(uint32_t address, uint32_t rank) {
+  uint64_t remote;
+  asm volatile("mapa.u64 %0, %1, %2;"
+               : "=l"(remote)
+               : "l"(__cvta_shared_to_generic(address)), "r"(rank));
   return remote;
 }
 

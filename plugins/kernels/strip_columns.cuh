@@ -56,7 +56,7 @@ struct ColumnFlushes {
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
-                                           const StripStates<C::kRows>& states,
+                                           const StripStates<C::kRows, false>& states,
                                            uint32_t tile) {
     const int chunk = states.lane % C::kRowChunks;
     const int row = states.lane / C::kRowChunks;
@@ -89,7 +89,7 @@ struct ColumnSums {
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
   __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows>& states,
+                                        const StripStates<C::kRows, false>& states,
                                         uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
@@ -113,7 +113,7 @@ struct ColumnWalker {
   const StripBlock& block;
   const StripBarriers& barriers;
   const ColumnOrder<C> order;
-  StripStates<kRows> states;
+  StripStates<kRows, false> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
   const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
@@ -228,17 +228,17 @@ struct ColumnWalker {
     }
   }
 
-  // Walks kStripEdge steps and prepares all but the last of the weights for as many steps from
+  // Walks kStripGroup steps and prepares all but the last of the weights for as many steps from
   // `step` of the chunk that has been read.
   __device__ __forceinline__ void walk(const StripWeights<kRows>& weights,
                                        StripWeights<kRows>& next, int step,
-                                       float (&walked)[kStripEdge][kRows]) {
+                                       float (&walked)[kStripGroup][kRows]) {
     if (C::kNormalize != GSPN2_NORMALIZE_NONE && step == 0) dropMissing();
     const uint32_t restarts = states.restarts();
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) {
+    for (int s = 0; s < kStripGroup; ++s) {
       states.step(weights, s, restarts, [&] {
-        if (s + 1 < kStripEdge) prepare(next, s, step + s);
+        if (s + 1 < kStripGroup) prepare(next, s, step + s);
       });
 #pragma unroll
       for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
@@ -247,13 +247,13 @@ struct ColumnWalker {
 
   // A half of a run's results in the map's order. `step`: of the chunk that `u` is of.
   __device__ __forceinline__ void collect(Out (&results)[kRows][kStripRun],
-                                          const float (&walked)[kStripEdge][kRows], int half,
+                                          const float (&walked)[kStripGroup][kRows], int half,
                                           const T (&u)[kRows][kChunkSteps], int step) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-      for (int s = 0; s < kStripEdge; ++s) {
-        const int index = half * kStripEdge + s;
+      for (int s = 0; s < kStripGroup; ++s) {
+        const int index = half * kStripGroup + s;
         Out& result = results[r][C::kReverse ? kStripRun - 1 - index : index];
         if constexpr (C::kGated) {
           result = merge * (toFloat(u[r][at(step + s)]) * walked[s][r]);
@@ -332,29 +332,27 @@ struct ColumnWalker {
   }
 
   __device__ __forceinline__ void scan() {
-    constexpr int kLast = kStripEdge - 1;
+    constexpr int kLast = kStripGroup - 1;
     constexpr bool kTwoChunks = C::kRunChunks == 2;
-    constexpr int kSecond = kTwoChunks ? 0 : kStripEdge;  // of the chunk's steps
+    constexpr int kSecond = kTwoChunks ? 0 : kStripGroup;  // of the chunk's steps
     StripWeights<kRows> weights[2];
     load(0, 0);
     if constexpr (C::kNormalize != GSPN2_NORMALIZE_NONE) dropMissing();
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) prepare(weights[0], s, s);
+    for (int s = 0; s < kStripGroup; ++s) prepare(weights[0], s, s);
     if constexpr (kTwoChunks) load(0, 1);
     for (int i = 0; i < order.runs; ++i) {
       const bool last = i + 1 == order.runs;
       alignas(16) Out results[kRows][kStripRun];
-      float walked[kStripEdge][kRows];
+      float walked[kStripGroup][kRows];
 
       walk(weights[0], weights[1], kSecond, walked);
-      states.publish();
       prepare(weights[1], kLast, kSecond + kLast);
       collect(results, walked, 0, kTwoChunks ? gates : raw[C::kElements - 1], 0);
       load(i + 1, 0);
-      states.take();
 
       walk(weights[1], weights[0], 0, walked);
-      if (!last) states.publishMeeting(i & 1);
+      if (!last) states.publish();
       prepare(weights[0], kLast, kLast);
       collect(results, walked, 1, gates, kSecond);
       if constexpr (kTwoChunks) load(i + 1, 1);
@@ -365,7 +363,7 @@ struct ColumnWalker {
         if (order.closesTile(i)) flush(order.run(i));
       }
       if (last) break;
-      states.takeMeeting(i & 1);
+      states.take();
     }
   }
 };

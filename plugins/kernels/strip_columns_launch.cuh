@@ -7,33 +7,39 @@
 
 namespace gspn2 {
 
-template <typename T, bool kReverse, StripOutput kOutput>
+template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = columnLayout(kOutput, 1, plan.warps, plan.stages,
+  const int sharedBytes = columnLayout(kOutput, kRows, plan.warps, plan.stages,
                                        static_cast<int>(sizeof(T)), scan.weightBytes)
                               .total;
   const auto launch = [&](auto weight, auto normalize) {
     using Config =
-        ColumnConfig<T, decltype(weight), kReverse, decltype(normalize)::value, kOutput>;
+        ColumnConfig<T, decltype(weight), kRows, kReverse, decltype(normalize)::value, kOutput>;
     return launchStrips(stripColumnsKernel<Config>, scan, plan, sharedBytes);
   };
   return withWeights<T, kOutput>(scan, launch);
 }
 
-template <typename T>
+template <typename T, int kRows>
 cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
   switch (scan.output) {
     case StripOutput::kStates:
-      return scan.reverse() ? launchStripColumns<T, true, StripOutput::kStates>(scan, plan)
-                            : launchStripColumns<T, false, StripOutput::kStates>(scan, plan);
+      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kStates>(scan, plan)
+                            : launchStripColumns<T, kRows, false, StripOutput::kStates>(scan, plan);
     case StripOutput::kSums:
-      return scan.reverse() ? launchStripColumns<T, true, StripOutput::kSums>(scan, plan)
-                            : launchStripColumns<T, false, StripOutput::kSums>(scan, plan);
+      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kSums>(scan, plan)
+                            : launchStripColumns<T, kRows, false, StripOutput::kSums>(scan, plan);
     case StripOutput::kFinal:   // a vertical scan is the last
     case StripOutput::kShared:  // strip_fused.cuh
       break;
   }
   return cudaErrorNotSupported;
+}
+
+template <typename T>
+cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
+  return plan.rows == 1 ? dispatchStripColumns<T, 1>(scan, plan)
+                        : dispatchStripColumns<T, 2>(scan, plan);
 }
 
 }  // namespace gspn2

@@ -10,12 +10,12 @@
 namespace gspn2 {
 
 // The affinities' type W is that of the other elements, or float.
-template <typename T_, typename W_, bool kReverse_, gspn2_normalize_t kNormalize_,
+template <typename T_, typename W_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
           StripOutput kOutput_>
 struct ColumnConfig {
   using T = T_;
   using W = W_;
-  static constexpr int kRows = 1;  // of a lane: that leaves registers for many warps
+  static constexpr int kRows = kRows_;  // of a lane
   static constexpr bool kReverse = kReverse_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
@@ -26,7 +26,8 @@ struct ColumnConfig {
   static constexpr int kWide = static_cast<int>(sizeof(W) / sizeof(T));  // pieces of an affinity
   static constexpr int kGate = 2 + 3 * kWide;                            // the piece of u
   static constexpr int kElements = kGated ? 3 : 2;                       // x, lam and u
-  static constexpr int kMaxThreads = (kStripColumnWalkers + kStripColumnProducers) * kWarpLanes;
+  static constexpr int kMaxThreads =
+      (stripColumnWalkers(kRows) + kStripColumnProducers) * kWarpLanes;
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;

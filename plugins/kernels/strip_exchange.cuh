@@ -4,8 +4,7 @@
 // two shuffles a step among its lanes: no barrier. It walks kStripEdge positions of its neighbours
 // too: after s steps the outermost s of those are stale, and every kStripEdge steps the neighbours'
 // states replace them over shared memory. Blocks of a cluster, among which a long line is split, do
-// the same with kStripHalo positions over distributed shared memory, from compute capability 9.0
-// on, every kStripHalo steps.
+// the same over distributed shared memory, from compute capability 9.0 on.
 //
 // A state travels in one word with the number of its exchange: whoever needs it asks for the number
 // until it is there. Two sets of words take turns. A warp writes a set anew once it has had the
@@ -53,7 +52,7 @@ struct StripBlock {
     const int c = static_cast<int>(slice) - n * p.channels;
     gate = n * p.gateBatch + c;
     affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
-    lead = p.parts > 1 || p.warps > 1 ? kStripHalo : 0;
+    lead = p.parts > 1 || p.warps > 1 ? kStripEdge : 0;
     start = rank * p.own - lead;
   }
 
@@ -67,57 +66,58 @@ struct StripBlock {
 };
 
 // Where a block's warps and blocks of a cluster exchange states: two sets of words in shared memory,
-// first one for each position of each warp, then, as many for each set, the halos from below and
-// above.
+// each with one for every position of every warp and, behind them, the halos from below and above.
 struct StripExchange {
   uint32_t words, halos;  // of the first set
-  uint32_t turn;          // bytes from one set of the warps' words to the other
+  uint32_t turn;          // bytes from one set to the other
   uint32_t number;        // of the exchange before the first
 
   __device__ __forceinline__ StripExchange(uint32_t first, int positions, uint32_t number_ = 0)
       : words(first),
-        halos(first + 2 * kStripWordBytes * positions),
-        turn(kStripWordBytes * positions),
+        halos(first + kStripWordBytes * positions),
+        turn(stripExchangeBytes(positions) / 2),
         number(number_) {}
 
   // By all of a block's threads, before any warp walks: no word has a number yet.
   __device__ __forceinline__ void clear() const {
-    const uint32_t end = halos + 4 * kStripWordBytes * kStripHalo;
-    for (uint32_t at = words + kStripWordBytes * threadIdx.x; at < end;
+    const float nothing[1] = {0.0F};
+    for (uint32_t at = kStripWordBytes * threadIdx.x; at < 2 * turn;
          at += kStripWordBytes * blockDim.x) {
-      storeWord(at, 0.0F, 0);
+      storeWords(words + at, nothing, 0);
     }
   }
 };
 
-// kStripEdge steps' weights and lam * x at a lane's positions.
+// kStripGroup steps' weights and lam * x at a lane's positions.
 template <int kRows>
 struct StripWeights {
-  float minus[kStripEdge][kRows], centre[kStripEdge][kRows], plus[kStripEdge][kRows];
-  float input[kStripEdge][kRows];
+  float minus[kStripGroup][kRows], centre[kStripGroup][kRows], plus[kStripGroup][kRows];
+  float input[kStripGroup][kRows];
 };
 
-// A warp's states. Whatever those off the line hold stays there: a position's missing neighbour is
-// left out, and is always the lane's neighbour, not one of the lane's own positions.
-template <int kRows>
+// A warp's states. Whatever those off the line hold stays there: a missing neighbour is left out.
+// Whatever a position is to its warp or block, its lane's other positions are: edges, halos and
+// parts are multiples of kRows. Lines are where kWhole; where not, one may end within a lane.
+template <int kRows, bool kWhole>
 struct StripStates {
   static constexpr int kStride = stripStride(kRows);
-  static constexpr int kHaloTurn = 2 * kStripWordBytes * kStripHalo;
-  static constexpr uint32_t kAmongWarps = 1, kAmongBlocks = 2;
+  static_assert(kStripEdge % kRows == 0, "a lane's positions are of one kind");
+  static_assert(kWhole || kRows <= 2, "a line ends within a lane at one place only");
 
   const StripParams& p;
   const StripBlock& block;
   const int warp, lane;
   const int first;               // the block's position that is this lane's first
-  const bool hasLeft, hasRight;  // neighbours of the lane's positions on the line
-  const uint32_t exchanges;      // among whom
-  const uint32_t turn;
-  const uint32_t publishes;  // where this lane's states go
-  uint32_t takes[kRows];     // from where it takes a state: a neighbouring warp's, or its own
-  uint32_t sends[kRows];     // where in another block a state goes; 0: nowhere
-  uint32_t meets[kRows], meetsNext[kRows];  // from where when blocks meet, in turn
-  uint32_t number;           // of the last exchange
-  int left;                  // steps to the next segment's first; negative: before the map
+  const bool hasLeft, hasRight;  // the neighbours of the lane's positions
+  const bool hasInner;           // whether a lane's first has the neighbour that is the second
+  const bool exchanges;
+  // Addresses in the set of words that is next; the other set is `toOther` bytes away.
+  uint32_t publishes;  // where this lane's states go
+  uint32_t takes;      // where they come from: a neighbouring warp or block, or this lane
+  uint64_t sends;      // where in another block they go; 0: nowhere
+  int32_t toOther;
+  uint32_t number;  // of the last exchange
+  int left;         // steps to the next segment's first; negative: before the map
   float h[kRows];
 
   __device__ __forceinline__ StripStates(const StripParams& params, const StripBlock& block_,
@@ -129,21 +129,17 @@ struct StripStates {
         first(warp * kStride + lane * kRows),
         hasLeft(position(0) != 0),
         hasRight(position(kRows - 1) != params.line - 1),
-        exchanges(keepInRegister((params.warps > 1 ? kAmongWarps : 0U) |
-                                 (params.parts > 1 ? kAmongBlocks : 0U))),
-        turn(keepInRegister(exchange.turn)),
-        publishes(keepInRegister(exchange.words + kStripWordBytes * (warp * kWarpLanes + lane) * kRows)),
+        hasInner(kWhole || position(0) != params.line - 1),
+        exchanges(keepInRegister(params.warps > 1 || params.parts > 1 ? 1 : 0) != 0),
+        publishes(keepInRegister(exchange.words +
+                                 kStripWordBytes * (warp * kWarpLanes + lane) * kRows)),
+        takes(keepInRegister(takenFrom(exchange))),
+        sends(sentTo(exchange)),
+        toOther(static_cast<int32_t>(exchange.turn)),
         number(exchange.number),
         left(phase > 0 ? params.chunk - phase : phase) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      takes[r] = keepInRegister(publishes + kStripWordBytes * (r + takenFrom(r)));
-      sends[r] = keepInRegister(sentTo(r, exchange));
-      const uint32_t halo = metAt(r, exchange);
-      meets[r] = keepInRegister(halo != 0 ? halo : takes[r] + turn);
-      meetsNext[r] = keepInRegister(halo != 0 ? halo + kHaloTurn : takes[r] + turn);
-      h[r] = 0.0F;
-    }
+    for (int r = 0; r < kRows; ++r) h[r] = 0.0F;
   }
 
   // The line's position of the lane's r-th.
@@ -153,18 +149,18 @@ struct StripStates {
   }
   // Whether the r-th is the warp's to write.
   __device__ __forceinline__ bool writes(int r) const {
-    return isOwn(r) && isBetween(first + r, block.lead, p.own) && position(r) < p.line;
+    return isOwn() && isBetween(first, block.lead, p.own) && position(r) < p.line;
   }
 
-  // Which of the next kStripEdge steps begin a segment, as bits.
+  // Which of the next kStripGroup steps begin a segment, as bits.
   __device__ __forceinline__ uint32_t restarts() {
     uint32_t bits = 0;
-    if (left >= kStripEdge) {  // none, nearly always
-      left -= kStripEdge;
+    if (left >= kStripGroup) {  // none, nearly always
+      left -= kStripGroup;
       return bits;
     }
 #pragma unroll 1
-    for (int s = 0; s < kStripEdge; ++s) {
+    for (int s = 0; s < kStripGroup; ++s) {
       if (left <= 0) bits |= 1U << s;
       left += left < 0 ? 1 : left == 0 ? p.chunk - 1 : -1;
     }
@@ -187,7 +183,7 @@ struct StripStates {
     for (int r = 0; r < kRows; ++r) {
       next[r] = fmaf(weights.centre[s][r], h[r], weights.input[s][r]);
       if (r > 0) next[r] = fmaf(weights.minus[s][r], h[r - 1], next[r]);
-      if (r + 1 < kRows) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
+      if (r + 1 < kRows && hasInner) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
     }
     if (hasLeft) next[0] = fmaf(weights.minus[s][0], below, next[0]);
     if (hasRight) next[kRows - 1] = fmaf(weights.plus[s][kRows - 1], above, next[kRows - 1]);
@@ -195,85 +191,64 @@ struct StripStates {
     for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
   }
 
-  // Gives the neighbouring warps this one's states.
+  // Gives the neighbouring warps and blocks this one's states.
   __device__ __forceinline__ void publish() {
+    if (!exchanges) return;
     ++number;
-    if ((exchanges & kAmongWarps) != 0) publishTo(publishes);
-  }
-  // Takes the neighbouring warps' states; what is this warp's own it takes back as it was.
-  __device__ __forceinline__ void take() {
-    if ((exchanges & kAmongWarps) == 0) return;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = awaitWord(takes[r], number);
-  }
-
-  // The same, and among blocks; `set` of the halos' words: 0 and 1 in turn.
-  __device__ __forceinline__ void publishMeeting(int set) {
-    ++number;
-    if (exchanges != 0) publishTo(publishes + turn);
+    storeWords(publishes, h, number);
     if constexpr (kHopper) {
-      if ((exchanges & kAmongBlocks) != 0) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          if (sends[r] != 0) storeWordRemote(sends[r] + set * kHaloTurn, h[r], number);
-        }
-      }
+      if (sends != 0) storeWordsRemote(sends, h, number);
     }
   }
-  __device__ __forceinline__ void takeMeeting(int set) {
-    if (exchanges == 0) return;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = awaitWord(set == 0 ? meets[r] : meetsNext[r], number);
+
+  // Takes theirs; what is this warp's own it takes back as it was.
+  __device__ __forceinline__ void take() {
+    if (!exchanges) return;
+    awaitWords(takes, number, h);
+    publishes += toOther;
+    takes += toOther;
+    if (sends != 0) sends += static_cast<int64_t>(toOther);
+    toOther = -toOther;
   }
 
  private:
   __device__ __forceinline__ static bool isBetween(int value, int from, int count) {
     return value >= from && value < from + count;
   }
-  // Whether the r-th is the warp's to compute, rather than a neighbouring warp's.
-  __device__ __forceinline__ bool isOwn(int r) const {
-    return p.warps == 1 || isBetween(lane * kRows + r, kStripEdge, kStride);
+  __device__ __forceinline__ bool meetsBelow() const { return block.rank > 0; }
+  __device__ __forceinline__ bool meetsAbove() const { return block.rank + 1 < p.parts; }
+  // Whether the lane's positions are the warp's to compute, rather than a neighbouring warp's.
+  __device__ __forceinline__ bool isOwn() const {
+    return p.warps == 1 || isBetween(lane * kRows, kStripEdge, kStride);
   }
 
-  // Where a position's valid state lies among the published ones, from where this lane publishes
-  // its own: a position that two warps hold belongs to the one that has it further inside.
-  __device__ __forceinline__ int takenFrom(int r) const {
-    constexpr int kNext = kWarpLanes * kRows - kStride;  // the same position in the next warp
-    const int local = lane * kRows + r;
-    if (warp > 0 && local < kStripEdge) return -kNext;
-    if (warp + 1 < p.warps && local >= kStride + kStripEdge) return kNext;
-    return 0;
+  // Where a lane's valid states lie: in the halo that another block fills, or among the published
+  // ones. What two warps hold belongs to the one that has it further inside.
+  __device__ __forceinline__ uint32_t takenFrom(const StripExchange& exchange) const {
+    constexpr uint32_t kNext =  // to the same position of the next warp
+        kStripWordBytes * (kWarpLanes * kRows - kStride);
+    if (meetsBelow() && first < kStripEdge) return exchange.halos + kStripWordBytes * first;
+    if (meetsAbove() && isBetween(first, p.own + kStripEdge, kStripEdge)) {
+      return exchange.halos + kStripWordBytes * (first - p.own);
+    }
+    if (warp > 0 && lane * kRows < kStripEdge) return publishes - kNext;
+    if (warp + 1 < p.warps && lane * kRows >= kStride + kStripEdge) return publishes + kNext;
+    return publishes;
   }
 
-  // Where the r-th's state goes in a neighbouring block: the upper halo of the block below, or the
+  // Where a lane's states go in a neighbouring block: the upper halo of the block below, or the
   // lower one of that above. 0: nowhere.
-  __device__ __forceinline__ uint32_t sentTo(int r, const StripExchange& exchange) const {
+  __device__ __forceinline__ uint64_t sentTo(const StripExchange& exchange) const {
     if constexpr (kHopper) {
-      const int e = first + r;
-      if (!isOwn(r)) return 0;
-      if (block.rank > 0 && isBetween(e, kStripHalo, kStripHalo)) {
-        return clusterAddress(exchange.halos + kStripWordBytes * e, block.rank - 1);
+      if (!isOwn()) return 0;
+      if (meetsBelow() && isBetween(first, kStripEdge, kStripEdge)) {
+        return clusterPointer(exchange.halos + kStripWordBytes * first, block.rank - 1);
       }
-      if (block.rank + 1 < p.parts && isBetween(e, p.own, kStripHalo)) {
-        return clusterAddress(exchange.halos + kStripWordBytes * (e - p.own), block.rank + 1);
+      if (meetsAbove() && isBetween(first, p.own, kStripEdge)) {
+        return clusterPointer(exchange.halos + kStripWordBytes * (first - p.own), block.rank + 1);
       }
     }
     return 0;
-  }
-
-  // Where the r-th's state comes from another block; 0: it does not.
-  __device__ __forceinline__ uint32_t metAt(int r, const StripExchange& exchange) const {
-    const int e = first + r;
-    if (block.rank > 0 && e < kStripHalo) return exchange.halos + kStripWordBytes * e;
-    if (block.rank + 1 < p.parts && isBetween(e, p.own + kStripHalo, kStripHalo)) {
-      return exchange.halos + kStripWordBytes * (e - p.own);
-    }
-    return 0;
-  }
-
-  __device__ __forceinline__ void publishTo(uint32_t address) const {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) storeWord(address + kStripWordBytes * r, h[r], number);
   }
 };
 

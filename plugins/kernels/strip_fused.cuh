@@ -22,8 +22,8 @@ struct FusedConfig {
   static constexpr int kElementBytes = static_cast<int>(sizeof(T));
   static constexpr int kWeightBytes = static_cast<int>(sizeof(W));
   template <bool kReverse>
-  using Columns = ColumnConfig<T, W, kReverse, kNormalize_, StripOutput::kShared>;
-  using Rows = RowConfig<T, W, 1, kNormalize_, StripOutput::kShared>;
+  using Columns = ColumnConfig<T, W, kFusedRows, kReverse, kNormalize_, StripOutput::kShared>;
+  using Rows = RowConfig<T, W, kFusedRows, kNormalize_, StripOutput::kShared>;
   static constexpr int kVector = 4;  // elements that are gated, or rounded, at once
 };
 
@@ -55,7 +55,7 @@ struct FusedBlock {
   }
   // Of all passes: numbers tell them apart.
   __device__ __forceinline__ StripExchange exchangeOf(int pass) const {
-    return StripExchange(sharedAddress(shared + p.exchangeOffset), p.walkers * kWarpLanes,
+    return StripExchange(sharedAddress(shared + p.exchangeOffset), p.walkers * kWarpLanes * kFusedRows,
                          static_cast<uint32_t>(pass) * kFusedExchanges);
   }
   __device__ __forceinline__ int ownRows() const { return passes[kFusedPasses - 1].steps; }
@@ -97,7 +97,7 @@ struct FusedBlock {
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = columnLayout(StripOutput::kShared, 1, pass.warps, pass.stages,
+    const StripLayout layout = columnLayout(StripOutput::kShared, kFusedRows, pass.warps, pass.stages,
                                             C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
@@ -114,7 +114,7 @@ struct FusedBlock {
   __device__ __forceinline__ void walkRows(int k) const {
     using Rows = typename C::Rows;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = rowLayout(StripOutput::kShared, 1, pass.warps, pass.stages,
+    const StripLayout layout = rowLayout(StripOutput::kShared, kFusedRows, pass.warps, pass.stages,
                                          C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, 0);
@@ -130,14 +130,22 @@ struct FusedBlock {
     const bool goesOn = p.parts > 1 && k + 1 == kFusedPasses;
     if (goesOn) {
       barrierWaitCluster(barriers, 0);
-      if (states.isOnLine(0)) states.h[0] = carry[states.position(0)];
+#pragma unroll
+      for (int r = 0; r < kFusedRows; ++r) {
+        if (states.isOnLine(r)) states.h[r] = carry[states.position(r)];
+      }
     }
     walker.scan();
     if (p.parts > 1 && !goesOn) {
       const uint32_t other = static_cast<uint32_t>(1 - rank);
       const uint32_t signal = clusterAddress(barriers, other);
       const uint32_t target = clusterAddress(sharedAddress(carry), other);
-      if (states.writes(0)) storeRemote(target + 4 * states.position(0), states.h[0], signal);
+#pragma unroll
+      for (int r = 0; r < kFusedRows; ++r) {
+        if (states.writes(r)) {
+          storeRemote(target + 4 * states.position(r), states.h[r], signal);
+        }
+      }
     }
   }
 

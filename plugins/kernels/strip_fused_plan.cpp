@@ -31,11 +31,11 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   plan->carryOffset = plan->ownRows * plan->sumPitch * 4;
   plan->ringOffset = planRoundUp(plan->carryOffset + width * 4, kAlignment);
   const auto ring = [&](const auto& layout, int warps, int stages) {
-    return layout(StripOutput::kShared, 1, warps, stages, elementBytes, plan->weightBytes)
+    return layout(StripOutput::kShared, kFusedRows, warps, stages, elementBytes, plan->weightBytes)
         .exchangeOffset;
   };
   const int exchangeBytes =
-      stripExchangeBytes(std::max(plan->columnWarps, plan->rowWarps) * kWarpLanes);
+      stripExchangeBytes(std::max(plan->columnWarps, plan->rowWarps) * kWarpLanes * kFusedRows);
   const auto fitting = [&](const auto& layout, int warps) {
     int stages = kFusedMaxStages;
     while (stages >= kMinStages && plan->ringOffset + ring(layout, warps, stages) + exchangeBytes +
@@ -50,7 +50,7 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   if (plan->columnStages < kMinStages || plan->rowStages < kMinStages) return false;
   const int largest = std::max(ring(columnLayout, plan->columnWarps, plan->columnStages),
                                ring(rowLayout, plan->rowWarps, plan->rowStages));
-  plan->exchangeOffset = plan->ringOffset + planRoundUp(largest, 8);
+  plan->exchangeOffset = plan->ringOffset + planRoundUp(largest, 16);
   plan->barrierOffset = plan->exchangeOffset + exchangeBytes;
   plan->sharedBytes = plan->barrierOffset + kBarrierBytes;
   return plan->sharedBytes <= device.sharedBytesPerBlock;
@@ -62,8 +62,8 @@ bool cut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan* pl
   for (plan->parts = 1; plan->parts <= kFusedMaxParts; ++plan->parts) {
     plan->ownRows = planRoundUp(planCeilDiv(height, plan->parts), kRowUnit);
     if (plan->parts > 1 && plan->ownRows >= height) return false;  // nothing is left to share
-    plan->columnWarps = stripWarps(plan->ownRows, plan->parts, 1);
-    plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, 1);
+    plan->columnWarps = stripWarps(plan->ownRows, plan->parts, kFusedRows);
+    plan->rowWarps = stripWarps(planRoundUp(problem.w, kRowUnit), 1, kFusedRows);
     if (std::max(plan->columnWarps, plan->rowWarps) > kStripSharedWarps) continue;
     if (layOut(problem, device, plan)) return true;
   }

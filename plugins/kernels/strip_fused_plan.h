@@ -18,6 +18,7 @@ constexpr int kFusedMaxStages = 4;
 constexpr int kFusedBarrierBytes = 2 * kFusedMaxStages * 8;  // of a pass
 constexpr uint32_t kFusedExchanges = 1U << 16;                // more than a pass has
 
+constexpr int kFusedRows = 2;  // positions of a lane
 // Warps of a block that load, at least: those that do not walk horizontally do so, too.
 constexpr int kFusedProducers = 4;
 constexpr int kFusedMaxThreads = (kStripSharedWarps + kFusedProducers) * kWarpLanes;

@@ -9,11 +9,11 @@
 namespace gspn2 {
 
 constexpr int kWarpLanes = 32;
-constexpr int kStripEdge = 4;          // positions shared with a warp, steps between exchanges
-constexpr int kStripHalo = 8;          // positions shared with a block, steps between meetings
-constexpr int kStripRun = 8;           // steps of an iteration: two exchanges, one meeting
+constexpr int kStripEdge = 8;          // positions shared with a neighbour, steps between exchanges
+constexpr int kStripGroup = 4;         // steps whose weights are made at once
+constexpr int kStripRun = kStripEdge;  // steps of an iteration of a horizontal scan
 constexpr int kStripPieceSteps = 16;   // of a stage of a horizontal scan
-constexpr int kStripSharedWarps = 11;  // the most that walk where sums are shared, for 256 columns
+constexpr int kStripSharedWarps = 6;   // the most that walk where sums are shared, for 256 columns
 constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
@@ -73,19 +73,18 @@ __host__ __device__ constexpr int stripExtent(int rows, int warps) {
 constexpr int stripWarps(int own, int parts, int rows) {
   const bool meets = parts > 1;
   const int stride = stripStride(rows);
-  if ((meets ? own + 2 * kStripHalo : own) <= kWarpLanes * rows) return 1;
-  // They share out the block's own positions and, where parts meet, the halos but for an edge each.
-  const int shared = own + (meets ? 2 * kStripHalo - 2 * kStripEdge : kStripEdge);
-  return (shared + stride - 1) / stride;
+  if ((meets ? own + 2 * kStripEdge : own) <= kWarpLanes * rows) return 1;
+  return (own + stride - 1) / stride;
 }
 
 // The most warps of a block of a horizontal scan that walk, and that load.
-constexpr int kStripColumnWalkers = 12;
+constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 1 : 8; }
 constexpr int kStripColumnProducers = 4;
 
-// Bytes of the words in which the states of `positions`, each warp's counted, are exchanged.
+// Bytes of the two sets of words in which the states of `positions`, each warp's counted, and those
+// of both halos are exchanged.
 __host__ __device__ constexpr int stripExchangeBytes(int positions) {
-  return 2 * kStripWordBytes * (positions + 2 * kStripHalo);
+  return 2 * kStripWordBytes * (positions + 2 * kStripEdge);
 }
 
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the words of
@@ -105,7 +104,7 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
                                                        int stages) {
   layout.tileOffset = stages * layout.stageBytes;
   layout.positions = warps * kWarpLanes * rows;
-  layout.exchangeOffset = layout.tileOffset + warps * layout.tileBytes;
+  layout.exchangeOffset = layout.tileOffset + warps * layout.tileBytes;  // a multiple of 16
   layout.barrierOffset = layout.exchangeOffset + stripExchangeBytes(layout.positions);
   layout.total = layout.barrierOffset + 2 * stages * 8;
   return layout;
@@ -126,21 +125,21 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int r
   return finishLayout(layout, rows, warps, stages);
 }
 
-// A stage of a vertical scan: kStripEdge steps of the block's positions, tensor after tensor.
+// A stage of a vertical scan: kStripGroup steps of the block's positions, tensor after tensor.
 __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
                                                     int stages, int elementBytes, int weightBytes) {
   StripLayout layout{};
   // A constant where most calls need all of it: addresses then cost no instructions.
-  const bool constant = output == StripOutput::kShared && rows == 1;
+  const bool constant = output == StripOutput::kShared;
   const int extent = stripExtent(rows, constant ? kStripSharedWarps : warps);
   layout.pitch = extent * elementBytes;
   layout.weightPitch = extent * weightBytes;
-  layout.weightOffset = 2 * kStripEdge * layout.pitch;
-  layout.gateOffset = layout.weightOffset + 3 * kStripEdge * layout.weightPitch;
-  layout.sumOffset = layout.gateOffset + (stripTensors(output) - 5) * kStripEdge * layout.pitch;
+  layout.weightOffset = 2 * kStripGroup * layout.pitch;
+  layout.gateOffset = layout.weightOffset + 3 * kStripGroup * layout.weightPitch;
+  layout.sumOffset = layout.gateOffset + (stripTensors(output) - 5) * kStripGroup * layout.pitch;
   layout.stageBytes = layout.sumOffset;
   if (output == StripOutput::kFinal) {
-    layout.stageBytes += kStripEdge * stripExtent(rows, warps) * 4;
+    layout.stageBytes += kStripGroup * stripExtent(rows, warps) * 4;
   }
   return finishLayout(layout, rows, warps, stages);
 }

@@ -27,7 +27,7 @@ constexpr int kProducedWarps = 3;  // that one warp's copies suffice for, in a h
 struct Shape {
   int rows, warps;
 };
-constexpr Shape kColumnShape = {1, kStripColumnWalkers};
+constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWalkers(2)}};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
@@ -63,10 +63,10 @@ bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape
 bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
          StripPlan* plan) {
   setParts(line, parts, plan);
-  if (scan.horizontal()) return cutPart(scan, device, kColumnShape, plan);
-  return std::any_of(std::begin(kRowShapes), std::end(kRowShapes), [&](const Shape& shape) {
-    return cutPart(scan, device, shape, plan);
-  });
+  const auto fits = [&](const Shape& shape) { return cutPart(scan, device, shape, plan); };
+  return scan.horizontal()
+             ? std::any_of(std::begin(kColumnShapes), std::end(kColumnShapes), fits)
+             : std::any_of(std::begin(kRowShapes), std::end(kRowShapes), fits);
 }
 
 // Whether one part more than a long line needs makes a horizontal line scan faster: it does where
@@ -80,13 +80,13 @@ bool prefersShorterParts(const StripScan& scan) {
 // The same as the environment says it; false where that is too much for a block or a cluster.
 bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
                 const int (&tuned)[4], StripPlan* plan) {
-  if (scan.horizontal() && tuned[0] != 1) return false;
+  if (scan.horizontal() && tuned[0] > 2) return false;
   plan->rows = tuned[0];
   setParts(line, tuned[1], plan);
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
-  const int most = scan.horizontal() ? kStripColumnWalkers : kRowShapes[2].warps;
+  const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kRowShapes[2].warps;
   const int mostProducers = scan.horizontal() ? kStripColumnProducers : 1;
   if (plan->producers < 1 || plan->producers > mostProducers || plan->stages < kMinStages ||
       plan->parts > kMaxParts || plan->warps > most ||

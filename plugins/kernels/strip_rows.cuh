@@ -1,6 +1,6 @@
 // The strip scan of vertical directions.
 //
-// Lines are rows of a row-major map. One producer warp brings kStripEdge rows of every tensor at
+// Lines are rows of a row-major map. One producer warp brings kStripGroup rows of every tensor at
 // the block's positions into a ring of stages: from compute capability 9.0 on by the copy engine, a
 // contiguous copy each, before by asynchronous copies of 16 bytes. A lane reads
 // its kRows adjacent positions of a step at once and writes its results straight to the map.
@@ -59,9 +59,9 @@ struct RowCopy {
     const int from = max(block.start, 0);
     const int place =
         isSums       ? layout.sumOffset + step * extent * 4
-        : isAffinity ? layout.weightOffset + ((tensor - 2) * kStripEdge + step) * layout.weightPitch
+        : isAffinity ? layout.weightOffset + ((tensor - 2) * kStripGroup + step) * layout.weightPitch
         : tensor == 5 ? layout.gateOffset + step * layout.pitch
-                      : (tensor * kStripEdge + step) * layout.pitch;
+                      : (tensor * kStripGroup + step) * layout.pitch;
     RowCopy copy;
     copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
     copy.pitch = int64_t{p.line} * elementBytes;
@@ -83,12 +83,12 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
                                                  const StripLayout& layout, uint32_t stages,
                                                  const StripBarriers& barriers, int thread) {
   constexpr int kTensors = C::kTensors + (C::kStagesSums ? 1 : 0);
-  constexpr int kCopies = kTensors * kStripEdge;
+  constexpr int kCopies = kTensors * kStripGroup;
   static_assert(kCopies <= kWarpLanes, "the copy engine: a copy to each lane");
   const int lane = thread % kWarpLanes;
   // Producer warps, 1, 2 or 4 of them, take turns at the steps.
   const int mate = thread / kWarpLanes;
-  const int share = kStripEdge / p.producers;  // steps of a warp
+  const int share = kStripGroup / p.producers;  // steps of a warp
   const int step = mate + p.producers * (lane % share);
   const bool copies = lane < kTensors * share;
   const RowCopy mine = RowCopy::of(C{}, p, block, layout, copies ? lane / share : 0, step);
@@ -98,11 +98,11 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
     stepBytes += RowCopy::of(C{}, p, block, layout, tensor, 0).bytes;
   }
   StageCursor cursor;
-  for (int begin = 0; begin < p.steps; begin += kStripEdge) {
+  for (int begin = 0; begin < p.steps; begin += kStripGroup) {
     const uint32_t full = barriers.full + 8 * cursor.stage;
     const uint32_t stage = stages + cursor.stage * layout.stageBytes;
-    const int count = min(kStripEdge, p.steps - begin);
-    if (begin >= p.stages * kStripEdge) {
+    const int count = min(kStripGroup, p.steps - begin);
+    if (begin >= p.stages * kStripGroup) {
       barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
     }
     bool copied = false;
@@ -119,9 +119,9 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
     }
     if (!copied) {
       for (int i = 0; i < kCopies; ++i) {
-        if (i % kStripEdge >= count) continue;
-        const RowCopy copy = RowCopy::of(C{}, p, block, layout, i / kStripEdge, i % kStripEdge);
-        const char* const source = copy.at(p, begin + i % kStripEdge);
+        if (i % kStripGroup >= count) continue;
+        const RowCopy copy = RowCopy::of(C{}, p, block, layout, i / kStripGroup, i % kStripGroup);
+        const char* const source = copy.at(p, begin + i % kStripGroup);
         for (int at = lane * kStripAccess; at < copy.bytes; at += kWarpLanes * kStripAccess) {
           copyChunk(stage + copy.offset + at, source + at, kStripAccess);
         }
@@ -144,7 +144,7 @@ struct RowWalker {
   const StripBlock& block;
   const StripBarriers& barriers;
   const StripLayout& layout;
-  StripStates<kRows> states;
+  StripStates<kRows, true> states;
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
@@ -194,14 +194,14 @@ struct RowWalker {
     constexpr bool kDrops = C::kNormalize != GSPN2_NORMALIZE_NONE;
     barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) {
+    for (int s = 0; s < kStripGroup; ++s) {
       float x[kRows], lam[kRows];
       read<T>(s * layout.pitch, x);
-      read<T>((kStripEdge + s) * layout.pitch, lam);
+      read<T>((kStripGroup + s) * layout.pitch, lam);
       const int place = layout.weightOffset + s * layout.weightPitch;
       read<W>(place, weights.minus[s]);
-      read<W>(place + kStripEdge * layout.weightPitch, weights.centre[s]);
-      read<W>(place + 2 * kStripEdge * layout.weightPitch, weights.plus[s]);
+      read<W>(place + kStripGroup * layout.weightPitch, weights.centre[s]);
+      read<W>(place + 2 * kStripGroup * layout.weightPitch, weights.plus[s]);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         weights.input[s][r] = x[r] * lam[r];
@@ -221,13 +221,13 @@ struct RowWalker {
 
   // Writes the results of the steps from `begin` on. Whether a lane writes does not differ among
   // its positions: parts and lines are multiples of kRows.
-  __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripEdge][kRows]) {
+  __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripGroup][kRows]) {
     if constexpr (C::kShared) {
       if (writes) addToShared(begin, walked);
-      offset += kStripEdge * pitch;
+      offset += kStripGroup * pitch;
     } else {
 #pragma unroll
-      for (int s = 0; s < kStripEdge; ++s) {
+      for (int s = 0; s < kStripGroup; ++s) {
         if (writes && begin + s < p.steps) emitStep(s, walked[s]);
         offset += pitch;
       }
@@ -236,15 +236,15 @@ struct RowWalker {
 
   // All loads ahead of all stores, so that one latency is waited for rather than each step's.
   __device__ __forceinline__ void addToShared(int begin,
-                                              const float (&walked)[kStripEdge][kRows]) const {
-    float u[kStripEdge][kRows], results[kStripEdge][kRows];
+                                              const float (&walked)[kStripGroup][kRows]) const {
+    float u[kStripGroup][kRows], results[kStripGroup][kRows];
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) {
+    for (int s = 0; s < kStripGroup; ++s) {
       read<T>(layout.gateOffset + s * layout.pitch, u[s]);
       if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * (offset + s * pitch), results[s]);
     }
 #pragma unroll
-    for (int s = 0; s < kStripEdge; ++s) {
+    for (int s = 0; s < kStripGroup; ++s) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[s][r] += merge * (u[s][r] * walked[s][r]);
       if (begin + s < p.steps) storeSharedFloats(sums + 4 * (offset + s * pitch), results[s]);
@@ -300,10 +300,10 @@ struct RowWalker {
   }
 
   // Leaves the states of the last step, behind which more may have been walked in vain.
-  __device__ __forceinline__ void end(int begin, const float (&walked)[kStripEdge][kRows]) {
+  __device__ __forceinline__ void end(int begin, const float (&walked)[kStripGroup][kRows]) {
     if constexpr (C::kShared) {
 #pragma unroll
-      for (int s = 0; s < kStripEdge; ++s) {
+      for (int s = 0; s < kStripGroup; ++s) {
         if (begin + s + 1 != p.steps) continue;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) states.h[r] = walked[s][r];
@@ -315,24 +315,18 @@ struct RowWalker {
     StripWeights<kRows> weights;
     prepare(weights);
     if constexpr (!C::kGated) release();
-    for (int begin = 0, i = 0; begin < p.steps; begin += kStripEdge, ++i) {
-      const bool last = begin + kStripEdge >= p.steps;
-      const bool meets = (i & 1) != 0;
+    bool exchanges = false;  // behind every other group
+    for (int begin = 0; begin < p.steps; begin += kStripGroup, exchanges = !exchanges) {
+      const bool last = begin + kStripGroup >= p.steps;
       const uint32_t restarts = states.restarts();
-      float walked[kStripEdge][kRows];
+      float walked[kStripGroup][kRows];
 #pragma unroll
-      for (int s = 0; s < kStripEdge; ++s) {
+      for (int s = 0; s < kStripGroup; ++s) {
         states.step(weights, s, restarts, [] {});
 #pragma unroll
         for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
       }
-      if (!last) {
-        if (meets) {
-          states.publishMeeting((i >> 1) & 1);
-        } else {
-          states.publish();
-        }
-      }
+      if (exchanges && !last) states.publish();
       emit(begin, walked);
       if constexpr (C::kGated) release();  // u and the sums have been read
       if (last) {
@@ -341,11 +335,7 @@ struct RowWalker {
       }
       prepare(weights);
       if constexpr (!C::kGated) release();
-      if (meets) {
-        states.takeMeeting((i >> 1) & 1);
-      } else {
-        states.take();
-      }
+      if (exchanges) states.take();
     }
   }
 };

@@ -47,15 +47,24 @@ template <int kCount>
 void storeSharedFloats(uint32_t address, const float (&values)[kCount]) {
   std::memcpy(emulation::ownShared(address, sizeof(values)), values, sizeof(values));
 }
-inline void storeWord(uint32_t address, float value, uint32_t number) {
+template <int kCount>
+void storeWords(uint32_t address, const float (&values)[kCount], uint32_t number) {
   emulation::ownShared(address, 8);
-  emulation::storeWord(address, __float_as_uint(value), number);
+  for (int i = 0; i < kCount; ++i) {
+    emulation::storeWord(address + 8 * i, __float_as_uint(values[i]), number);
+  }
 }
-inline void storeWordRemote(uint32_t address, float value, uint32_t number) {
-  emulation::storeWord(address, __float_as_uint(value), number);
+template <int kCount>
+void storeWordsRemote(uint64_t pointer, const float (&values)[kCount], uint32_t number) {
+  for (int i = 0; i < kCount; ++i) {
+    emulation::storeWord(static_cast<uint32_t>(pointer) + 8 * i, __float_as_uint(values[i]), number);
+  }
 }
-inline float awaitWord(uint32_t address, uint32_t number) {
-  return __uint_as_float(emulation::awaitWord(address, number));
+template <int kCount>
+void awaitWords(uint32_t address, uint32_t number, float (&values)[kCount]) {
+  for (int i = 0; i < kCount; ++i) {
+    values[i] = __uint_as_float(emulation::awaitWord(address + 8 * i, number));
+  }
 }
 inline void storeSharedVector(uint32_t address, uint4 value) {
   *static_cast<uint4*>(emulation::ownShared(address, sizeof(value))) = value;
@@ -138,6 +147,9 @@ inline void clusterSync() {
   emulation::waitCluster();
 }
 inline uint32_t clusterAddress(uint32_t address, uint32_t rank) {
+  return emulation::clusterAddress(address, rank);
+}
+inline uint64_t clusterPointer(uint32_t address, uint32_t rank) {
   return emulation::clusterAddress(address, rank);
 }
 inline void storeRemote(uint32_t address, float value, uint32_t barrier) {
