@@ -20,30 +20,6 @@
 
 namespace gspn2 {
 
-// -Inf in every element of a 32-bit word.
-template <typename T>
-__host__ __device__ constexpr uint32_t minusInfinityWord();
-template <>
-__host__ __device__ constexpr uint32_t minusInfinityWord<float>() {
-  return 0xff800000U;
-}
-template <>
-__host__ __device__ constexpr uint32_t minusInfinityWord<__half>() {
-  return 0xfc00fc00U;
-}
-template <>
-__host__ __device__ constexpr uint32_t minusInfinityWord<__nv_bfloat16>() {
-  return 0xff80ff80U;
-}
-
-// The words as they are where `keep` is all ones, `other` where it is 0.
-__device__ __forceinline__ void selectWords(uint4& words, uint32_t keep, uint32_t other) {
-  words.x = (words.x & keep) | (other & ~keep);
-  words.y = (words.y & keep) | (other & ~keep);
-  words.z = (words.z & keep) | (other & ~keep);
-  words.w = (words.w & keep) | (other & ~keep);
-}
-
 // What a lane writes of a warp's tile: a chunk of every kFlushRows-th row from `lane` / kRowChunks
 // on.
 template <typename C>
@@ -63,12 +39,11 @@ struct ColumnFlushes {
     even = tile + row * kStripTile + (chunk ^ row) * kStripAccess;
     odd = tile + row * kStripTile + (chunk ^ (row + C::kFlushRows)) * kStripAccess;
     chunkColumn = chunk * C::kOutChunkSteps;
-    // The warp's rows that count: inside the tile, of the block's own, on the line.
-    const int own = states.warp * states.kStride - block.lead;  // of the tile's first row
-    const int skipped = p.warps > 1 ? kStripEdge : 0;
-    const int low = max(skipped, -own);
-    const int high =
-        min(min(kWarpLanes * C::kRows - skipped, p.own - own), p.line - block.rank * p.own - own);
+    // The tile's rows that count: of the block's own, on the line.
+    const int own = states.warp * states.kStride + states.skipped() - block.lead;  // of its first row
+    const int low = max(0, -own);
+    const int high = min(min(stripTileRows(C::kRows, p.warps), p.own - own),
+                         p.line - block.rank * p.own - own);
     first = max(low - row + C::kFlushRows - 1, 0) / C::kFlushRows;
     count = max(high - row + C::kFlushRows - 1, 0) / C::kFlushRows - first;
     count = max(count, 0);
@@ -108,6 +83,15 @@ struct ColumnWalker {
   static constexpr int kRows = C::kRows;
   static constexpr int kChunkSteps = C::kChunkSteps;
   static constexpr int kWeightSteps = kStripAccess / static_cast<int>(sizeof(W));  // of a chunk
+  // Steps that weights are made ahead: enough to hide a load of a chunk behind one, few enough for
+  // the registers of many warps. Of kTurns steps in turn no more than kAhead + 1 live.
+  static constexpr int kAhead = 2;
+  static constexpr int kTurns = 4;
+
+  struct Step {
+    StripWeights<kRows> weights;
+    float u[kRows];  // where states are gated
+  };
 
   const StripParams& p;
   const StripBlock& block;
@@ -115,16 +99,14 @@ struct ColumnWalker {
   const ColumnOrder<C> order;
   StripStates<kRows, false> states;
   const int lane;
-  const uint32_t stages, tile;  // shared memory
+  const uint32_t stages, tile;  // shared memory; the tile as if its first row were the warp's
   const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
-  uint32_t hasMinus[kRows], hasPlus[kRows];  // all ones where the neighbour is
   StageCursor cursor;
   alignas(16) T raw[C::kElements][kRows][kChunkSteps];
   alignas(16) W affinities[3][kRows][kChunkSteps];
-  alignas(16) T gates[kRows][kChunkSteps];  // u of the chunk before `raw`
 
   __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
                                           const StripBarriers& barriers_, const StripLayout& layout,
@@ -146,10 +128,9 @@ struct ColumnWalker {
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int row = states.first + r;
+      // Of the last warp's positions some may be further up than what the block needs and loads.
+      const int row = min(states.first + r, layout.groupRows * kRows - 1);
       rowOffsets[r] = columnRowOffset<C>(row % kRows, row / kRows, layout);
-      hasMinus[r] = states.position(r) == 0 ? 0U : ~0U;
-      hasPlus[r] = states.position(r) == p.line - 1 ? 0U : ~0U;
     }
   }
 
@@ -158,12 +139,6 @@ struct ColumnWalker {
   __device__ __forceinline__ void load(int run, int sub) {
     const int i = run * C::kRunChunks + sub;
     const bool inside = run < order.runs;
-    if constexpr (C::kGated) {
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        *reinterpret_cast<uint4*>(gates[r]) = *reinterpret_cast<const uint4*>(raw[2][r]);
-      }
-    }
     if (inside && order.opensPiece(i, sub)) {
       barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
     }
@@ -197,78 +172,45 @@ struct ColumnWalker {
     }
   }
 
-  // A step's place in a chunk.
-  __device__ __forceinline__ static constexpr int at(int step) {
-    return C::kReverse ? kChunkSteps - 1 - step : step;
-  }
-
-  // The affinity of a missing neighbour becomes that of the weight 0, for the normalisation. Once
-  // for each chunk.
-  __device__ __forceinline__ void dropMissing() {
-    constexpr uint32_t kMissing = minusInfinityWord<W>();
+  // What a step needs, from the chunk that has been read.
+  __device__ __forceinline__ void prepare(Step& next, int step) const {
+    const int at = C::kReverse ? kChunkSteps - 1 - step : step;
+    StripWeights<kRows>& weights = next.weights;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
+      weights.input[r] = toFloat(raw[0][r][at]) * toFloat(raw[1][r][at]);
+      weights.minus[r] = toFloat(affinities[0][r][at]);
+      weights.centre[r] = toFloat(affinities[1][r][at]);
+      weights.plus[r] = toFloat(affinities[2][r][at]);
+      if constexpr (C::kGated) next.u[r] = toFloat(raw[C::kElements - 1][r][at]);
+    }
+    if (C::kNormalize != GSPN2_NORMALIZE_NONE) states.dropMissing(weights);
 #pragma unroll
-      for (int s = 0; s < kChunkSteps; s += kWeightSteps) {
-        selectWords(*reinterpret_cast<uint4*>(&affinities[0][r][s]), hasMinus[r], kMissing);
-        selectWords(*reinterpret_cast<uint4*>(&affinities[2][r][s]), hasPlus[r], kMissing);
-      }
+    for (int r = 0; r < kRows; ++r) {
+      normaliseFast<C::kNormalize>(weights.minus[r], weights.centre[r], weights.plus[r]);
     }
   }
 
-  // The s-th weights from step `step` of the chunk that has been read.
-  __device__ __forceinline__ void prepare(StripWeights<kRows>& weights, int s, int step) const {
+  // The s-th step of a run's results, in the map's order.
+  __device__ __forceinline__ void collect(Out (&results)[kRows][kStripRun], const Step& step,
+                                          int s) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      weights.input[s][r] = toFloat(raw[0][r][at(step)]) * toFloat(raw[1][r][at(step)]);
-      weights.minus[s][r] = toFloat(affinities[0][r][at(step)]);
-      weights.centre[s][r] = toFloat(affinities[1][r][at(step)]);
-      weights.plus[s][r] = toFloat(affinities[2][r][at(step)]);
-      normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
-    }
-  }
-
-  // Walks kStripGroup steps and prepares all but the last of the weights for as many steps from
-  // `step` of the chunk that has been read.
-  __device__ __forceinline__ void walk(const StripWeights<kRows>& weights,
-                                       StripWeights<kRows>& next, int step,
-                                       float (&walked)[kStripGroup][kRows]) {
-    if (C::kNormalize != GSPN2_NORMALIZE_NONE && step == 0) dropMissing();
-    const uint32_t restarts = states.restarts();
-#pragma unroll
-    for (int s = 0; s < kStripGroup; ++s) {
-      states.step(weights, s, restarts, [&] {
-        if (s + 1 < kStripGroup) prepare(next, s, step + s);
-      });
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
-    }
-  }
-
-  // A half of a run's results in the map's order. `step`: of the chunk that `u` is of.
-  __device__ __forceinline__ void collect(Out (&results)[kRows][kStripRun],
-                                          const float (&walked)[kStripGroup][kRows], int half,
-                                          const T (&u)[kRows][kChunkSteps], int step) const {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-      for (int s = 0; s < kStripGroup; ++s) {
-        const int index = half * kStripGroup + s;
-        Out& result = results[r][C::kReverse ? kStripRun - 1 - index : index];
-        if constexpr (C::kGated) {
-          result = merge * (toFloat(u[r][at(step + s)]) * walked[s][r]);
-        } else {
-          result = fromFloat<T>(walked[s][r]);
-        }
+      Out& result = results[r][C::kReverse ? kStripRun - 1 - s : s];
+      if constexpr (C::kGated) {
+        result = merge * (step.u[r] * states.h[r]);
+      } else {
+        result = fromFloat<T>(states.h[r]);
       }
     }
   }
 
   // A run's results into the tile: 16-byte chunks whose number the row turns.
   __device__ __forceinline__ void keep(int run, const Out (&results)[kRows][kStripRun]) const {
+    if (!states.isOwn()) return;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int row = lane * kRows + r;
+      const int row = lane * kRows + r - states.skipped();
 #pragma unroll
       for (int c = 0; c < C::kRunOutChunks; ++c) {
         const int chunk = run % C::kTileRuns * C::kRunOutChunks + c;
@@ -285,15 +227,25 @@ struct ColumnWalker {
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
       Out* target = places.target + column;
-      // Rows that lie four apart turn their chunks alike, or by the third bit.
+      const auto counts = [&](int i) {
+        return static_cast<unsigned>(i - places.first) < static_cast<unsigned>(places.count);
+      };
+      constexpr int kBatch = 4;  // loads under way at once
 #pragma unroll
-      for (int i = 0; i < C::kFlushes; ++i) {
-        const uint4 words = loadSharedWordsNow((i % 2 == 0 ? places.even : places.odd) +
-                                               i * C::kFlushRows * kStripTile);
-        if (static_cast<unsigned>(i - places.first) < static_cast<unsigned>(places.count)) {
-          write(target, words);
+      for (int first = 0; first < C::kFlushes; first += kBatch) {
+        uint4 words[kBatch] = {};
+        // Rows that lie four apart turn their chunks alike, or by the third bit.
+#pragma unroll
+        for (int i = first; i < first + kBatch; ++i) {
+          if (!counts(i)) continue;
+          words[i - first] = loadSharedWordsNow((i % 2 == 0 ? places.even : places.odd) +
+                                                i * C::kFlushRows * kStripTile);
         }
-        target += places.stride;
+#pragma unroll
+        for (int i = first; i < first + kBatch; ++i) {
+          if (counts(i)) write(target, words[i - first]);
+          target += places.stride;
+        }
       }
     }
     __syncwarp();
@@ -332,30 +284,27 @@ struct ColumnWalker {
   }
 
   __device__ __forceinline__ void scan() {
-    constexpr int kLast = kStripGroup - 1;
-    constexpr bool kTwoChunks = C::kRunChunks == 2;
-    constexpr int kSecond = kTwoChunks ? 0 : kStripGroup;  // of the chunk's steps
-    StripWeights<kRows> weights[2];
+    Step steps[kTurns];
     load(0, 0);
-    if constexpr (C::kNormalize != GSPN2_NORMALIZE_NONE) dropMissing();
 #pragma unroll
-    for (int s = 0; s < kStripGroup; ++s) prepare(weights[0], s, s);
-    if constexpr (kTwoChunks) load(0, 1);
+    for (int s = 0; s < kAhead; ++s) prepare(steps[s], s);
     for (int i = 0; i < order.runs; ++i) {
-      const bool last = i + 1 == order.runs;
+      const uint32_t restarts = states.template restarts<kStripRun>();
       alignas(16) Out results[kRows][kStripRun];
-      float walked[kStripGroup][kRows];
-
-      walk(weights[0], weights[1], kSecond, walked);
-      prepare(weights[1], kLast, kSecond + kLast);
-      collect(results, walked, 0, kTwoChunks ? gates : raw[C::kElements - 1], 0);
-      load(i + 1, 0);
-
-      walk(weights[1], weights[0], 0, walked);
+#pragma unroll
+      for (int s = 0; s < kStripRun; ++s) {
+        const Step& step = steps[s % kTurns];
+        states.step(step.weights, (restarts >> s & 1U) != 0, [&] {
+          prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps);
+        });
+        collect(results, step, s);
+        if ((s + kAhead + 1) % kChunkSteps == 0) {  // the chunk's last step has been prepared
+          const int chunk = (s + kAhead + 1) / kChunkSteps;
+          load(i + chunk / C::kRunChunks, chunk % C::kRunChunks);
+        }
+      }
+      const bool last = i + 1 == order.runs;
       if (!last) states.publish();
-      prepare(weights[0], kLast, kLast);
-      collect(results, walked, 1, gates, kSecond);
-      if constexpr (kTwoChunks) load(i + 1, 1);
       if constexpr (C::kShared) {
         add(order.run(i), results);
       } else {
@@ -372,9 +321,9 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout =
-      columnLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)),
-                   static_cast<int>(sizeof(typename C::W)));
+  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.own, p.parts, p.warps, p.stages,
+                                          static_cast<int>(sizeof(typename C::T)),
+                                          static_cast<int>(sizeof(typename C::W)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);

@@ -9,8 +9,8 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = columnLayout(kOutput, kRows, plan.warps, plan.stages,
-                                       static_cast<int>(sizeof(T)), scan.weightBytes)
+  const int sharedBytes = columnLayout(kOutput, kRows, plan.own, plan.parts, plan.warps,
+                                       plan.stages, static_cast<int>(sizeof(T)), scan.weightBytes)
                               .total;
   const auto launch = [&](auto weight, auto normalize) {
     using Config =

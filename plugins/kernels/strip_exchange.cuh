@@ -88,11 +88,10 @@ struct StripExchange {
   }
 };
 
-// kStripGroup steps' weights and lam * x at a lane's positions.
+// A step's weights and lam * x at a lane's positions.
 template <int kRows>
 struct StripWeights {
-  float minus[kStripGroup][kRows], centre[kStripGroup][kRows], plus[kStripGroup][kRows];
-  float input[kStripGroup][kRows];
+  float minus[kRows], centre[kRows], plus[kRows], input[kRows];
 };
 
 // A warp's states. Whatever those off the line hold stays there: a missing neighbour is left out.
@@ -142,37 +141,50 @@ struct StripStates {
     for (int r = 0; r < kRows; ++r) h[r] = 0.0F;
   }
 
+  // What a normalisation must not count becomes the affinity of the weight 0.
+  __device__ __forceinline__ void dropMissing(StripWeights<kRows>& weights) const {
+    if (!hasLeft) weights.minus[0] = -INFINITY;
+    if (!hasInner) weights.plus[0] = -INFINITY;
+    if (!hasRight) weights.plus[kRows - 1] = -INFINITY;
+  }
+
   // The line's position of the lane's r-th.
   __device__ __forceinline__ int position(int r) const { return block.start + first + r; }
   __device__ __forceinline__ bool isOnLine(int r) const {
     return position(r) >= 0 && position(r) < p.line;
   }
+  // Whether the lane's positions are the warp's to compute, rather than a neighbouring warp's.
+  __device__ __forceinline__ bool isOwn() const {
+    return p.warps == 1 || isBetween(lane * kRows, kStripEdge, kStride);
+  }
+  // Positions of the warp before those.
+  __device__ __forceinline__ int skipped() const { return p.warps > 1 ? kStripEdge : 0; }
   // Whether the r-th is the warp's to write.
   __device__ __forceinline__ bool writes(int r) const {
     return isOwn() && isBetween(first, block.lead, p.own) && position(r) < p.line;
   }
 
-  // Which of the next kStripGroup steps begin a segment, as bits.
+  // Which of the next kSteps steps begin a segment, as bits.
+  template <int kSteps>
   __device__ __forceinline__ uint32_t restarts() {
     uint32_t bits = 0;
-    if (left >= kStripGroup) {  // none, nearly always
-      left -= kStripGroup;
+    if (left >= kSteps) {  // none, nearly always
+      left -= kSteps;
       return bits;
     }
 #pragma unroll 1
-    for (int s = 0; s < kStripGroup; ++s) {
+    for (int s = 0; s < kSteps; ++s) {
       if (left <= 0) bits |= 1U << s;
       left += left < 0 ? 1 : left == 0 ? p.chunk - 1 : -1;
     }
     return bits;
   }
 
-  // One step with the s-th weights; `overlap` is called while the shuffles are under way. A missing
-  // neighbour is left out and a segment's first step is selected, whatever weights and states hold.
+  // One step; `overlap` is called while the shuffles are under way. A missing neighbour is left out
+  // and a segment's first step is selected, whatever weights and states hold.
   template <typename Overlap>
-  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, int s, uint32_t restarts,
+  __device__ __forceinline__ void step(const StripWeights<kRows>& weights, bool restart,
                                        const Overlap& overlap) {
-    const bool restart = (restarts >> s & 1U) != 0;
     // At a warp's ends the shuffle makes something up: positions there are off the line or stale,
     // or the line ends with them.
     const float below = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
@@ -181,14 +193,14 @@ struct StripStates {
     float next[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      next[r] = fmaf(weights.centre[s][r], h[r], weights.input[s][r]);
-      if (r > 0) next[r] = fmaf(weights.minus[s][r], h[r - 1], next[r]);
-      if (r + 1 < kRows && hasInner) next[r] = fmaf(weights.plus[s][r], h[r + 1], next[r]);
+      next[r] = fmaf(weights.centre[r], h[r], weights.input[r]);
+      if (r > 0) next[r] = fmaf(weights.minus[r], h[r - 1], next[r]);
+      if (r + 1 < kRows && hasInner) next[r] = fmaf(weights.plus[r], h[r + 1], next[r]);
     }
-    if (hasLeft) next[0] = fmaf(weights.minus[s][0], below, next[0]);
-    if (hasRight) next[kRows - 1] = fmaf(weights.plus[s][kRows - 1], above, next[kRows - 1]);
+    if (hasLeft) next[0] = fmaf(weights.minus[0], below, next[0]);
+    if (hasRight) next[kRows - 1] = fmaf(weights.plus[kRows - 1], above, next[kRows - 1]);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[s][r] : next[r];
+    for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[r] : next[r];
   }
 
   // Gives the neighbouring warps and blocks this one's states.
@@ -217,10 +229,6 @@ struct StripStates {
   }
   __device__ __forceinline__ bool meetsBelow() const { return block.rank > 0; }
   __device__ __forceinline__ bool meetsAbove() const { return block.rank + 1 < p.parts; }
-  // Whether the lane's positions are the warp's to compute, rather than a neighbouring warp's.
-  __device__ __forceinline__ bool isOwn() const {
-    return p.warps == 1 || isBetween(lane * kRows, kStripEdge, kStride);
-  }
 
   // Where a lane's valid states lie: in the halo that another block fills, or among the published
   // ones. What two warps hold belongs to the one that has it further inside.

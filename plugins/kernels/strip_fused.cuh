@@ -97,8 +97,9 @@ struct FusedBlock {
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = columnLayout(StripOutput::kShared, kFusedRows, pass.warps, pass.stages,
-                                            C::kElementBytes, C::kWeightBytes);
+    const StripLayout layout = columnLayout(StripOutput::kShared, kFusedRows, pass.own, pass.parts,
+                                            pass.warps, pass.stages, C::kElementBytes,
+                                            C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
     char* const ring = shared + p.ringOffset;

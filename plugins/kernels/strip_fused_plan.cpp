@@ -30,26 +30,30 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   plan->sumPitch = width + 4;
   plan->carryOffset = plan->ownRows * plan->sumPitch * 4;
   plan->ringOffset = planRoundUp(plan->carryOffset + width * 4, kAlignment);
-  const auto ring = [&](const auto& layout, int warps, int stages) {
-    return layout(StripOutput::kShared, kFusedRows, warps, stages, elementBytes, plan->weightBytes)
-        .exchangeOffset;
-  };
   const int exchangeBytes =
       stripExchangeBytes(std::max(plan->columnWarps, plan->rowWarps) * kWarpLanes * kFusedRows);
-  const auto fitting = [&](const auto& layout, int warps) {
+  const auto columnRing = [&](int stages) {
+    return columnLayout(StripOutput::kShared, kFusedRows, plan->ownRows, plan->parts,
+                        plan->columnWarps, stages, elementBytes, plan->weightBytes)
+        .exchangeOffset;
+  };
+  const auto rowRing = [&](int stages) {
+    return rowLayout(StripOutput::kShared, kFusedRows, plan->rowWarps, stages, elementBytes,
+                     plan->weightBytes)
+        .exchangeOffset;
+  };
+  const auto fitting = [&](const auto& ring) {
     int stages = kFusedMaxStages;
-    while (stages >= kMinStages && plan->ringOffset + ring(layout, warps, stages) + exchangeBytes +
-                                           kBarrierBytes >
+    while (stages >= kMinStages && plan->ringOffset + ring(stages) + exchangeBytes + kBarrierBytes >
                                        device.sharedBytesPerBlock) {
       --stages;
     }
     return stages;
   };
-  plan->columnStages = fitting(columnLayout, plan->columnWarps);
-  plan->rowStages = fitting(rowLayout, plan->rowWarps);
+  plan->columnStages = fitting(columnRing);
+  plan->rowStages = fitting(rowRing);
   if (plan->columnStages < kMinStages || plan->rowStages < kMinStages) return false;
-  const int largest = std::max(ring(columnLayout, plan->columnWarps, plan->columnStages),
-                               ring(rowLayout, plan->rowWarps, plan->rowStages));
+  const int largest = std::max(columnRing(plan->columnStages), rowRing(plan->rowStages));
   plan->exchangeOffset = plan->ringOffset + planRoundUp(largest, 16);
   plan->barrierOffset = plan->exchangeOffset + exchangeBytes;
   plan->sharedBytes = plan->barrierOffset + kBarrierBytes;

@@ -69,6 +69,11 @@ __host__ __device__ constexpr int stripExtent(int rows, int warps) {
   return (warps - 1) * stripStride(rows) + kWarpLanes * rows;
 }
 
+// Rows of a warp's tile of results.
+__host__ __device__ constexpr int stripTileRows(int rows, int warps) {
+  return warps > 1 ? stripStride(rows) : kWarpLanes * rows;
+}
+
 // Warps that walk a line of which a block has `own` positions, at `rows` of them to a lane.
 constexpr int stripWarps(int own, int parts, int rows) {
   const bool meets = parts > 1;
@@ -78,7 +83,7 @@ constexpr int stripWarps(int own, int parts, int rows) {
 }
 
 // The most warps of a block of a horizontal scan that walk, and that load.
-constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 1 : 8; }
+constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 1 : 12; }
 constexpr int kStripColumnProducers = 4;
 
 // Bytes of the two sets of words in which the states of `positions`, each warp's counted, and those
@@ -113,15 +118,17 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
 // An odd number of pieces to a row keeps eight rows of a group on different banks. Weights that are
 // wider than the elements take as many pieces more.
-__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int warps,
-                                                       int stages, int elementBytes,
-                                                       int weightBytes) {
+__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int own,
+                                                       int parts, int warps, int stages,
+                                                       int elementBytes, int weightBytes) {
   StripLayout layout{};
   const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
   layout.pitch = (pieces | 1) * stripPieceBytes(output, elementBytes);
-  layout.groupRows = (stripExtent(rows, warps) + rows - 1) / rows;
+  // A block's own positions and both halos; a warp's, where one holds the line.
+  const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
+  layout.groupRows = (positions + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
-  layout.tileBytes = output == StripOutput::kShared ? 0 : kWarpLanes * rows * kStripTile;
+  layout.tileBytes = output == StripOutput::kShared ? 0 : stripTileRows(rows, warps) * kStripTile;
   return finishLayout(layout, rows, warps, stages);
 }
 

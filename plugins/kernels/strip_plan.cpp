@@ -31,10 +31,14 @@ constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWa
 constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
-  const auto layout = scan.horizontal() ? columnLayout : rowLayout;
-  return layout(scan.output, plan.rows, plan.warps, plan.stages,
-                planElementBytes(scan.problem.dtype), scan.weightBytes)
-      .total;
+  const int elementBytes = planElementBytes(scan.problem.dtype);
+  return scan.horizontal()
+             ? columnLayout(scan.output, plan.rows, plan.own, plan.parts, plan.warps, plan.stages,
+                            elementBytes, scan.weightBytes)
+                   .total
+             : rowLayout(scan.output, plan.rows, plan.warps, plan.stages, elementBytes,
+                         scan.weightBytes)
+                   .total;
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.

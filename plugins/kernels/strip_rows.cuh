@@ -190,8 +190,7 @@ struct RowWalker {
   }
 
   // The weights of the stage at the cursor. What lies behind the map's last step is read in vain.
-  __device__ __forceinline__ void prepare(StripWeights<kRows>& weights) const {
-    constexpr bool kDrops = C::kNormalize != GSPN2_NORMALIZE_NONE;
+  __device__ __forceinline__ void prepare(StripWeights<kRows> (&weights)[kStripGroup]) const {
     barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
 #pragma unroll
     for (int s = 0; s < kStripGroup; ++s) {
@@ -199,16 +198,14 @@ struct RowWalker {
       read<T>(s * layout.pitch, x);
       read<T>((kStripGroup + s) * layout.pitch, lam);
       const int place = layout.weightOffset + s * layout.weightPitch;
-      read<W>(place, weights.minus[s]);
-      read<W>(place + kStripGroup * layout.weightPitch, weights.centre[s]);
-      read<W>(place + 2 * kStripGroup * layout.weightPitch, weights.plus[s]);
+      read<W>(place, weights[s].minus);
+      read<W>(place + kStripGroup * layout.weightPitch, weights[s].centre);
+      read<W>(place + 2 * kStripGroup * layout.weightPitch, weights[s].plus);
+      if (C::kNormalize != GSPN2_NORMALIZE_NONE) states.dropMissing(weights[s]);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        weights.input[s][r] = x[r] * lam[r];
-        // Only a lane's outermost positions can be the line's: lines are multiples of kRows.
-        if (kDrops && r == 0 && !states.hasLeft) weights.minus[s][r] = -INFINITY;
-        if (kDrops && r == kRows - 1 && !states.hasRight) weights.plus[s][r] = -INFINITY;
-        normaliseFast<C::kNormalize>(weights.minus[s][r], weights.centre[s][r], weights.plus[s][r]);
+        weights[s].input[r] = x[r] * lam[r];
+        normaliseFast<C::kNormalize>(weights[s].minus[r], weights[s].centre[r], weights[s].plus[r]);
       }
     }
   }
@@ -312,17 +309,17 @@ struct RowWalker {
   }
 
   __device__ __forceinline__ void scan() {
-    StripWeights<kRows> weights;
+    StripWeights<kRows> weights[kStripGroup];
     prepare(weights);
     if constexpr (!C::kGated) release();
     bool exchanges = false;  // behind every other group
     for (int begin = 0; begin < p.steps; begin += kStripGroup, exchanges = !exchanges) {
       const bool last = begin + kStripGroup >= p.steps;
-      const uint32_t restarts = states.restarts();
+      const uint32_t restarts = states.template restarts<kStripGroup>();
       float walked[kStripGroup][kRows];
 #pragma unroll
       for (int s = 0; s < kStripGroup; ++s) {
-        states.step(weights, s, restarts, [] {});
+        states.step(weights[s], (restarts >> s & 1U) != 0, [] {});
 #pragma unroll
         for (int r = 0; r < kRows; ++r) walked[s][r] = states.h[r];
       }

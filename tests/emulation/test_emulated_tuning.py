@@ -33,7 +33,7 @@ def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) ->
 @pytest.mark.parametrize(
     ("extent", "direction", "plan"),
     [
-        ((40, 24), HORIZONTAL, "1,1,2,1"),
+        ((40, 24), HORIZONTAL, "2,1,2,1"),
         ((40, 24), HORIZONTAL, "2,2,4,2"),
         ((200, 16), HORIZONTAL, "2,5,3,2"),
         ((200, 40), HORIZONTAL, "2,1,2,4"),
