@@ -27,7 +27,8 @@ struct ColumnFlushes {
   using Out = typename C::Out;
   uint32_t even, odd;  // where the chunk lies in the tile, if its row were the lane's first
   int chunkColumn;     // the chunk's first step in the tile
-  int first, count;    // of those rows, the warp's own
+  int flushes;         // of those rows in the tile
+  int first, count;    // of them, the warp's own
   Out* target;         // of the first row, at the map's first column; may lie before the map
   int64_t stride;      // of the map between those rows
 
@@ -44,6 +45,7 @@ struct ColumnFlushes {
     const int low = max(0, -own);
     const int high = min(min(stripTileRows(C::kRows, p.warps), p.own - own),
                          p.line - block.rank * p.own - own);
+    flushes = stripTileRows(C::kRows, p.warps) / C::kFlushRows;
     first = max(low - row + C::kFlushRows - 1, 0) / C::kFlushRows;
     count = max(high - row + C::kFlushRows - 1, 0) / C::kFlushRows - first;
     count = max(count, 0);
@@ -227,25 +229,27 @@ struct ColumnWalker {
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
       Out* target = places.target + column;
-      const auto counts = [&](int i) {
-        return static_cast<unsigned>(i - places.first) < static_cast<unsigned>(places.count);
-      };
-      constexpr int kBatch = 4;  // loads under way at once
-#pragma unroll
-      for (int first = 0; first < C::kFlushes; first += kBatch) {
-        uint4 words[kBatch] = {};
+      uint32_t even = places.even;
+      uint32_t odd = places.odd;
+      constexpr int kBatch = 4;  // loads under way at once; more would take the walk's registers
+#pragma unroll 1
+      for (int first = -places.first; first < places.flushes - places.first; first += kBatch) {
+        uint4 words[kBatch];
         // Rows that lie four apart turn their chunks alike, or by the third bit.
 #pragma unroll
-        for (int i = first; i < first + kBatch; ++i) {
-          if (!counts(i)) continue;
-          words[i - first] = loadSharedWordsNow((i % 2 == 0 ? places.even : places.odd) +
-                                                i * C::kFlushRows * kStripTile);
+        for (int i = 0; i < kBatch; ++i) {
+          words[i] = loadSharedWordsNow((i % 2 == 0 ? even : odd) +
+                                        i * C::kFlushRows * kStripTile);
         }
 #pragma unroll
-        for (int i = first; i < first + kBatch; ++i) {
-          if (counts(i)) write(target, words[i - first]);
+        for (int i = 0; i < kBatch; ++i) {
+          if (static_cast<unsigned>(first + i) < static_cast<unsigned>(places.count)) {
+            write(target, words[i]);
+          }
           target += places.stride;
         }
+        even += kBatch * C::kFlushRows * kStripTile;
+        odd += kBatch * C::kFlushRows * kStripTile;
       }
     }
     __syncwarp();

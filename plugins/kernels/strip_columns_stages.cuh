@@ -40,7 +40,6 @@ struct ColumnConfig {
   static constexpr int kTileRuns = kStripTile / (kStripRun * static_cast<int>(sizeof(Out)));
   static constexpr int kRowChunks = kStripTile / kStripAccess;
   static constexpr int kFlushRows = kWarpLanes / kRowChunks;  // that a warp writes at once
-  static constexpr int kFlushes = kWarpLanes * kRows / kFlushRows;
   static_assert(kRowChunks == 8 && kFlushRows == 4, "the tile turns chunks by the row modulo 8");
 };
 
