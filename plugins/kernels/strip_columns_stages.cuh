@@ -32,7 +32,7 @@ struct ColumnConfig {
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
   static constexpr int kPieceChunks =
-      stripPieceBytes(kOutput, static_cast<int>(sizeof(T))) / kStripAccess;
+      stripPieceBytes(kOutput) / kStripAccess;
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
   static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));

@@ -12,7 +12,6 @@ constexpr int kWarpLanes = 32;
 constexpr int kStripEdge = 8;          // positions shared with a neighbour, steps between exchanges
 constexpr int kStripGroup = 4;         // steps whose weights are made at once
 constexpr int kStripRun = kStripEdge;  // steps of an iteration of a horizontal scan
-constexpr int kStripPieceSteps = 16;   // of a stage of a horizontal scan
 constexpr int kStripSharedWarps = 6;   // the most that walk where sums are shared, for 256 columns
 constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
@@ -34,8 +33,8 @@ __host__ __device__ constexpr int stripTensors(StripOutput output) {
 // Bytes of a row in a stage of a horizontal scan: 32 where states are gated. Where the sums lie in
 // shared memory, less is left; where they do not, 64 bytes of float32 were slower on an H100: 1.28
 // ms rather than 1.12 of 8x64x256x256, 5.99 rather than 5.52 of 16x8x1024x1024.
-__host__ __device__ constexpr int stripPieceBytes(StripOutput output, int elementBytes) {
-  return output == StripOutput::kStates ? kStripPieceSteps * elementBytes : 2 * kStripAccess;
+__host__ __device__ constexpr int stripPieceBytes(StripOutput output) {
+  return output == StripOutput::kStates ? 4 * kStripAccess : 2 * kStripAccess;
 }
 
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
@@ -85,6 +84,10 @@ constexpr int stripWarps(int own, int parts, int rows) {
 // The most warps of a block of a horizontal scan that walk, and that load.
 constexpr int stripColumnWalkers(int rows) { return rows == 1 ? 1 : 12; }
 constexpr int kStripColumnProducers = 4;
+// Those of a vertical scan. A warp's lanes issue their bulk copies one after the other, some 25
+// cycles each: more warps load a stage sooner.
+constexpr int kStripRowWalkers = 10;
+constexpr int kStripRowProducers = 4;
 
 // Bytes of the two sets of words in which the states of `positions`, each warp's counted, and those
 // of both halos are exchanged.
@@ -123,7 +126,7 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int r
                                                        int elementBytes, int weightBytes) {
   StripLayout layout{};
   const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
-  layout.pitch = (pieces | 1) * stripPieceBytes(output, elementBytes);
+  layout.pitch = (pieces | 1) * stripPieceBytes(output);
   // A block's own positions and both halos; a warp's, where one holds the line.
   const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
   layout.groupRows = (positions + rows - 1) / rows;

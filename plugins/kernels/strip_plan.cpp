@@ -28,7 +28,7 @@ struct Shape {
   int rows, warps;
 };
 constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWalkers(2)}};
-constexpr Shape kRowShapes[] = {{1, 1}, {2, 10}, {4, 10}};
+constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalkers}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
   const int elementBytes = planElementBytes(scan.problem.dtype);
@@ -53,7 +53,9 @@ bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape
   plan->rows = shape.rows;
   plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
   if (plan->warps > shape.warps) return false;
-  plan->producers = scan.horizontal() && plan->warps > kProducedWarps ? 2 : 1;
+  plan->producers = !scan.horizontal()             ? (plan->bulk ? kStripRowProducers : 1)
+                    : plan->warps > kProducedWarps ? 2
+                                                   : 1;
   plan->stages = plan->warps == 1    ? kMaxSmallStages
                  : scan.horizontal() ? kMinStages
                                      : kMaxStages;
@@ -90,8 +92,8 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
-  const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kRowShapes[2].warps;
-  const int mostProducers = scan.horizontal() ? kStripColumnProducers : 1;
+  const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kStripRowWalkers;
+  const int mostProducers = scan.horizontal() ? kStripColumnProducers : kStripRowProducers;
   if (plan->producers < 1 || plan->producers > mostProducers || plan->stages < kMinStages ||
       plan->parts > kMaxParts || plan->warps > most ||
       sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {

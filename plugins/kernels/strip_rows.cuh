@@ -1,6 +1,6 @@
 // The strip scan of vertical directions.
 //
-// Lines are rows of a row-major map. One producer warp brings kStripGroup rows of every tensor at
+// Lines are rows of a row-major map. Producer warps bring kStripGroup rows of every tensor at
 // the block's positions into a ring of stages: from compute capability 9.0 on by the copy engine, a
 // contiguous copy each, before by asynchronous copies of 16 bytes. A lane reads
 // its kRows adjacent positions of a step at once and writes its results straight to the map.
@@ -27,7 +27,7 @@ struct RowConfig {
   static constexpr bool kStagesSums = kOutput == StripOutput::kFinal;
   static constexpr bool kShared = kOutput == StripOutput::kShared;
   static constexpr int kTensors = stripTensors(kOutput);
-  static constexpr int kMaxThreads = (10 + 1) * kWarpLanes;  // walkers and the producer
+  static constexpr int kMaxThreads = (kStripRowWalkers + kStripRowProducers) * kWarpLanes;
 };
 
 // The source and the place in a stage of what one step needs of one tensor; the staged sums count
@@ -137,7 +137,7 @@ template <typename C>
 struct RowWalker {
   using T = typename C::T;
   using W = typename C::W;
-  using Offset = std::conditional_t<C::kShared, int, int64_t>;
+  using Result = std::conditional_t<C::kOutput == StripOutput::kSums, float, T>;
   static constexpr int kRows = C::kRows;
 
   const StripParams& p;
@@ -148,9 +148,9 @@ struct RowWalker {
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
-  const int pitch;      // elements of the map, or of the sums in shared memory, between steps
-  Offset offset;        // of the next result there
-  const uint32_t sums;  // shared memory
+  const int pitch;  // elements of the map, or of the sums in shared memory, between steps
+  Result* target;   // where the next result goes in the map
+  uint32_t sums;    // or in shared memory
   StageCursor cursor;   // of the stage that has been prepared
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
@@ -166,11 +166,17 @@ struct RowWalker {
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
         writes(states.writes(0)),
         pitch((params.reverse ? -1 : 1) * rowPitch(params)),
-        offset(static_cast<Offset>(
-            (C::kShared ? 0 : block_.slice * params.plane) +
-            (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) +
-            states.position(0))),
-        sums(sums_) {}
+        target(nullptr),
+        sums(sums_) {
+    const int64_t first =
+        (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) + states.position(0);
+    if constexpr (C::kShared) {
+      sums += 4 * static_cast<uint32_t>(first);
+    } else {
+      void* const map = C::kOutput == StripOutput::kSums ? params.sums : params.out;
+      target = static_cast<Result*>(map) + block_.slice * params.plane + first;
+    }
+  }
 
   __device__ __forceinline__ static int rowPitch(const StripParams& p) {
     return C::kShared ? p.sumPitch : p.line;
@@ -221,12 +227,12 @@ struct RowWalker {
   __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripGroup][kRows]) {
     if constexpr (C::kShared) {
       if (writes) addToShared(begin, walked);
-      offset += kStripGroup * pitch;
+      sums += static_cast<uint32_t>(4 * kStripGroup * pitch);
     } else {
 #pragma unroll
       for (int s = 0; s < kStripGroup; ++s) {
         if (writes && begin + s < p.steps) emitStep(s, walked[s]);
-        offset += pitch;
+        target += pitch;
       }
     }
   }
@@ -238,13 +244,13 @@ struct RowWalker {
 #pragma unroll
     for (int s = 0; s < kStripGroup; ++s) {
       read<T>(layout.gateOffset + s * layout.pitch, u[s]);
-      if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * (offset + s * pitch), results[s]);
+      if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * s * pitch, results[s]);
     }
 #pragma unroll
     for (int s = 0; s < kStripGroup; ++s) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[s][r] += merge * (u[s][r] * walked[s][r]);
-      if (begin + s < p.steps) storeSharedFloats(sums + 4 * (offset + s * pitch), results[s]);
+      if (begin + s < p.steps) storeSharedFloats(sums + 4 * s * pitch, results[s]);
     }
   }
 
@@ -264,9 +270,9 @@ struct RowWalker {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];
       if (p.add) {
-        addVector(p.sums + offset, sums);
+        addVector(target, sums);
       } else {
-        *reinterpret_cast<AlignedVector<float, kRows>*>(p.sums + offset) = sums;
+        *reinterpret_cast<AlignedVector<float, kRows>*>(target) = sums;
       }
     } else {
       if constexpr (C::kStagesSums) {
@@ -279,20 +285,20 @@ struct RowWalker {
       AlignedVector<T, kRows> rounded;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) rounded.values[r] = fromFloat<T>(results[r]);
-      *reinterpret_cast<AlignedVector<T, kRows>*>(static_cast<T*>(p.out) + offset) = rounded;
+      *reinterpret_cast<AlignedVector<T, kRows>*>(target) = rounded;
     }
   }
 
-  __device__ __forceinline__ static void addVector(float* target,
-                                                   const AlignedVector<float, kRows>& values) {
+  __device__ __forceinline__ static void addVector(float* to,
+                                                 const AlignedVector<float, kRows>& values) {
     if constexpr (kRows == 4) {
-      addToGlobal(target, make_float4(values.values[0], values.values[1], values.values[2],
+      addToGlobal(to, make_float4(values.values[0], values.values[1], values.values[2],
                                       values.values[3]));
     } else if constexpr (kRows == 2) {
-      addToGlobal(target, make_float2(values.values[0], values.values[1]));
+      addToGlobal(to, make_float2(values.values[0], values.values[1]));
     } else {
       static_assert(kRows == 1, "unsupported vector");
-      addToGlobal(target, values.values[0]);
+      addToGlobal(to, values.values[0]);
     }
   }
 
