@@ -21,7 +21,7 @@ constexpr int kClusterCapability = 90;   // the compute capability that brought 
 constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
 constexpr int64_t kPairedWalk = 56;  // the longest lines that one warp walks for two channels
-constexpr int64_t kManySlices = 2;  // to a multiprocessor
+constexpr int64_t kManySlices = 2;   // to a multiprocessor
 constexpr int64_t kTinyExtent = 8;
 
 bool isVectorised(const Prop2dCall& call) {

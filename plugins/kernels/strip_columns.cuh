@@ -41,10 +41,11 @@ struct ColumnFlushes {
     odd = tile + row * kStripTile + (chunk ^ (row + C::kFlushRows)) * kStripAccess;
     chunkColumn = chunk * C::kOutChunkSteps;
     // The tile's rows that count: of the block's own, on the line.
-    const int own = states.warp * states.kStride + states.skipped() - block.lead;  // of its first row
+    const int own =
+        states.warp * states.kStride + states.skipped() - block.lead;  // of its first row
     const int low = max(0, -own);
-    const int high = min(min(stripTileRows(C::kRows, p.warps), p.own - own),
-                         p.line - block.rank * p.own - own);
+    const int high =
+        min(min(stripTileRows(C::kRows, p.warps), p.own - own), p.line - block.rank * p.own - own);
     flushes = stripTileRows(C::kRows, p.warps) / C::kFlushRows;
     first = max(low - row + C::kFlushRows - 1, 0) / C::kFlushRows;
     count = max(high - row + C::kFlushRows - 1, 0) / C::kFlushRows - first;
@@ -66,8 +67,7 @@ struct ColumnSums {
   uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
 
   __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows, false>& states,
-                                        uint32_t sums) {
+                                        const StripStates<C::kRows, false>& states, uint32_t sums) {
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
       const int own = states.first + r - block.lead;
@@ -238,8 +238,7 @@ struct ColumnWalker {
         // Rows that lie four apart turn their chunks alike, or by the third bit.
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
-          words[i] = loadSharedWordsNow((i % 2 == 0 ? even : odd) +
-                                        i * C::kFlushRows * kStripTile);
+          words[i] = loadSharedWordsNow((i % 2 == 0 ? even : odd) + i * C::kFlushRows * kStripTile);
         }
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
@@ -298,9 +297,8 @@ struct ColumnWalker {
 #pragma unroll
       for (int s = 0; s < kStripRun; ++s) {
         const Step& step = steps[s % kTurns];
-        states.step(step.weights, (restarts >> s & 1U) != 0, [&] {
-          prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps);
-        });
+        states.step(step.weights, (restarts >> s & 1U) != 0,
+                    [&] { prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps); });
         collect(results, step, s);
         if ((s + kAhead + 1) % kChunkSteps == 0) {  // the chunk's last step has been prepared
           const int chunk = (s + kAhead + 1) / kChunkSteps;
@@ -325,9 +323,9 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout = columnLayout(C::kOutput, C::kRows, p.own, p.parts, p.warps, p.stages,
-                                          static_cast<int>(sizeof(typename C::T)),
-                                          static_cast<int>(sizeof(typename C::W)));
+  const StripLayout layout = columnLayout(
+      C::kOutput, C::kNormalize, C::kRows, p.own, p.parts, p.warps, p.stages,
+      static_cast<int>(sizeof(typename C::T)), static_cast<int>(sizeof(typename C::W)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);

@@ -9,9 +9,10 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = columnLayout(kOutput, kRows, plan.own, plan.parts, plan.warps,
-                                       plan.stages, static_cast<int>(sizeof(T)), scan.weightBytes)
-                              .total;
+  const int sharedBytes =
+      columnLayout(kOutput, scan.problem.normalize, kRows, plan.own, plan.parts, plan.warps,
+                   plan.stages, static_cast<int>(sizeof(T)), scan.weightBytes)
+          .total;
   const auto launch = [&](auto weight, auto normalize) {
     using Config =
         ColumnConfig<T, decltype(weight), kRows, kReverse, decltype(normalize)::value, kOutput>;

@@ -31,8 +31,7 @@ struct ColumnConfig {
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
-  static constexpr int kPieceChunks =
-      stripPieceBytes(kOutput) / kStripAccess;
+  static constexpr int kPieceChunks = stripPieceBytes(kOutput, kNormalize, kRows) / kStripAccess;
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
   static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));

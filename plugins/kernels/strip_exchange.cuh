@@ -65,8 +65,9 @@ struct StripBlock {
   }
 };
 
-// Where a block's warps and blocks of a cluster exchange states: two sets of words in shared memory,
-// each with one for every position of every warp and, behind them, the halos from below and above.
+// Where a block's warps and blocks of a cluster exchange states: two sets of words in shared
+// memory, each with one for every position of every warp and, behind them, the halos from below and
+// above.
 struct StripExchange {
   uint32_t words, halos;  // of the first set
   uint32_t turn;          // bytes from one set to the other
@@ -130,8 +131,8 @@ struct StripStates {
         hasRight(position(kRows - 1) != params.line - 1),
         hasInner(kWhole || position(0) != params.line - 1),
         exchanges(keepInRegister(params.warps > 1 || params.parts > 1 ? 1 : 0) != 0),
-        publishes(keepInRegister(exchange.words +
-                                 kStripWordBytes * (warp * kWarpLanes + lane) * kRows)),
+        publishes(
+            keepInRegister(exchange.words + kStripWordBytes * (warp * kWarpLanes + lane) * kRows)),
         takes(keepInRegister(takenFrom(exchange))),
         sends(sentTo(exchange)),
         toOther(static_cast<int32_t>(exchange.turn)),

@@ -55,7 +55,8 @@ struct FusedBlock {
   }
   // Of all passes: numbers tell them apart.
   __device__ __forceinline__ StripExchange exchangeOf(int pass) const {
-    return StripExchange(sharedAddress(shared + p.exchangeOffset), p.walkers * kWarpLanes * kFusedRows,
+    return StripExchange(sharedAddress(shared + p.exchangeOffset),
+                         p.walkers * kWarpLanes * kFusedRows,
                          static_cast<uint32_t>(pass) * kFusedExchanges);
   }
   __device__ __forceinline__ int ownRows() const { return passes[kFusedPasses - 1].steps; }
@@ -97,9 +98,9 @@ struct FusedBlock {
   __device__ __forceinline__ void walkColumns(int k) const {
     using Columns = typename C::template Columns<kReverse>;
     const StripParams pass = passes[k];  // in registers: the rank is not known when compiling
-    const StripLayout layout = columnLayout(StripOutput::kShared, kFusedRows, pass.own, pass.parts,
-                                            pass.warps, pass.stages, C::kElementBytes,
-                                            C::kWeightBytes);
+    const StripLayout layout =
+        columnLayout(StripOutput::kShared, Columns::kNormalize, kFusedRows, pass.own, pass.parts,
+                     pass.warps, pass.stages, C::kElementBytes, C::kWeightBytes);
     const StripBarriers own = barriersOf(k);
     const StripBlock block(pass, slice, rank);
     char* const ring = shared + p.ringOffset;

@@ -12,11 +12,11 @@ template <typename T>
 cudaError_t launchFused(const Prop2dCall& call, const FusedPlan& plan) {
   const FusedParams params = fusedParams(call, plan);
   const auto launch = [&](auto* kernel) {
-    return launchClusters(
-        kernel, static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
-        static_cast<unsigned>((params.walkers + kFusedProducers) * kWarpLanes),
-        static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes), call.stream,
-        params);
+    return launchClusters(kernel,
+                          static_cast<unsigned>(call.problem.n * call.problem.c * plan.parts),
+                          static_cast<unsigned>((params.walkers + kFusedProducers) * kWarpLanes),
+                          static_cast<unsigned>(plan.parts), static_cast<size_t>(plan.sharedBytes),
+                          call.stream, params);
   };
   if (plan.weightBytes != static_cast<int>(sizeof(T))) {  // weights in float32
     return launch(stripFusedKernel<FusedConfig<T, float, GSPN2_NORMALIZE_NONE>>);

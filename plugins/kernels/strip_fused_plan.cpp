@@ -33,8 +33,8 @@ bool layOut(const gspn2_problem_t& problem, const DeviceInfo& device, FusedPlan*
   const int exchangeBytes =
       stripExchangeBytes(std::max(plan->columnWarps, plan->rowWarps) * kWarpLanes * kFusedRows);
   const auto columnRing = [&](int stages) {
-    return columnLayout(StripOutput::kShared, kFusedRows, plan->ownRows, plan->parts,
-                        plan->columnWarps, stages, elementBytes, plan->weightBytes)
+    return columnLayout(StripOutput::kShared, problem.normalize, kFusedRows, plan->ownRows,
+                        plan->parts, plan->columnWarps, stages, elementBytes, plan->weightBytes)
         .exchangeOffset;
   };
   const auto rowRing = [&](int stages) {

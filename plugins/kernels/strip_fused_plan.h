@@ -16,7 +16,7 @@ constexpr int kFusedPasses = 4;    // the directions, in the order of a block
 constexpr int kFusedMaxParts = 2;  // blocks of a cluster
 constexpr int kFusedMaxStages = 4;
 constexpr int kFusedBarrierBytes = 2 * kFusedMaxStages * 8;  // of a pass
-constexpr uint32_t kFusedExchanges = 1U << 16;                // more than a pass has
+constexpr uint32_t kFusedExchanges = 1U << 16;               // more than a pass has
 
 constexpr int kFusedRows = 2;  // positions of a lane
 // Warps of a block that load, at least: those that do not walk horizontally do so, too.
@@ -31,9 +31,9 @@ struct FusedParams {
   int64_t plane;
   int64_t batch;  // planes of d from one batch item to the next
   int width, channels;
-  int parts, ownRows;                          // blocks of a cluster, rows of a block
-  int walkers;                                 // the most warps that walk in a pass
-  int sumPitch;                                // floats
+  int parts, ownRows;  // blocks of a cluster, rows of a block
+  int walkers;         // the most warps that walk in a pass
+  int sumPitch;        // floats
   // Bytes of shared memory.
   int carryOffset, ringOffset, exchangeOffset, barrierOffset;
 };

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "gspn2/kernels.h"
+
 namespace gspn2 {
 
 constexpr int kWarpLanes = 32;
@@ -30,11 +32,15 @@ __host__ __device__ constexpr int stripTensors(StripOutput output) {
   return output == StripOutput::kStates ? 5 : 6;
 }
 
-// Bytes of a row in a stage of a horizontal scan: 32 where states are gated. Where the sums lie in
-// shared memory, less is left; where they do not, 64 bytes of float32 were slower on an H100: 1.28
-// ms rather than 1.12 of 8x64x256x256, 5.99 rather than 5.52 of 16x8x1024x1024.
-__host__ __device__ constexpr int stripPieceBytes(StripOutput output) {
-  return output == StripOutput::kStates ? 4 * kStripAccess : 2 * kStripAccess;
+// Bytes of a row in a stage of a horizontal scan. Memory likes 64; 32 leave room for more blocks on
+// a multiprocessor, which helps where there is more to compute. On an H200, in us, 32 and 64:
+// 8x64x256x256 fp16 133, 124, with sigmoid 165, 179; 16x8x1024x1024 with sigmoid 654, 740;
+// 32x196x32x32 27.7, 30.7. Gated ones were slower with 64 on an H100: 1.28 ms rather than 1.12 of
+// 8x64x256x256 in float32.
+__host__ __device__ constexpr int stripPieceBytes(StripOutput output, gspn2_normalize_t normalize,
+                                                  int rows) {
+  const bool wide = output == StripOutput::kStates && normalize == GSPN2_NORMALIZE_NONE && rows > 1;
+  return wide ? 4 * kStripAccess : 2 * kStripAccess;
 }
 
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
@@ -121,12 +127,13 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
 // An odd number of pieces to a row keeps eight rows of a group on different banks. Weights that are
 // wider than the elements take as many pieces more.
-__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int rows, int own,
-                                                       int parts, int warps, int stages,
+__host__ __device__ constexpr StripLayout columnLayout(StripOutput output,
+                                                       gspn2_normalize_t normalize, int rows,
+                                                       int own, int parts, int warps, int stages,
                                                        int elementBytes, int weightBytes) {
   StripLayout layout{};
   const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
-  layout.pitch = (pieces | 1) * stripPieceBytes(output);
+  layout.pitch = (pieces | 1) * stripPieceBytes(output, normalize, rows);
   // A block's own positions and both halos; a warp's, where one holds the line.
   const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
   layout.groupRows = (positions + rows - 1) / rows;

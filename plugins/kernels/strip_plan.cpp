@@ -18,10 +18,13 @@ constexpr int kMaxParts = 8;  // the portable cluster size
 constexpr int kMinPart = 64;  // positions that are worth a block of their own
 constexpr int kPartUnit = 8;  // a part is a multiple of this
 constexpr int kMaxStages = 4;
-constexpr int kMaxSmallStages = 3;  // of a block with one warp: more of them fit
+constexpr int kRoomyStages = 3;
 constexpr int kMinStages = 2;
-constexpr int kManyParts = 3;
-constexpr int kProducedWarps = 3;  // that one warp's copies suffice for, in a horizontal scan
+// Horizontal lines: from where two blocks share one, up to where two do, and a block's positions of
+// longer ones.
+constexpr int64_t kPairedLine = 192;
+constexpr int64_t kMaxPairedLine = 512;
+constexpr int64_t kColumnPart = 128;
 
 // Positions of a lane and the most warps of a block, in the order of preference.
 struct Shape {
@@ -33,8 +36,8 @@ constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalk
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
   const int elementBytes = planElementBytes(scan.problem.dtype);
   return scan.horizontal()
-             ? columnLayout(scan.output, plan.rows, plan.own, plan.parts, plan.warps, plan.stages,
-                            elementBytes, scan.weightBytes)
+             ? columnLayout(scan.output, scan.problem.normalize, plan.rows, plan.own, plan.parts,
+                            plan.warps, plan.stages, elementBytes, scan.weightBytes)
                    .total
              : rowLayout(scan.output, plan.rows, plan.warps, plan.stages, elementBytes,
                          scan.weightBytes)
@@ -47,18 +50,34 @@ void setParts(int64_t line, int parts, StripPlan* plan) {
   plan->parts = planCeilDiv(line, plan->own);
 }
 
+// Warps that load a stage. On an H200, in us, by 1, 2 and 4 of them: left to right 8x64x256x256
+// fp16 126, 125, 126 (sigmoid 179, 182, 181), fp32 217, 214, 213; 16x8x1024x1024 fp16 505, 499, 505
+// (654, 677, not run), fp32 not run, 896, 895; one warp of one position to a lane, 32x196x32x32
+// fp16 27.7, 29.8, 37.4, fp32 42.4, 42.1, 44.9. Top to bottom 1x768x64x64 fp32 27.8 by 4, 22.7
+// by 2.
+int producers(const StripScan& scan, const StripPlan& plan) {
+  const bool wide = scan.problem.dtype == GSPN2_FLOAT32;
+  if (!scan.horizontal()) {
+    if (!plan.bulk) return 1;
+    const bool manyCopies = scan.output != StripOutput::kStates || plan.parts > 1;
+    return manyCopies ? kStripRowProducers : 2;
+  }
+  if (plan.warps == 1) return wide ? 2 : 1;
+  if (wide) return kStripColumnProducers;
+  return scan.problem.normalize == GSPN2_NORMALIZE_NONE ? 2 : 1;
+}
+
 // Cuts a part into warps of a shape; false where it is too long for a block.
-bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape,
-             StripPlan* plan) {
+bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape, StripPlan* plan) {
   plan->rows = shape.rows;
   plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
   if (plan->warps > shape.warps) return false;
-  plan->producers = !scan.horizontal()             ? (plan->bulk ? kStripRowProducers : 1)
-                    : plan->warps > kProducedWarps ? 2
-                                                   : 1;
-  plan->stages = plan->warps == 1    ? kMaxSmallStages
-                 : scan.horizontal() ? kMinStages
-                                     : kMaxStages;
+  plan->producers = producers(scan, *plan);
+  // Horizontally several blocks to a multiprocessor do better than many stages.
+  const int64_t blocks = scan.problem.n * scan.problem.c * plan->parts;
+  plan->stages = !scan.horizontal()                 ? kMaxStages
+                 : blocks <= device.multiprocessors ? kRoomyStages
+                                                    : kMinStages;
   for (; plan->stages >= kMinStages; --plan->stages) {
     if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
   }
@@ -70,17 +89,17 @@ bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int part
          StripPlan* plan) {
   setParts(line, parts, plan);
   const auto fits = [&](const Shape& shape) { return cutPart(scan, device, shape, plan); };
-  return scan.horizontal()
-             ? std::any_of(std::begin(kColumnShapes), std::end(kColumnShapes), fits)
-             : std::any_of(std::begin(kRowShapes), std::end(kRowShapes), fits);
+  return scan.horizontal() ? std::any_of(std::begin(kColumnShapes), std::end(kColumnShapes), fits)
+                           : std::any_of(std::begin(kRowShapes), std::end(kRowShapes), fits);
 }
 
-// Whether one part more than a long line needs makes a horizontal line scan faster: it does where
-// memory bounds it. On an H100, 16x8x1024x1024, in ms: fp32 four parts 1.26, five 1.22 (with
-// sigmoid 1.29, 1.23); fp16 three parts 0.795, four 0.675, but with sigmoid 0.845, 0.911.
-bool prefersShorterParts(const StripScan& scan) {
-  return scan.horizontal() && scan.output == StripOutput::kStates &&
-         (scan.problem.dtype == GSPN2_FLOAT32 || scan.problem.normalize == GSPN2_NORMALIZE_NONE);
+// Blocks that share a horizontal line at least. On an H200, in us, a block's positions 128, 256 and
+// as many as fit: 16x8x1024x1024 fp16 499, 509, 570, fp32 896, 900, 903; 8x64x256x256 fp16 124,
+// 130, fp32 213, 213; 1x128x512x512 fp16 147, 129, fp32 237, 225. Two blocks of 128 positions share
+// a multiprocessor, and clusters of 8 fill the device more evenly than those of 4.
+int64_t columnParts(int64_t line) {
+  if (line < kPairedLine) return 1;
+  return line <= kMaxPairedLine ? 2 : planCeilDiv(line, kColumnPart);
 }
 
 // The same as the environment says it; false where that is too much for a block or a cluster.
@@ -120,16 +139,15 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   if (int tuned[4]; readTuning("GSPN2_STRIP_PLAN", 4, tuned)) {
     return cutAsTuned(scan, device, line, tuned, plan);
   }
-  int least = 1;
-  while (least <= most && !cut(scan, device, line, least, plan)) ++least;
-  if (least > most) return false;
-  // As few parts as the line fits into, or more where there are too few slices to keep the device
-  // busy, or where a part would leave the stages little room.
+  // More parts than the line needs where there are too few slices to keep the device busy.
   const int64_t useful =
       std::max<int64_t>(std::min(device.multiprocessors / slices, line / kMinPart),
-                        prefersShorterParts(scan) && least >= kManyParts ? least + 1 : 0);
-  const int parts = static_cast<int>(std::clamp<int64_t>(useful, least, most));
-  return cut(scan, device, line, parts, plan);
+                        scan.horizontal() ? columnParts(line) : 1);
+  for (auto parts = static_cast<int>(std::clamp<int64_t>(useful, 1, most)); parts <= most;
+       ++parts) {
+    if (cut(scan, device, line, parts, plan)) return true;
+  }
+  return false;
 }
 
 StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes) {

@@ -57,11 +57,11 @@ struct RowCopy {
                                           : static_cast<int>(sizeof(typename C::T));
     const int extent = stripExtent(C::kRows, p.warps);
     const int from = max(block.start, 0);
-    const int place =
-        isSums       ? layout.sumOffset + step * extent * 4
-        : isAffinity ? layout.weightOffset + ((tensor - 2) * kStripGroup + step) * layout.weightPitch
-        : tensor == 5 ? layout.gateOffset + step * layout.pitch
-                      : (tensor * kStripGroup + step) * layout.pitch;
+    const int place = isSums        ? layout.sumOffset + step * extent * 4
+                      : isAffinity  ? layout.weightOffset +
+                                          ((tensor - 2) * kStripGroup + step) * layout.weightPitch
+                      : tensor == 5 ? layout.gateOffset + step * layout.pitch
+                                    : (tensor * kStripGroup + step) * layout.pitch;
     RowCopy copy;
     copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
     copy.pitch = int64_t{p.line} * elementBytes;
@@ -148,10 +148,10 @@ struct RowWalker {
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
-  const int pitch;  // elements of the map, or of the sums in shared memory, between steps
-  Result* target;   // where the next result goes in the map
-  uint32_t sums;    // or in shared memory
-  StageCursor cursor;   // of the stage that has been prepared
+  const int pitch;     // elements of the map, or of the sums in shared memory, between steps
+  Result* target;      // where the next result goes in the map
+  uint32_t sums;       // or in shared memory
+  StageCursor cursor;  // of the stage that has been prepared
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
                                        const StripBarriers& barriers_, const StripLayout& layout_,
@@ -290,10 +290,10 @@ struct RowWalker {
   }
 
   __device__ __forceinline__ static void addVector(float* to,
-                                                 const AlignedVector<float, kRows>& values) {
+                                                   const AlignedVector<float, kRows>& values) {
     if constexpr (kRows == 4) {
-      addToGlobal(to, make_float4(values.values[0], values.values[1], values.values[2],
-                                      values.values[3]));
+      addToGlobal(
+          to, make_float4(values.values[0], values.values[1], values.values[2], values.values[3]));
     } else if constexpr (kRows == 2) {
       addToGlobal(to, make_float2(values.values[0], values.values[1]));
     } else {

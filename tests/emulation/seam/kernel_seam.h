@@ -57,7 +57,8 @@ void storeWords(uint32_t address, const float (&values)[kCount], uint32_t number
 template <int kCount>
 void storeWordsRemote(uint64_t pointer, const float (&values)[kCount], uint32_t number) {
   for (int i = 0; i < kCount; ++i) {
-    emulation::storeWord(static_cast<uint32_t>(pointer) + 8 * i, __float_as_uint(values[i]), number);
+    emulation::storeWord(static_cast<uint32_t>(pointer) + 8 * i, __float_as_uint(values[i]),
+                         number);
   }
 }
 template <int kCount>
