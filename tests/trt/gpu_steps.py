@@ -312,8 +312,9 @@ def _packing(at: Places, name: str, precision: str) -> list[Step]:
 
     def build() -> Sequence[Command]:
         level = model.level if precision == "fp16" else 1
-        options = ("--backend", "tensorrt", "--optimization-level", level, "--profile",
-                   _profile(name), "--no-pack", "--json")  # fmt: skip
+        options = ["--backend", "tensorrt", "--optimization-level", level, "--no-pack", "--json"]
+        if model.size is not None:
+            options += ["--profile", _profile(name)]
         arguments = ("build", onnx, "-o", unpacked, *options)
         return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"unpacked-{full}"))]
 
