@@ -62,7 +62,7 @@ class BuildOptions:
     tactic_sources: tuple[str, ...] | None = None
     tf32: bool = False
     precision_constraints: str = "obey"
-    pack: bool = True
+    pack: bool = False
 
     def __post_init__(self) -> None:
         """Check each value, then those that exclude each other."""
@@ -126,7 +126,7 @@ class BuildOptions:
 def flag_of(option: str) -> str:
     """Return an option's name on the command line."""
     spellings = {"timing_cache": "--no-timing-cache", "timing_cache_path": "--timing-cache"}
-    spellings |= {"tactic_sources": "--tactic-source", "pack": "--no-pack"}
+    spellings |= {"tactic_sources": "--tactic-source"}
     return spellings.get(option, "--" + option.replace("_", "-"))
 
 

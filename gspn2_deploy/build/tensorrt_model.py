@@ -65,7 +65,7 @@ class PluginModel:
     packed: tuple[str, ...] = ()
 
 
-def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = True) -> PluginModel:
+def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = False) -> PluginModel:
     """Read an exported file for TensorRT's parser.
 
     Args:

@@ -130,7 +130,7 @@ LIBRARY_OPTIONS = [
     (["--tactic-source", "none"], {"tactic_sources": ()}),
     (["--tf32"], {"tf32": True}),
     (["--precision-constraints", "prefer"], {"precision_constraints": "prefer"}),
-    (["--no-pack"], {"pack": False}),
+    (["--pack"], {"pack": True}),
 ]
 
 
@@ -175,7 +175,7 @@ def test_library_options_from_a_configuration_file(
         "  tactic-source: [cublas, cudnn]\n"
         "  tf32: true\n"
         "  precision-constraints: prefer\n"
-        "  no-pack: true\n"
+        "  pack: true\n"
     )
     assert call("--config", config, "build", onnx_file).exit_code == 3
     assert asked == [
@@ -190,7 +190,7 @@ def test_library_options_from_a_configuration_file(
             tactic_sources=("cublas", "cudnn"),
             tf32=True,
             precision_constraints="prefer",
-            pack=False,
+            pack=True,
         )
     ]
 

@@ -304,35 +304,35 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
 
 
 def _packing(at: Places, name: str, precision: str) -> list[Step]:
-    """The engine beside one whose plugin layers take gates and affinities in parts."""
+    """The engine beside one whose plugin layers take gates and affinities unsplit."""
     model, full = MODELS[name], f"{name}-{precision}"
-    onnx, packed = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
-    unpacked = packed.with_name(f"{full}-unpacked.plan")
+    onnx, parted = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
+    packed = parted.with_name(f"{full}-packed.plan")
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
 
     def build() -> Sequence[Command]:
         level = model.level if precision == "fp16" else 1
-        options = ["--backend", "tensorrt", "--optimization-level", level, "--no-pack", "--json"]
+        options = ["--backend", "tensorrt", "--optimization-level", level, "--pack", "--json"]
         if model.size is not None:
             options += ["--profile", _profile(name)]
-        arguments = ("build", onnx, "-o", unpacked, *options)
-        return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"unpacked-{full}"))]
+        arguments = ("build", onnx, "-o", packed, *options)
+        return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"packed-{full}"))]
 
     def bench() -> Sequence[Command]:
         # There and back, so that neither has the warmer GPU.
-        runs = [("unpacked", unpacked), ("packed", packed), ("packed-again", packed),
-                ("unpacked-again", unpacked)]  # fmt: skip
+        runs = [("parted", parted), ("packed", packed), ("packed-again", packed),
+                ("parted-again", parted)]  # fmt: skip
         return [
             at.deploy("bench", "--engine", plan, *batches, "--layers", "--json",
-                      output=at.result(f"bench-{full}-{which}"))
+                      output=at.result(f"packing-{full}-{which}"))
             for which, plan in runs
         ]  # fmt: skip
 
     needs = ("prepare:machine", "prepare:native", f"export:{full}")
     estimate = model.estimates[PRECISIONS.index(precision)]
-    ready = (f"validate:{full}", f"unpacked:{full}")
+    ready = (f"validate:{full}", f"packed:{full}")
     return [
-        Step(f"unpacked:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
+        Step(f"packed:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
         Step(f"packing:{full}", bench, 60, 200, ready, alone=True),
     ]
 

@@ -89,7 +89,7 @@ def test_exports(tmp_path, changes, dynamic):
     size = (24, 40) if dynamic else onnx_size(path)
     images = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
     for major in MAJORS:
-        model = prepare_model(path, major)
+        model = prepare_model(path, major, pack=True)
         assert len(model.packed) == len(model.plugins) == 5
         left = {node.op_type for node in onnx.load_from_string(model.content).graph.node}
         assert not left & {"Split", "Concat"}  # neither the cuts nor the shapes of the parts
@@ -104,7 +104,7 @@ def onnx_size(path):
 @pytest.mark.parametrize("kept", [(), ("stages.1*",)], ids=["fp16", "mixed"])
 def test_exports_in_float16(tmp_path, kept):
     plan = PrecisionPlan("fp16", kept)
-    model = prepare_model(export(tmp_path, options=ExportOptions(precision=plan)), 11)
+    model = prepare_model(export(tmp_path, options=ExportOptions(precision=plan)), 11, pack=True)
     assert len(model.packed) == 5
     for name, node in packed_nodes(model).items():
         types = {model.tensor_types[tensor] for tensor in node.input}
@@ -113,13 +113,13 @@ def test_exports_in_float16(tmp_path, kept):
 
 @pytest.mark.slow
 def test_tiny(tmp_path):
-    model = prepare_model(export(tmp_path, "tiny"), 8)
+    model = prepare_model(export(tmp_path, "tiny"), 8, pack=True)
     assert len(model.packed) == len(model.plugins) == 16
 
 
 def test_not_where_that_is_not_asked_for(tmp_path):
     path = export(tmp_path)
-    model = prepare_model(path, 11, pack=False)
+    model = prepare_model(path, 11)
     assert not model.packed
     nodes = {node.name: node for node in onnx.load(path).graph.node if node.domain == ONNX_DOMAIN}
     for name, node in packed_nodes(model).items():
@@ -196,7 +196,7 @@ class File:
         )
         imports = [helper.make_opsetid("", self.opset), helper.make_opsetid(ONNX_DOMAIN, 1)]
         onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), path / "m.onnx")
-        model = prepare_model(path / "m.onnx", major)
+        model = prepare_model(path / "m.onnx", major, pack=True)
         return model, onnx.load_from_string(model.content).graph
 
 
