@@ -20,7 +20,6 @@ constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
-constexpr int64_t kPairedWalk = 56;  // the longest lines that one warp walks for two channels
 constexpr int64_t kManySlices = 2;   // to a multiprocessor
 constexpr int64_t kTinyExtent = 8;
 
@@ -96,9 +95,6 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   const int64_t room = longest <= kWarp ? kManySlices * multiprocessors : multiprocessors * 3 / 4;
   const bool pairs = plan->rows == 2 && blocks > room;
   if (!fits(problem, device, 1, pairs, plan)) return false;
-  // A warp for each channel of long lines: on an H200 1x32x64x64 takes 9.3 us (fp16 9.2) so and 9.4
-  // (9.9) with one for both, 1x32x56x56 as long either way.
-  plan->walkers = longest > kPairedWalk ? plan->channels : 1;
   // A batch is at least two vectors of steps; small maps need no more than all their vectors, and
   // leave room for other blocks.
   const int least = std::max(kMinWorkers, planRoundUp(2 * static_cast<int>(longest), kWarp));
