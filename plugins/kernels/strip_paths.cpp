@@ -98,9 +98,7 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   return true;
 }
 
-size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
-  return weighsOnce(problem) ? onceWeighedBytes(problem) : 0;
-}
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem) { return onceWeighedBytes(problem); }
 
 cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
   Prop2dCall call = given;

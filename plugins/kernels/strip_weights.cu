@@ -74,14 +74,24 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-bool weighsOnce(const gspn2_problem_t& problem) {
-  const int64_t least = problem.n * problem.c <= kFewSlices ? kMinFewChannels : kMinChannels;
-  return problem.dtype == GSPN2_FLOAT32 && problem.normalize != GSPN2_NORMALIZE_NONE &&
-         problem.c >= least * problem.g && std::max(problem.h, problem.w) > kMaxOnchipExtent;
+namespace {
+
+// Items of the largest batch, up to the problem's, whose affinities are weighed once.
+int64_t mostWeighed(const gspn2_problem_t& problem) {
+  if (problem.dtype != GSPN2_FLOAT32 || problem.normalize == GSPN2_NORMALIZE_NONE ||
+      std::max(problem.h, problem.w) <= kMaxOnchipExtent) {
+    return 0;
+  }
+  if (problem.c >= kMinChannels * problem.g) return problem.n;
+  return problem.c >= kMinFewChannels * problem.g ? std::min(problem.n, kFewSlices / problem.c) : 0;
 }
 
+}  // namespace
+
+bool weighsOnce(const gspn2_problem_t& problem) { return mostWeighed(problem) == problem.n; }
+
 size_t onceWeighedBytes(const gspn2_problem_t& problem) {
-  return sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3) *
+  return sizeof(float) * static_cast<size_t>(mostWeighed(problem) * kDirections * 3) *
          static_cast<size_t>(problem.g * problem.h * problem.w);
 }
 

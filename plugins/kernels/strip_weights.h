@@ -11,12 +11,11 @@
 namespace gspn2 {
 
 // Whether the strips weigh a problem's affinities once, ahead of the scans, if they take it:
-// float32 ones. Looks at no pointer and at no device, and what holds for a map holds for larger
-// ones: it also says what a workspace has to hold, which callers ask for at the largest shape that
-// they will use.
+// float32 ones. Looks at no pointer and at no device.
 bool weighsOnce(const gspn2_problem_t& problem);
 
-// Bytes of those weights, which are all that the workspace holds.
+// Bytes that the weights of the problem, or of one with fewer items or smaller maps, fill: callers
+// ask at the largest shape that they will use.
 size_t onceWeighedBytes(const gspn2_problem_t& problem);
 
 // Writes the weights of the call's affinities to `weights`, and has the call read those instead.

@@ -182,3 +182,6 @@ def test_workspace_holds_the_weights(opener: Opener) -> None:
     for dtype in range(3):
         sizes = [workspace(library, 1, 4, side, side, 1, 0, dtype, 1) for side in range(1, 1500, 7)]
         assert sizes == sorted(sizes)
+        for channels in (4, 5, 8, 16, 40):  # items beyond few slices are weighed or not
+            batch = [workspace(library, n, channels, 8, 136, 1, 0, dtype, 1) for n in range(1, 20)]
+            assert batch == sorted(batch), channels
