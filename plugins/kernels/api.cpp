@@ -38,8 +38,6 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
 cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
   if (pathChoice() == PathChoice::kGeneric) return launchGenericProp2d(call);
   if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
-  const bool fused = pathChoice() == PathChoice::kAll || isFasterFused(call.problem, device);
-  if (fused && fusedProp2dSupports(call, device)) return launchFusedProp2d(call, device);
   if (stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
   return launchGenericProp2d(call);
 }

@@ -40,12 +40,6 @@ __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   return value;
 }
 
-__device__ __forceinline__ float loadSharedFloatNow(uint32_t address) {
-  float value;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
-  return value;
-}
-
 // The same for a few adjacent floats.
 __device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[1]) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(values[0]) : "r"(address) : "memory");
@@ -63,9 +57,6 @@ __device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&va
                : "memory");
 }
 
-__device__ __forceinline__ void storeSharedFloat(uint32_t address, float value) {
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
-}
 __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[1]) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(values[0]) : "memory");
 }
@@ -314,11 +305,6 @@ __device__ __forceinline__ void copyBulk(uint32_t target, const void* source, in
       "[%0], [%1], %2, [%3], %4;" ::"r"(target),
       "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
-}
-
-// Orders this thread's accesses to shared memory before the copy engine's, behind a barrier.
-__device__ __forceinline__ void fenceSharedForCopies() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 // ---- launches ----------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ namespace gspn2 {
 // What GSPN2_KERNELS_PATHS says, read once.
 enum class PathChoice {
   kGeneric,  // "generic": the generic kernels alone, to compare with or to rule a fast path out
-  kFastest,  // anything else: the path that was measured to be the fastest
-  kAll       // "all": the fused strips wherever they fit, to compare with
+  kFastest   // anything else: the path that was measured to be the fastest
 };
 PathChoice pathChoice();
 

@@ -37,13 +37,5 @@ size_t stripProp2dWorkspace(const gspn2_problem_t& problem);
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
 
-// Strips whose sums stay in shared memory, a block or a cluster of two to a map: compute capability
-// 9.0 or later, W * sizeof(T) and every pointer a multiple of 16 bytes, maps whose float32 sums two
-// blocks hold. The workspace of the strips.
-bool fusedProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
-// Whether it is faster than the strip scans.
-bool isFasterFused(const gspn2_problem_t& problem, const DeviceInfo& device);
-cudaError_t launchFusedProp2d(const Prop2dCall& call, const DeviceInfo& device);
-
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_PATHS_H_

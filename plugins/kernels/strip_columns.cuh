@@ -60,31 +60,13 @@ struct ColumnFlushes {
   }
 };
 
-// Where a lane's results lie in the sums in shared memory.
-template <typename C>
-struct ColumnSums {
-  static constexpr uint32_t kNone = ~0U;
-  uint32_t at[C::kRows];  // a row's first column; kNone where the row is not the lane's to write
-
-  __device__ __forceinline__ ColumnSums(const StripParams& p, const StripBlock& block,
-                                        const StripStates<C::kRows, false>& states, uint32_t sums) {
-#pragma unroll
-    for (int r = 0; r < C::kRows; ++r) {
-      const int own = states.first + r - block.lead;
-      at[r] = states.writes(r) ? sums + 4 * own * p.sumPitch : kNone;
-    }
-  }
-};
-
 // A warp that walks.
 template <typename C>
 struct ColumnWalker {
   using T = typename C::T;
-  using W = typename C::W;
   using Out = typename C::Out;
   static constexpr int kRows = C::kRows;
   static constexpr int kChunkSteps = C::kChunkSteps;
-  static constexpr int kWeightSteps = kStripAccess / static_cast<int>(sizeof(W));  // of a chunk
   // Steps that weights are made ahead: enough to hide a load of a chunk behind one, few enough for
   // the registers of many warps. Of kTurns steps in turn no more than kAhead + 1 live.
   static constexpr int kAhead = 2;
@@ -102,18 +84,16 @@ struct ColumnWalker {
   StripStates<kRows, false> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory; the tile as if its first row were the warp's
-  const std::conditional_t<C::kShared, ColumnSums<C>, ColumnFlushes<C>> places;
+  const ColumnFlushes<C> places;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
   StageCursor cursor;
-  alignas(16) T raw[C::kElements][kRows][kChunkSteps];
-  alignas(16) W affinities[3][kRows][kChunkSteps];
+  alignas(16) T raw[C::kTensors][kRows][kChunkSteps];
 
   __device__ __forceinline__ ColumnWalker(const StripParams& params, const StripBlock& block_,
                                           const StripBarriers& barriers_, const StripLayout& layout,
-                                          const StripExchange& exchange, char* shared,
-                                          uint32_t sums = 0)
+                                          const StripExchange& exchange, char* shared)
       : p(params),
         block(block_),
         barriers(barriers_),
@@ -125,7 +105,7 @@ struct ColumnWalker {
         stages(keepInRegister(sharedAddress(shared))),
         tile(keepInRegister(
             sharedAddress(shared + layout.tileOffset + states.warp * layout.tileBytes))),
-        places(params, block_, states, C::kShared ? sums : tile),
+        places(params, block_, states, tile),
         stageBytes(static_cast<int>(keepInRegister(layout.stageBytes))),
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F) {
 #pragma unroll
@@ -150,21 +130,8 @@ struct ColumnWalker {
     for (int r = 0; r < kRows; ++r) {
       const uint32_t source = stage + (rowOffsets[r] ^ (place * kStripAccess));
 #pragma unroll
-      for (int j = 0; j < C::kElements; ++j) {
-        *reinterpret_cast<uint4*>(raw[j][r]) =
-            loadSharedWordsNow(source + (j < 2 ? j : C::kGate) * C::kPieceBytes);
-      }
-#pragma unroll
-      for (int h = 0; h < C::kWide; ++h) {
-        const int chunk = place * C::kWide + h;  // of the affinities
-        const uint32_t weights = stage +
-                                 (rowOffsets[r] ^ (chunk % C::kPieceChunks * kStripAccess)) +
-                                 chunk / C::kPieceChunks * C::kPieceBytes;
-#pragma unroll
-        for (int j = 0; j < 3; ++j) {
-          *reinterpret_cast<uint4*>(&affinities[j][r][h * kWeightSteps]) =
-              loadSharedWordsNow(weights + (2 + j * C::kWide) * C::kPieceBytes);
-        }
+      for (int j = 0; j < C::kTensors; ++j) {
+        *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * C::kPieceBytes);
       }
     }
     if (inside && order.closesPiece(i, sub)) {
@@ -181,10 +148,10 @@ struct ColumnWalker {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       weights.input[r] = toFloat(raw[0][r][at]) * toFloat(raw[1][r][at]);
-      weights.minus[r] = toFloat(affinities[0][r][at]);
-      weights.centre[r] = toFloat(affinities[1][r][at]);
-      weights.plus[r] = toFloat(affinities[2][r][at]);
-      if constexpr (C::kGated) next.u[r] = toFloat(raw[C::kElements - 1][r][at]);
+      weights.minus[r] = toFloat(raw[2][r][at]);
+      weights.centre[r] = toFloat(raw[3][r][at]);
+      weights.plus[r] = toFloat(raw[4][r][at]);
+      if constexpr (C::kGated) next.u[r] = toFloat(raw[5][r][at]);
     }
     if (C::kNormalize != GSPN2_NORMALIZE_NONE) states.dropMissing(weights);
 #pragma unroll
@@ -265,27 +232,6 @@ struct ColumnWalker {
     *reinterpret_cast<uint4*>(target) = words;
   }
 
-  // A run's results into the sums in shared memory.
-  __device__ __forceinline__ void add(int run, const Out (&results)[kRows][kStripRun]) const {
-    static_assert(C::kRunOutChunks == 2, "the first half of a run is on the map, or all of it");
-    const int column = run * kStripRun;
-    const bool whole = column + C::kOutChunkSteps < p.steps;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (places.at[r] == ColumnSums<C>::kNone) continue;
-      const uint32_t target = places.at[r] + 4 * column;
-      float sums[2][4] = {};
-      if (p.add) {
-        loadSharedFloatsNow(target, sums[0]);
-        if (whole) loadSharedFloatsNow(target + kStripAccess, sums[1]);
-      }
-#pragma unroll
-      for (int v = 0; v < kStripRun; ++v) sums[v / 4][v % 4] += results[r][v];
-      storeSharedFloats(target, sums[0]);
-      if (whole) storeSharedFloats(target + kStripAccess, sums[1]);
-    }
-  }
-
   __device__ __forceinline__ void scan() {
     Step steps[kTurns];
     load(0, 0);
@@ -307,12 +253,8 @@ struct ColumnWalker {
       }
       const bool last = i + 1 == order.runs;
       if (!last) states.publish();
-      if constexpr (C::kShared) {
-        add(order.run(i), results);
-      } else {
-        keep(order.run(i), results);
-        if (order.closesTile(i)) flush(order.run(i));
-      }
+      keep(order.run(i), results);
+      if (order.closesTile(i)) flush(order.run(i));
       if (last) break;
       states.take();
     }
@@ -323,9 +265,8 @@ template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
-  const StripLayout layout = columnLayout(
-      C::kOutput, C::kNormalize, C::kRows, p.own, p.parts, p.warps, p.stages,
-      static_cast<int>(sizeof(typename C::T)), static_cast<int>(sizeof(typename C::W)));
+  const StripLayout layout =
+      columnLayout(C::kOutput, C::kNormalize, C::kRows, p.own, p.parts, p.warps, p.stages);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);

@@ -9,16 +9,13 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes =
-      columnLayout(kOutput, scan.problem.normalize, kRows, plan.own, plan.parts, plan.warps,
-                   plan.stages, static_cast<int>(sizeof(T)), scan.weightBytes)
-          .total;
-  const auto launch = [&](auto weight, auto normalize) {
-    using Config =
-        ColumnConfig<T, decltype(weight), kRows, kReverse, decltype(normalize)::value, kOutput>;
+  const int sharedBytes = columnLayout(kOutput, scan.problem.normalize, kRows, plan.own, plan.parts,
+                                       plan.warps, plan.stages)
+                              .total;
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    using Config = ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>;
     return launchStrips(stripColumnsKernel<Config>, scan, plan, sharedBytes);
-  };
-  return withWeights<T, kOutput>(scan, launch);
+  });
 }
 
 template <typename T, int kRows>
@@ -30,9 +27,8 @@ cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
     case StripOutput::kSums:
       return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kSums>(scan, plan)
                             : launchStripColumns<T, kRows, false, StripOutput::kSums>(scan, plan);
-    case StripOutput::kFinal:   // a vertical scan is the last
-    case StripOutput::kShared:  // strip_fused.cuh
-      break;
+    case StripOutput::kFinal:
+      break;  // a vertical scan is the last
   }
   return cudaErrorNotSupported;
 }

@@ -9,23 +9,18 @@
 
 namespace gspn2 {
 
-// The affinities' type W is that of the other elements, or float.
-template <typename T_, typename W_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
+template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
           StripOutput kOutput_>
 struct ColumnConfig {
   using T = T_;
-  using W = W_;
   static constexpr int kRows = kRows_;  // of a lane
   static constexpr bool kReverse = kReverse_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
   static constexpr bool kGated = kOutput != StripOutput::kStates;
-  static constexpr bool kShared = kOutput == StripOutput::kShared;
   static_assert(kOutput != StripOutput::kFinal, "a vertical scan is the last");
   using Out = std::conditional_t<kGated, float, T>;
-  static constexpr int kWide = static_cast<int>(sizeof(W) / sizeof(T));  // pieces of an affinity
-  static constexpr int kGate = 2 + 3 * kWide;                            // the piece of u
-  static constexpr int kElements = kGated ? 3 : 2;                       // x, lam and u
+  static constexpr int kTensors = stripTensors(kOutput);
   static constexpr int kMaxThreads =
       (stripColumnWalkers(kRows) + kStripColumnProducers) * kWarpLanes;
 
@@ -97,17 +92,14 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
   const int firstRow = thread / C::kPieceChunks;
   const int chunk = thread % C::kPieceChunks;
   const int rowStep = p.producers * kWarpLanes / C::kPieceChunks;
-  using W = typename C::W;
-  constexpr int kWeightSteps = kStripAccess / static_cast<int>(sizeof(W));  // of a chunk
-  const T* sources[C::kElements];
-  const W* affinities[3];
+  const T* sources[C::kTensors];
   sources[0] = static_cast<const T*>(p.x) + block.slice * p.plane;
   sources[1] = static_cast<const T*>(p.lam) + block.gate * p.plane;
-  if constexpr (C::kGated) sources[2] = static_cast<const T*>(p.u) + block.gate * p.plane;
 #pragma unroll
   for (int j = 0; j < 3; ++j) {
-    affinities[j] = static_cast<const W*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
+    sources[2 + j] = static_cast<const T*>(p.w) + (block.affinity + j * p.affinities) * p.plane;
   }
+  if constexpr (C::kGated) sources[5] = static_cast<const T*>(p.u) + block.gate * p.plane;
   StageCursor cursor;
   for (int i = 0; i < order.pieces; ++i) {
     if (i >= p.stages) barrierWait(barriers.empty + 8 * cursor.stage, cursor.parity ^ 1);
@@ -118,28 +110,13 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
     for (int r = 0; r < C::kRows; ++r) {
       for (int row = firstRow; row < layout.groupRows; row += rowStep) {
         const int position = block.start + row * C::kRows + r;
-        const bool inRow = position >= 0 && position < p.line;
-        const bool inside = columnInside && inRow;
+        const bool inside = columnInside && position >= 0 && position < p.line;
         const int64_t offset = inside ? static_cast<int64_t>(position) * p.steps + column : 0;
         const uint32_t target =
             stage + (columnRowOffset<C>(r, row, layout) ^ (chunk * kStripAccess));
 #pragma unroll
-        for (int j = 0; j < C::kElements; ++j) {
-          copyChunk(target + (j < 2 ? j : C::kGate) * C::kPieceBytes, sources[j] + offset,
-                    inside ? kStripAccess : 0);
-        }
-#pragma unroll
-        for (int h = 0; h < C::kWide; ++h) {
-          const int from = (order.piece(i) * C::kWide + h) * C::kPieceChunks + chunk;
-          const int weightColumn = from * kWeightSteps;
-          const bool weightInside = inRow && weightColumn < p.steps;
-          const int64_t weightOffset =
-              weightInside ? static_cast<int64_t>(position) * p.steps + weightColumn : 0;
-#pragma unroll
-          for (int j = 0; j < 3; ++j) {
-            copyChunk(target + (2 + j * C::kWide + h) * C::kPieceBytes,
-                      affinities[j] + weightOffset, weightInside ? kStripAccess : 0);
-          }
+        for (int j = 0; j < C::kTensors; ++j) {
+          copyChunk(target + j * C::kPieceBytes, sources[j] + offset, inside ? kStripAccess : 0);
         }
       }
     }

@@ -44,10 +44,7 @@ struct StripBlock {
   int start;                      // the line's position of its first; may be negative
 
   __device__ __forceinline__ explicit StripBlock(const StripParams& p)
-      : StripBlock(p, static_cast<int>(blockIdx.x) / p.parts, rankOf(p)) {}
-
-  __device__ __forceinline__ StripBlock(const StripParams& p, int64_t slice_, int rank_)
-      : rank(rank_), slice(slice_) {
+      : rank(rankOf(p)), slice(static_cast<int>(blockIdx.x) / p.parts) {
     const int n = static_cast<int>(slice) / p.channels;
     const int c = static_cast<int>(slice) - n * p.channels;
     gate = n * p.gateBatch + c;
@@ -71,13 +68,11 @@ struct StripBlock {
 struct StripExchange {
   uint32_t words, halos;  // of the first set
   uint32_t turn;          // bytes from one set to the other
-  uint32_t number;        // of the exchange before the first
 
-  __device__ __forceinline__ StripExchange(uint32_t first, int positions, uint32_t number_ = 0)
+  __device__ __forceinline__ StripExchange(uint32_t first, int positions)
       : words(first),
         halos(first + kStripWordBytes * positions),
-        turn(stripExchangeBytes(positions) / 2),
-        number(number_) {}
+        turn(stripExchangeBytes(positions) / 2) {}
 
   // By all of a block's threads, before any warp walks: no word has a number yet.
   __device__ __forceinline__ void clear() const {
@@ -116,12 +111,12 @@ struct StripStates {
   uint32_t takes;      // where they come from: a neighbouring warp or block, or this lane
   uint64_t sends;      // where in another block they go; 0: nowhere
   int32_t toOther;
-  uint32_t number;  // of the last exchange
-  int left;         // steps to the next segment's first; negative: before the map
+  uint32_t number = 0;  // of the last exchange
+  int left;             // steps to the next segment's first; negative: before the map
   float h[kRows];
 
   __device__ __forceinline__ StripStates(const StripParams& params, const StripBlock& block_,
-                                         const StripExchange& exchange, int phase)
+                                         const StripExchange& exchange, int left_)
       : p(params),
         block(block_),
         warp(static_cast<int>(threadIdx.x) / kWarpLanes),
@@ -136,8 +131,7 @@ struct StripStates {
         takes(keepInRegister(takenFrom(exchange))),
         sends(sentTo(exchange)),
         toOther(static_cast<int32_t>(exchange.turn)),
-        number(exchange.number),
-        left(phase > 0 ? params.chunk - phase : phase) {
+        left(left_) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) h[r] = 0.0F;
   }
@@ -151,9 +145,6 @@ struct StripStates {
 
   // The line's position of the lane's r-th.
   __device__ __forceinline__ int position(int r) const { return block.start + first + r; }
-  __device__ __forceinline__ bool isOnLine(int r) const {
-    return position(r) >= 0 && position(r) < p.line;
-  }
   // Whether the lane's positions are the warp's to compute, rather than a neighbouring warp's.
   __device__ __forceinline__ bool isOwn() const {
     return p.warps == 1 || isBetween(lane * kRows, kStripEdge, kStride);

@@ -7,7 +7,6 @@
 #include "common.cuh"
 #include "launch.cuh"
 #include "strip_plan.h"
-#include "tuning.h"
 
 namespace gspn2 {
 
@@ -29,23 +28,6 @@ cudaError_t withNormalisation(gspn2_normalize_t normalize, const Launch& launch)
       return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SIGMOID>{});
     case GSPN2_NORMALIZE_SOFTMAX:
       return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SOFTMAX>{});
-  }
-  return cudaErrorNotSupported;
-}
-
-// Calls `launch` with the type of w, T or float, and the normalisation as constants. Weights in
-// float32 beside 16-bit elements are those of GspnProp2D, normalised already: see
-// weighsLargeHalves.
-template <typename T, StripOutput kOutput, typename Launch>
-cudaError_t withWeights(const StripScan& scan, const Launch& launch) {
-  if (scan.weightBytes == static_cast<int>(sizeof(T))) {
-    return withNormalisation(scan.problem.normalize,
-                             [&](auto normalize) { return launch(T{}, normalize); });
-  }
-  if constexpr (kTuning && sizeof(T) < sizeof(float) && kOutput != StripOutput::kStates) {
-    if (scan.problem.normalize == GSPN2_NORMALIZE_NONE) {
-      return launch(float{}, std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_NONE>{});
-    }
   }
   return cudaErrorNotSupported;
 }

@@ -14,7 +14,6 @@ constexpr int kWarpLanes = 32;
 constexpr int kStripEdge = 8;          // positions shared with a neighbour, steps between exchanges
 constexpr int kStripGroup = 4;         // steps whose weights are made at once
 constexpr int kStripRun = kStripEdge;  // steps of an iteration of a horizontal scan
-constexpr int kStripSharedWarps = 6;   // the most that walk where sums are shared, for 256 columns
 constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
@@ -23,7 +22,6 @@ constexpr int kStripTile = 128;        // bytes of a row in the tile of results 
 enum class StripOutput {
   kStates,  // the states
   kSums,    // m u h, stored in or added to float32 sums
-  kShared,  // the same, the sums in the block's shared memory
   kFinal    // the sums plus m u h, rounded
 };
 
@@ -55,8 +53,6 @@ struct StripParams {
   int64_t plane;      // H * W
   int line, steps;    // positions of a line, steps of the scan
   int chunk;          // steps of a segment, never 0
-  int phase;          // vertical scans: steps of a segment before the first
-  int sumPitch;       // floats of the sums in shared memory from one row to the next
   int channels, affinities;
   int64_t gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
   int own, parts;                    // positions of a block of its own, blocks of a cluster
@@ -104,11 +100,10 @@ __host__ __device__ constexpr int stripExchangeBytes(int positions) {
 // Shared memory of a block, in bytes from its start: stages, tiles of results, the words of
 // exchanges, the ring's barriers.
 struct StripLayout {
-  int pitch;                                  // from one row of a stage to the next
-  int weightOffset, weightPitch, gateOffset;  // vertical scans: the weights of a stage, and u
+  int pitch;      // from one row of a stage to the next
   int groupRows;  // horizontal scans: rows r, r + rows, ... lie together, as lanes read them at
                   // once
-  int sumOffset;  // vertical scans: the staged sums of a stage
+  int gateOffset, sumOffset;  // vertical scans: u and the staged sums of a stage
   int stageBytes, tileBytes;
   int positions;  // that are exchanged
   int tileOffset, exchangeOffset, barrierOffset, total;
@@ -125,39 +120,30 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 }
 
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
-// An odd number of pieces to a row keeps eight rows of a group on different banks. Weights that are
-// wider than the elements take as many pieces more.
+// An odd number of pieces to a row keeps eight rows of a group on different banks.
 __host__ __device__ constexpr StripLayout columnLayout(StripOutput output,
                                                        gspn2_normalize_t normalize, int rows,
-                                                       int own, int parts, int warps, int stages,
-                                                       int elementBytes, int weightBytes) {
+                                                       int own, int parts, int warps, int stages) {
   StripLayout layout{};
-  const int pieces = stripTensors(output) - 3 + 3 * (weightBytes / elementBytes);
-  layout.pitch = (pieces | 1) * stripPieceBytes(output, normalize, rows);
+  layout.pitch = (stripTensors(output) | 1) * stripPieceBytes(output, normalize, rows);
   // A block's own positions and both halos; a warp's, where one holds the line.
   const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
   layout.groupRows = (positions + rows - 1) / rows;
   layout.stageBytes = layout.groupRows * rows * layout.pitch;
-  layout.tileBytes = output == StripOutput::kShared ? 0 : stripTileRows(rows, warps) * kStripTile;
+  layout.tileBytes = stripTileRows(rows, warps) * kStripTile;
   return finishLayout(layout, rows, warps, stages);
 }
 
 // A stage of a vertical scan: kStripGroup steps of the block's positions, tensor after tensor.
 __host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
-                                                    int stages, int elementBytes, int weightBytes) {
+                                                    int stages, int elementBytes) {
   StripLayout layout{};
-  // A constant where most calls need all of it: addresses then cost no instructions.
-  const bool constant = output == StripOutput::kShared;
-  const int extent = stripExtent(rows, constant ? kStripSharedWarps : warps);
+  const int extent = stripExtent(rows, warps);
   layout.pitch = extent * elementBytes;
-  layout.weightPitch = extent * weightBytes;
-  layout.weightOffset = 2 * kStripGroup * layout.pitch;
-  layout.gateOffset = layout.weightOffset + 3 * kStripGroup * layout.weightPitch;
-  layout.sumOffset = layout.gateOffset + (stripTensors(output) - 5) * kStripGroup * layout.pitch;
+  layout.gateOffset = 5 * kStripGroup * layout.pitch;
+  layout.sumOffset = stripTensors(output) * kStripGroup * layout.pitch;
   layout.stageBytes = layout.sumOffset;
-  if (output == StripOutput::kFinal) {
-    layout.stageBytes += kStripGroup * stripExtent(rows, warps) * 4;
-  }
+  if (output == StripOutput::kFinal) layout.stageBytes += kStripGroup * extent * 4;
   return finishLayout(layout, rows, warps, stages);
 }
 

@@ -34,7 +34,6 @@ StripScan lineScan(const LineScanCall& call) {
   scan.x = call.x;
   scan.lam = call.lam;
   scan.w = call.w;
-  scan.weightBytes = planElementBytes(problem.dtype);
   scan.out = call.h;
   scan.stream = call.stream;
   return scan;
@@ -42,37 +41,36 @@ StripScan lineScan(const LineScanCall& call) {
 
 bool sumsInPlace(const gspn2_problem_t& problem) { return problem.dtype == GSPN2_FLOAT32; }
 
-// Where the sums of a call lie whose workspace begins with `weights` bytes of weights. float32 sums
-// up in y itself, the 16-bit dtypes in the workspace, from where the last direction rounds into y.
-float* sumsOf(const Prop2dCall& call, size_t weights) {
-  if (sumsInPlace(call.problem)) return static_cast<float*>(call.y);
-  return reinterpret_cast<float*>(static_cast<char*>(call.workspace) + weights);
+// float32 sums up in y itself, the 16-bit dtypes in the workspace, from where the last direction
+// rounds into y.
+float* sumsOf(const Prop2dCall& call) {
+  return static_cast<float*>(sumsInPlace(call.problem) ? call.y : call.workspace);
 }
 
 // The k-th direction.
-StripScan direction(const Prop2dCall& call, int k, int weightBytes, float* sums) {
-  const bool last = k + 1 == kDirections && !sumsInPlace(call.problem);
-  const StripOutput output = last ? StripOutput::kFinal : StripOutput::kSums;
-  StripScan scan = stripDirection(call, k, output, weightBytes);
+StripScan direction(const Prop2dCall& call, int k) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t bytes = planElementBytes(problem.dtype);
+  const int64_t plane = problem.h * problem.w;
+  const auto at = [](const void* base, int64_t offset) -> const void* {
+    return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
+  };
+  const bool last = k + 1 == kDirections && !sumsInPlace(problem);
+  StripScan scan{};
+  scan.problem = problem;
+  scan.strides = call.strides;
+  scan.direction = static_cast<gspn2_direction_t>(k);
+  scan.output = last ? StripOutput::kFinal : StripOutput::kSums;
+  scan.x = call.x;
+  scan.lam = at(call.lam, k * problem.c * plane * bytes);
+  scan.w = at(call.w, k * 3 * problem.g * plane * bytes);
+  scan.u = at(call.u, k * problem.c * plane * bytes);
+  scan.m = at(call.m, k * bytes);
   scan.out = call.y;
-  scan.sums = sums;
+  scan.sums = sumsOf(call);
   scan.add = k > 0 || call.d != nullptr;
   scan.stream = call.stream;
   return scan;
-}
-
-bool fits(const Prop2dCall& call, const DeviceInfo& device, int weightBytes) {
-  for (int k = 0; k < kDirections; ++k) {
-    StripPlan plan{};
-    if (!planStripScan(direction(call, k, weightBytes, nullptr), device, &plan)) return false;
-  }
-  return true;
-}
-
-// Whether a call's affinities become weights ahead of the scans. What that gives 16-bit dtypes is
-// to be measured.
-bool weighs(const gspn2_problem_t& problem) {
-  return weighsOnce(problem) && (sumsInPlace(problem) || weighsLargeHalves());
 }
 
 }  // namespace
@@ -93,33 +91,27 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
       !isCopyAligned(call.workspace)) {
     return false;
   }
-  return fits(call, device, planElementBytes(call.problem.dtype));
+  for (int k = 0; k < kDirections; ++k) {
+    StripPlan plan{};
+    if (!planStripScan(direction(call, k), device, &plan)) return false;
+  }
+  return true;
 }
 
-size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
-  if (!weighsOnce(problem)) return 0;
-  const size_t sums = sizeof(float) * static_cast<size_t>(problem.n * problem.c) *
-                      static_cast<size_t>(problem.h * problem.w);
-  return onceWeighedBytes(problem) + (weighs(problem) && !sumsInPlace(problem) ? sums : 0);
-}
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem) { return onceWeighedBytes(problem); }
 
 cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
   Prop2dCall call = given;
-  int weightBytes = planElementBytes(call.problem.dtype);
-  float* sums = sumsOf(call, 0);
-  // In float32 that is what was planned to see whether strips take the call.
-  if (weighs(call.problem) && (sumsInPlace(call.problem) || fits(call, device, sizeof(float)))) {
-    weightBytes = sizeof(float);
-    sums = sumsOf(call, onceWeighedBytes(call.problem));
+  if (weighsOnce(call.problem)) {
     const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
     if (status != cudaSuccess) return status;
   }
   if (call.d != nullptr) {
-    const cudaError_t status = launchStripSkips(call, sums);
+    const cudaError_t status = launchStripSkips(call, sumsOf(call));
     if (status != cudaSuccess) return status;
   }
   for (int k = 0; k < kDirections; ++k) {
-    const cudaError_t status = launch(direction(call, k, weightBytes, sums), device);
+    const cudaError_t status = launch(direction(call, k), device);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

@@ -34,14 +34,12 @@ constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWa
 constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalkers}};
 
 int sharedBytes(const StripScan& scan, const StripPlan& plan) {
-  const int elementBytes = planElementBytes(scan.problem.dtype);
-  return scan.horizontal()
-             ? columnLayout(scan.output, scan.problem.normalize, plan.rows, plan.own, plan.parts,
-                            plan.warps, plan.stages, elementBytes, scan.weightBytes)
-                   .total
-             : rowLayout(scan.output, plan.rows, plan.warps, plan.stages, elementBytes,
-                         scan.weightBytes)
-                   .total;
+  return scan.horizontal() ? columnLayout(scan.output, scan.problem.normalize, plan.rows, plan.own,
+                                          plan.parts, plan.warps, plan.stages)
+                                 .total
+                           : rowLayout(scan.output, plan.rows, plan.warps, plan.stages,
+                                       planElementBytes(scan.problem.dtype))
+                                 .total;
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.
@@ -148,27 +146,6 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
     if (cut(scan, device, line, parts, plan)) return true;
   }
   return false;
-}
-
-StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes) {
-  const gspn2_problem_t& problem = call.problem;
-  const int64_t bytes = planElementBytes(problem.dtype);
-  const int64_t plane = problem.h * problem.w;
-  const auto at = [](const void* base, int64_t offset) -> const void* {
-    return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
-  };
-  StripScan scan{};
-  scan.problem = problem;
-  scan.direction = static_cast<gspn2_direction_t>(k);
-  scan.output = output;
-  scan.strides = call.strides;
-  scan.weightBytes = weightBytes;
-  scan.x = call.x;
-  scan.lam = at(call.lam, k * problem.c * plane * bytes);
-  scan.w = at(call.w, k * 3 * problem.g * plane * weightBytes);
-  scan.u = at(call.u, k * problem.c * plane * bytes);
-  scan.m = at(call.m, k * bytes);
-  return scan;
 }
 
 StripParams stripParams(const StripScan& scan, const StripPlan& plan) {

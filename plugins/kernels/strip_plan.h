@@ -21,7 +21,6 @@ struct StripScan {
   void* out;
   float* sums;
   bool add;
-  int weightBytes;  // of an element of w: the dtype's, or 4 of float32 weights
   cudaStream_t stream;
 
   bool horizontal() const {
@@ -44,9 +43,6 @@ struct StripPlan {
 
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.
 bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
-
-// A direction of GspnProp2D: what it reads. What it writes to is the caller's to say.
-StripScan stripDirection(const Prop2dCall& call, int k, StripOutput output, int weightBytes);
 
 // The parameters of a scan's kernel.
 StripParams stripParams(const StripScan& scan, const StripPlan& plan);

@@ -15,17 +15,14 @@
 
 namespace gspn2 {
 
-// The affinities' type W is that of the other elements, or float.
-template <typename T_, typename W_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
+template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
 struct RowConfig {
   using T = T_;
-  using W = W_;
   static constexpr int kRows = kRows_;  // positions of a lane
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr StripOutput kOutput = kOutput_;
   static constexpr bool kGated = kOutput != StripOutput::kStates;
   static constexpr bool kStagesSums = kOutput == StripOutput::kFinal;
-  static constexpr bool kShared = kOutput == StripOutput::kShared;
   static constexpr int kTensors = stripTensors(kOutput);
   static constexpr int kMaxThreads = (kStripRowWalkers + kStripRowProducers) * kWarpLanes;
 };
@@ -52,24 +49,18 @@ struct RowCopy {
     const int64_t plane = isAffinity ? block.affinity + int64_t{tensor - 2} * p.affinities
                           : tensor == 0 || isSums ? block.slice
                                                   : block.gate;
-    const int elementBytes = isSums       ? 4
-                             : isAffinity ? static_cast<int>(sizeof(typename C::W))
-                                          : static_cast<int>(sizeof(typename C::T));
+    const int elementBytes = isSums ? 4 : static_cast<int>(sizeof(typename C::T));
     const int extent = stripExtent(C::kRows, p.warps);
     const int from = max(block.start, 0);
-    const int place = isSums        ? layout.sumOffset + step * extent * 4
-                      : isAffinity  ? layout.weightOffset +
-                                          ((tensor - 2) * kStripGroup + step) * layout.weightPitch
-                      : tensor == 5 ? layout.gateOffset + step * layout.pitch
-                                    : (tensor * kStripGroup + step) * layout.pitch;
+    const int place = isSums ? layout.sumOffset + step * extent * 4
+                             : (tensor * kStripGroup + step) * layout.pitch;
     RowCopy copy;
     copy.source = static_cast<const char*>(base) + (plane * p.plane + from) * elementBytes;
     copy.pitch = int64_t{p.line} * elementBytes;
     copy.offset = static_cast<uint32_t>(place + (from - block.start) * elementBytes);
     copy.bytes = (min(block.start + extent, p.line) - from) * elementBytes;
-    // What other slices or directions read again soon is better kept.
-    const bool returns = (isAffinity && p.affinities == 1) || (C::kShared && tensor == 0);
-    copy.policy = returns ? kEvictNormal : kEvictFirst;
+    // What other slices read again soon is better kept.
+    copy.policy = isAffinity && p.affinities == 1 ? kEvictNormal : kEvictFirst;
     return copy;
   }
 
@@ -136,7 +127,6 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
 template <typename C>
 struct RowWalker {
   using T = typename C::T;
-  using W = typename C::W;
   using Result = std::conditional_t<C::kOutput == StripOutput::kSums, float, T>;
   static constexpr int kRows = C::kRows;
 
@@ -148,49 +138,33 @@ struct RowWalker {
   const char* const stages;  // shared memory, from this lane's first position
   const float merge;
   const bool writes;
-  const int pitch;     // elements of the map, or of the sums in shared memory, between steps
-  Result* target;      // where the next result goes in the map
-  uint32_t sums;       // or in shared memory
+  const int pitch;     // elements of the map between steps
+  Result* target;      // where the next result goes
   StageCursor cursor;  // of the stage that has been prepared
 
   __device__ __forceinline__ RowWalker(const StripParams& params, const StripBlock& block_,
                                        const StripBarriers& barriers_, const StripLayout& layout_,
-                                       const StripExchange& exchange, char* shared,
-                                       uint32_t sums_ = 0)
+                                       const StripExchange& exchange, char* shared)
       : p(params),
         block(block_),
         barriers(barriers_),
         layout(layout_),
-        states(params, block_, exchange, params.phase),
+        states(params, block_, exchange, 0),
         stages(shared + states.first * static_cast<int>(sizeof(T))),
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
         writes(states.writes(0)),
-        pitch((params.reverse ? -1 : 1) * rowPitch(params)),
-        target(nullptr),
-        sums(sums_) {
-    const int64_t first =
-        (params.reverse ? int64_t{params.steps - 1} * rowPitch(params) : 0) + states.position(0);
-    if constexpr (C::kShared) {
-      sums += 4 * static_cast<uint32_t>(first);
-    } else {
-      void* const map = C::kOutput == StripOutput::kSums ? params.sums : params.out;
-      target = static_cast<Result*>(map) + block_.slice * params.plane + first;
-    }
-  }
-
-  __device__ __forceinline__ static int rowPitch(const StripParams& p) {
-    return C::kShared ? p.sumPitch : p.line;
+        pitch((params.reverse ? -1 : 1) * params.line) {
+    void* const map = C::kOutput == StripOutput::kSums ? params.sums : params.out;
+    target = static_cast<Result*>(map) + block_.slice * params.plane +
+             (params.reverse ? int64_t{params.steps - 1} * params.line : 0) + states.position(0);
   }
 
   __device__ __forceinline__ const char* stage() const {
     return stages + cursor.stage * layout.stageBytes;
   }
   // The lane's elements that lie from `place` of a stage on, if they were the block's first.
-  template <typename Element>
   __device__ __forceinline__ void read(int place, float (&values)[kRows]) const {
-    const int skipped = states.first * static_cast<int>(sizeof(Element) - sizeof(T));
-    const auto elements =
-        *reinterpret_cast<const AlignedVector<Element, kRows>*>(stage() + skipped + place);
+    const auto elements = *reinterpret_cast<const AlignedVector<T, kRows>*>(stage() + place);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) values[r] = toFloat(elements.values[r]);
   }
@@ -201,12 +175,13 @@ struct RowWalker {
 #pragma unroll
     for (int s = 0; s < kStripGroup; ++s) {
       float x[kRows], lam[kRows];
-      read<T>(s * layout.pitch, x);
-      read<T>((kStripGroup + s) * layout.pitch, lam);
-      const int place = layout.weightOffset + s * layout.weightPitch;
-      read<W>(place, weights[s].minus);
-      read<W>(place + kStripGroup * layout.weightPitch, weights[s].centre);
-      read<W>(place + 2 * kStripGroup * layout.weightPitch, weights[s].plus);
+      const int place = s * layout.pitch;
+      const int tensor = kStripGroup * layout.pitch;
+      read(place, x);
+      read(place + tensor, lam);
+      read(place + 2 * tensor, weights[s].minus);
+      read(place + 3 * tensor, weights[s].centre);
+      read(place + 4 * tensor, weights[s].plus);
       if (C::kNormalize != GSPN2_NORMALIZE_NONE) states.dropMissing(weights[s]);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
@@ -225,32 +200,10 @@ struct RowWalker {
   // Writes the results of the steps from `begin` on. Whether a lane writes does not differ among
   // its positions: parts and lines are multiples of kRows.
   __device__ __forceinline__ void emit(int begin, const float (&walked)[kStripGroup][kRows]) {
-    if constexpr (C::kShared) {
-      if (writes) addToShared(begin, walked);
-      sums += static_cast<uint32_t>(4 * kStripGroup * pitch);
-    } else {
-#pragma unroll
-      for (int s = 0; s < kStripGroup; ++s) {
-        if (writes && begin + s < p.steps) emitStep(s, walked[s]);
-        target += pitch;
-      }
-    }
-  }
-
-  // All loads ahead of all stores, so that one latency is waited for rather than each step's.
-  __device__ __forceinline__ void addToShared(int begin,
-                                              const float (&walked)[kStripGroup][kRows]) const {
-    float u[kStripGroup][kRows], results[kStripGroup][kRows];
 #pragma unroll
     for (int s = 0; s < kStripGroup; ++s) {
-      read<T>(layout.gateOffset + s * layout.pitch, u[s]);
-      if (begin + s < p.steps) loadSharedFloatsNow(sums + 4 * s * pitch, results[s]);
-    }
-#pragma unroll
-    for (int s = 0; s < kStripGroup; ++s) {
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) results[s][r] += merge * (u[s][r] * walked[s][r]);
-      if (begin + s < p.steps) storeSharedFloats(sums + 4 * s * pitch, results[s]);
+      if (writes && begin + s < p.steps) emitStep(s, walked[s]);
+      target += pitch;
     }
   }
 
@@ -258,7 +211,7 @@ struct RowWalker {
     float results[kRows];
     if constexpr (C::kGated) {
       float u[kRows];
-      read<T>(layout.gateOffset + s * layout.pitch, u);
+      read(layout.gateOffset + s * layout.pitch, u);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = merge * (u[r] * walked[r]);
     } else {
@@ -302,18 +255,6 @@ struct RowWalker {
     }
   }
 
-  // Leaves the states of the last step, behind which more may have been walked in vain.
-  __device__ __forceinline__ void end(int begin, const float (&walked)[kStripGroup][kRows]) {
-    if constexpr (C::kShared) {
-#pragma unroll
-      for (int s = 0; s < kStripGroup; ++s) {
-        if (begin + s + 1 != p.steps) continue;
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) states.h[r] = walked[s][r];
-      }
-    }
-  }
-
   __device__ __forceinline__ void scan() {
     StripWeights<kRows> weights[kStripGroup];
     prepare(weights);
@@ -332,10 +273,7 @@ struct RowWalker {
       if (exchanges && !last) states.publish();
       emit(begin, walked);
       if constexpr (C::kGated) release();  // u and the sums have been read
-      if (last) {
-        end(begin, walked);
-        break;
-      }
+      if (last) break;
       prepare(weights);
       if constexpr (!C::kGated) release();
       if (exchanges) states.take();
@@ -348,8 +286,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripRowsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
   const StripLayout layout =
-      rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)),
-                static_cast<int>(sizeof(typename C::W)));
+      rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);

@@ -9,14 +9,12 @@ namespace gspn2 {
 
 template <typename T, int kRows, StripOutput kOutput>
 cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = rowLayout(kOutput, kRows, plan.warps, plan.stages,
-                                    static_cast<int>(sizeof(T)), scan.weightBytes)
-                              .total;
-  const auto launch = [&](auto weight, auto normalize) {
-    using Config = RowConfig<T, decltype(weight), kRows, decltype(normalize)::value, kOutput>;
+  const int sharedBytes =
+      rowLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    using Config = RowConfig<T, kRows, decltype(normalize)::value, kOutput>;
     return launchStrips(stripRowsKernel<Config>, scan, plan, sharedBytes);
-  };
-  return withWeights<T, kOutput>(scan, launch);
+  });
 }
 
 template <typename T, int kRows>
@@ -28,8 +26,6 @@ cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
       return launchStripRows<T, kRows, StripOutput::kSums>(scan, plan);
     case StripOutput::kFinal:
       return launchStripRows<T, kRows, StripOutput::kFinal>(scan, plan);
-    case StripOutput::kShared:
-      break;  // strip_fused.cuh
   }
   return cudaErrorNotSupported;
 }

@@ -1,17 +1,13 @@
 // Where many channels share their affinities, each of them would normalise the same ones: some 20
-// of the 55 instructions that a strip scan spends on an element. One pass turns the affinities into
-// float32 weights in the workspace, and the scans run as ones without normalisation.
+// of the 55 instructions that a strip scan spends on an element. One pass turns float32 affinities
+// into weights in the workspace, and the scans run as ones without normalisation.
 #include <algorithm>
 #include <cstdint>
 
-#include "by_dtype.h"
+#include "common.cuh"
 #include "launch.cuh"
-#include "path_choice.h"
-#include "plan_arithmetic.h"
-#include "strip_layout.h"
 #include "strip_weights.h"
 #include "tiled_math.cuh"
-#include "tuning.h"
 
 namespace gspn2 {
 namespace {
@@ -27,13 +23,12 @@ constexpr int64_t kDirections = 4;
 constexpr int64_t kMinChannels = 16;
 constexpr int64_t kMinFewChannels = 4;
 constexpr int64_t kFewSlices = 64;
-constexpr size_t kPartBytes = 256;        // what shares the workspace is aligned to it
 constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every device
 
 }  // namespace
 
 struct WeighParams {
-  const void* affinities;
+  const float* affinities;
   float* weights;
   int64_t plane;      // elements of a map
   int64_t neighbour;  // elements from one neighbour's affinities to the next one's
@@ -43,10 +38,9 @@ struct WeighParams {
   int blocks;    // of a map
 };
 
-template <typename T, gspn2_normalize_t kNormalize>
+template <gspn2_normalize_t kNormalize>
 __global__ void __launch_bounds__(kBlock)
     stripWeightsKernel(const __grid_constant__ WeighParams p) {
-  using Given = AlignedVector<T, kVector>;
   using Vector = AlignedVector<float, kVector>;
   const int64_t map = static_cast<int64_t>(blockIdx.x) / p.blocks;  // (item, direction), channel
   const int64_t first = static_cast<int64_t>(blockIdx.x) - map * p.blocks;
@@ -54,23 +48,19 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t item = scan / kDirections;
   const int64_t direction = scan - item * kDirections;
   const int64_t channel = map - scan * p.channels;
-  const T* const affinities = static_cast<const T*>(p.affinities) +
-                              (item * p.batch + direction * 3 * p.channels + channel) * p.plane;
+  const float* const affinities =
+      p.affinities + (item * p.batch + direction * 3 * p.channels + channel) * p.plane;
   float* const weights = p.weights + (scan * 3 * p.channels + channel) * p.plane;
   const bool horizontal = direction < 2;
   const int last = (horizontal ? p.height : p.width) - 1;  // of a line's positions
   for (int64_t i = (first * kBlock + threadIdx.x) * kVector; i < p.plane;
        i += int64_t{p.blocks} * kBlock * kVector) {
     const int64_t row = i / p.width;
-    const Given given[] = {*reinterpret_cast<const Given*>(affinities + i),
-                           *reinterpret_cast<const Given*>(affinities + p.neighbour + i),
-                           *reinterpret_cast<const Given*>(affinities + 2 * p.neighbour + i)};
-    Vector minus, centre, plus;
+    auto minus = *reinterpret_cast<const Vector*>(affinities + i);
+    auto centre = *reinterpret_cast<const Vector*>(affinities + p.neighbour + i);
+    auto plus = *reinterpret_cast<const Vector*>(affinities + 2 * p.neighbour + i);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      minus.values[v] = toFloat(given[0].values[v]);
-      centre.values[v] = toFloat(given[1].values[v]);
-      plus.values[v] = toFloat(given[2].values[v]);
       const int64_t position = horizontal ? row : i + v - row * p.width;
       if (position == 0) minus.values[v] = -INFINITY;
       if (position == last) plus.values[v] = -INFINITY;
@@ -84,31 +74,34 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-bool weighsOnce(const gspn2_problem_t& problem) {
-  const int64_t least = problem.n * problem.c <= kFewSlices ? kMinFewChannels : kMinChannels;
-  return problem.normalize != GSPN2_NORMALIZE_NONE && problem.c >= least * problem.g &&
-         std::max(problem.h, problem.w) > kMaxOnchipExtent;
+namespace {
+
+// Items of the largest batch, up to the problem's, whose affinities are weighed once.
+int64_t mostWeighed(const gspn2_problem_t& problem) {
+  if (problem.dtype != GSPN2_FLOAT32 || problem.normalize == GSPN2_NORMALIZE_NONE ||
+      std::max(problem.h, problem.w) <= kMaxOnchipExtent) {
+    return 0;
+  }
+  if (problem.c >= kMinChannels * problem.g) return problem.n;
+  return problem.c >= kMinFewChannels * problem.g ? std::min(problem.n, kFewSlices / problem.c) : 0;
 }
 
-bool weighsLargeHalves() { return kTuning && pathChoice() == PathChoice::kAll; }
+}  // namespace
+
+bool weighsOnce(const gspn2_problem_t& problem) { return mostWeighed(problem) == problem.n; }
 
 size_t onceWeighedBytes(const gspn2_problem_t& problem) {
-  const int64_t map = problem.h * problem.w;
-  const bool whole = problem.dtype == GSPN2_FLOAT32 || weighsLargeHalves();
-  const int64_t held = whole ? map : std::min(map, kMaxFusedMap);
-  const auto bytes = sizeof(float) * static_cast<size_t>(problem.n * kDirections * 3) *
-                     static_cast<size_t>(problem.g * held);
-  return (bytes + kPartBytes - 1) / kPartBytes * kPartBytes;
+  return sizeof(float) * static_cast<size_t>(mostWeighed(problem) * kDirections * 3) *
+         static_cast<size_t>(problem.g * problem.h * problem.w);
 }
 
 namespace {
 
-template <typename T>
 cudaError_t launch(const Prop2dCall& call, float* weights) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t maps = problem.n * kDirections * problem.g;
   WeighParams params{};
-  params.affinities = call.w;
+  params.affinities = static_cast<const float*>(call.w);
   params.weights = weights;
   params.plane = problem.h * problem.w;
   params.neighbour = problem.g * params.plane;
@@ -124,9 +117,9 @@ cudaError_t launch(const Prop2dCall& call, float* weights) {
   };
   switch (problem.normalize) {
     case GSPN2_NORMALIZE_SIGMOID:
-      return launchMaps(stripWeightsKernel<T, GSPN2_NORMALIZE_SIGMOID>);
+      return launchMaps(stripWeightsKernel<GSPN2_NORMALIZE_SIGMOID>);
     case GSPN2_NORMALIZE_SOFTMAX:
-      return launchMaps(stripWeightsKernel<T, GSPN2_NORMALIZE_SOFTMAX>);
+      return launchMaps(stripWeightsKernel<GSPN2_NORMALIZE_SOFTMAX>);
     case GSPN2_NORMALIZE_NONE:
       break;
   }
@@ -136,8 +129,7 @@ cudaError_t launch(const Prop2dCall& call, float* weights) {
 }  // namespace
 
 cudaError_t weighOnce(float* weights, Prop2dCall* call) {
-  const cudaError_t status = launchByDtype(call->problem.dtype, launch<float>, launch<__half>,
-                                           launch<__nv_bfloat16>, *call, weights);
+  const cudaError_t status = launch(*call, weights);
   if (status != cudaSuccess) return status;
   call->w = weights;
   call->strides.w = kDirections * 3 * call->problem.g * call->problem.h * call->problem.w;

@@ -15,7 +15,7 @@ SEEDS = range(20)
 
 @pytest.fixture
 def machine(opener: Opener) -> ctypes.CDLL:
-    return opener("all")
+    return opener("fastest")
 
 
 def probe(

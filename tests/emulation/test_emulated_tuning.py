@@ -17,7 +17,7 @@ HORIZONTAL, VERTICAL = "left_to_right", "top_to_bottom"
 
 @pytest.fixture
 def library(opener: Opener) -> ctypes.CDLL:
-    return opener("all")
+    return opener("fastest")
 
 
 def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) -> list[str]:

@@ -39,8 +39,7 @@ extern "C" {
  * The current device must be the one that the buffers and the stream belong to. Arguments are
  * checked before anything else: what is refused here never reaches the GPU.
  * GSPN2_KERNELS_PATHS=generic in the environment, read once, leaves the generic kernels alone to
- * run, =all lets a call take kernels that no test has run on a GPU yet, too; anything else, or
- * nothing, lets it take the fastest of the others. */
+ * run; anything else, or nothing, lets a call take the fastest. */
 
 typedef struct CUstream_st* gspn2_stream_t; /* a cudaStream_t, without cuda_runtime.h */
 

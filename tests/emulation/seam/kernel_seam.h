@@ -33,12 +33,6 @@ inline uint32_t sharedAddress(const void* pointer) { return emulation::sharedAdd
 inline uint4 loadSharedWordsNow(uint32_t address) {
   return *static_cast<const uint4*>(emulation::ownShared(address, sizeof(uint4)));
 }
-inline float loadSharedFloatNow(uint32_t address) {
-  return *static_cast<const float*>(emulation::ownShared(address, sizeof(float)));
-}
-inline void storeSharedFloat(uint32_t address, float value) {
-  *static_cast<float*>(emulation::ownShared(address, sizeof(float))) = value;
-}
 template <int kCount>
 void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
   std::memcpy(values, emulation::ownShared(address, sizeof(values)), sizeof(values));
@@ -137,7 +131,6 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
   emulation::copyBulk(target, source, bytes, barrier);
 }
 
-inline void fenceSharedForCopies() { emulation::mayYield(); }
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 
 inline uint32_t clusterRank() { return emulation::clusterRank(); }
