@@ -120,10 +120,10 @@ def sweep_strips(sweep: Sweep) -> None:
     ):
         horizontal = code < 2
         plans = itertools.product(
-            (1, 2, 3) if horizontal else (1, 2, 4),
+            (1, 2) if horizontal else (1, 2, 4),
             (1, 2, 3, 4, 5, 6, 8),
             (2, 3, 4),
-            (1, 2, 4) if horizontal else (1,),
+            (1, 2, 4),
         )
         label = {
             "size": size,
@@ -145,7 +145,7 @@ def sweep_onchip(sweep: Sweep) -> None:
     """A block or a cluster, the channels that share it, threads that load."""
     for size, name in itertools.product(MAPS, ("fp32", "fp16")):
         most = max(size[2:])
-        workers = [0] + [w for w in (128, 160, 192, 256) if w >= 2 * most]
+        workers = [0] + [w for w in (128, 160, 192, 256, 384, 512) if w >= 2 * most]
         plans = [*itertools.product((0, 2), (1, 2), workers)]
         plans += itertools.product((1,), (1, 2), (0, 128, 256, 384, 512))
 

@@ -20,7 +20,7 @@ constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
 constexpr int kMinWorkers = 64;
-constexpr int64_t kManySlices = 2;   // to a multiprocessor
+constexpr int64_t kManySlices = 2;  // to a multiprocessor
 constexpr int64_t kTinyExtent = 8;
 
 bool isVectorised(const Prop2dCall& call) {
@@ -114,6 +114,9 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   if (tuned[0] == 2 && (plan->channels != kPaired || plan->rows != 2)) return false;
   plan->walkers = tuned[0] == 2 ? kPaired : 1;
   if (tuned[2] != 0) plan->workers = tuned[2];
+  if (plan->workers > (plan->block ? kOnchipMaxThreads : onchipMaxWorkers(plan->walkers))) {
+    return false;
+  }
   countTuned();
   return true;
 }

@@ -203,7 +203,7 @@ __device__ __forceinline__ void mergeDirections(const float* parts, int quarter,
 
 // kWalkers warps walk, each its share of the channels.
 template <typename T, int kRows, int kVector, int kChannels, int kWalkers>
-__global__ void __launch_bounds__(kOnchipMaxWorkers + kWalkers * kWarpSize, 2)
+__global__ void __launch_bounds__(onchipMaxWorkers(kWalkers) + kWalkers * kWarpSize, 3 - kWalkers)
     prop2dClusterKernel(const __grid_constant__ OnchipParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   auto* const arrays = dynamicShared<float>();

@@ -266,7 +266,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
   char* const shared = dynamicShared<char>();
   const StripLayout layout =
-      columnLayout(C::kOutput, C::kNormalize, C::kRows, p.own, p.parts, p.warps, p.stages);
+      columnLayout(C::kOutput, C::kPieceBytes, C::kRows, p.own, p.parts, p.warps, p.stages);
   const StripBarriers barriers(sharedAddress(shared + layout.barrierOffset), p.stages);
   const StripExchange exchange(sharedAddress(shared + layout.exchangeOffset), layout.positions);
   const StripBlock block(p);

@@ -9,12 +9,9 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, StripOutput kOutput>
 cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes = columnLayout(kOutput, scan.problem.normalize, kRows, plan.own, plan.parts,
-                                       plan.warps, plan.stages)
-                              .total;
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     using Config = ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>;
-    return launchStrips(stripColumnsKernel<Config>, scan, plan, sharedBytes);
+    return launchStrips(stripColumnsKernel<Config>, scan, plan);
   });
 }
 

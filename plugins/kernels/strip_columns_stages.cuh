@@ -26,9 +26,10 @@ struct ColumnConfig {
 
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
-  static constexpr int kPieceChunks = stripPieceBytes(kOutput, kNormalize, kRows) / kStripAccess;
+  static constexpr int kPieceBytes =  // of a row in a stage
+      stripPieceBytes(kOutput, kNormalize, kRows, static_cast<int>(sizeof(T)));
+  static constexpr int kPieceChunks = kPieceBytes / kStripAccess;
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
-  static constexpr int kPieceBytes = kPieceChunks * kStripAccess;  // of a row in a stage
   static constexpr int kOutChunkSteps = kStripAccess / static_cast<int>(sizeof(Out));
   static constexpr int kRunOutChunks = kStripRun / kOutChunkSteps;
   static constexpr int kTileRuns = kStripTile / (kStripRun * static_cast<int>(sizeof(Out)));

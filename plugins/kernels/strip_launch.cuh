@@ -11,10 +11,10 @@
 namespace gspn2 {
 
 inline cudaError_t launchStrips(void (*kernel)(StripParams), const StripScan& scan,
-                                const StripPlan& plan, int sharedBytes) {
+                                const StripPlan& plan) {
   return launchClusters(kernel, static_cast<unsigned>(scan.problem.n * scan.problem.c * plan.parts),
                         static_cast<unsigned>((plan.warps + plan.producers) * kWarpSize),
-                        static_cast<unsigned>(plan.parts), sharedBytes, scan.stream,
+                        static_cast<unsigned>(plan.parts), plan.sharedBytes, scan.stream,
                         stripParams(scan, plan));
 }
 

@@ -32,13 +32,14 @@ __host__ __device__ constexpr int stripTensors(StripOutput output) {
 
 // Bytes of a row in a stage of a horizontal scan. Memory likes 64; 32 leave room for more blocks on
 // a multiprocessor, which helps where there is more to compute. On an H200, in us, 32 and 64:
-// 8x64x256x256 fp16 133, 124, with sigmoid 165, 179; 16x8x1024x1024 with sigmoid 654, 740;
-// 32x196x32x32 27.7, 30.7. Gated ones were slower with 64 on an H100: 1.28 ms rather than 1.12 of
+// 8x64x256x256 fp16 133, 124, with sigmoid 165, 179, fp32 with sigmoid 234, 223; 32x196x32x32 fp16
+// 27.7, 30.7, fp32 49, 42. Gated ones were slower with 64 on an H100: 1.28 ms rather than 1.12 of
 // 8x64x256x256 in float32.
-__host__ __device__ constexpr int stripPieceBytes(StripOutput output, gspn2_normalize_t normalize,
-                                                  int rows) {
-  const bool wide = output == StripOutput::kStates && normalize == GSPN2_NORMALIZE_NONE && rows > 1;
-  return wide ? 4 * kStripAccess : 2 * kStripAccess;
+constexpr int stripPieceBytes(StripOutput output, gspn2_normalize_t normalize, int rows,
+                              int elementBytes) {
+  const bool hurried = normalize != GSPN2_NORMALIZE_NONE || rows == 1;
+  const bool narrow = output != StripOutput::kStates || (elementBytes < 4 && hurried);
+  return (narrow ? 2 : 4) * kStripAccess;
 }
 
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
@@ -121,11 +122,10 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
 // An odd number of pieces to a row keeps eight rows of a group on different banks.
-__host__ __device__ constexpr StripLayout columnLayout(StripOutput output,
-                                                       gspn2_normalize_t normalize, int rows,
+__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int pieceBytes, int rows,
                                                        int own, int parts, int warps, int stages) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * stripPieceBytes(output, normalize, rows);
+  layout.pitch = (stripTensors(output) | 1) * pieceBytes;
   // A block's own positions and both halos; a warp's, where one holds the line.
   const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
   layout.groupRows = (positions + rows - 1) / rows;

@@ -19,6 +19,7 @@ constexpr int kMinPart = 64;  // positions that are worth a block of their own
 constexpr int kPartUnit = 8;  // a part is a multiple of this
 constexpr int kMaxStages = 4;
 constexpr int kRoomyStages = 3;
+constexpr int kProducedWarps = 3;  // that two producers suffice for
 constexpr int kMinStages = 2;
 // Horizontal lines: from where two blocks share one, up to where two do, and a block's positions of
 // longer ones.
@@ -33,13 +34,18 @@ struct Shape {
 constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWalkers(2)}};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalkers}};
 
-int sharedBytes(const StripScan& scan, const StripPlan& plan) {
-  return scan.horizontal() ? columnLayout(scan.output, scan.problem.normalize, plan.rows, plan.own,
-                                          plan.parts, plan.warps, plan.stages)
-                                 .total
-                           : rowLayout(scan.output, plan.rows, plan.warps, plan.stages,
-                                       planElementBytes(scan.problem.dtype))
-                                 .total;
+// Whether a block's shared memory holds the plan, whose size it sets.
+bool holds(const StripScan& scan, const DeviceInfo& device, StripPlan* plan) {
+  const int elementBytes = planElementBytes(scan.problem.dtype);
+  const StripLayout layout =
+      scan.horizontal()
+          ? columnLayout(
+                scan.output,
+                stripPieceBytes(scan.output, scan.problem.normalize, plan->rows, elementBytes),
+                plan->rows, plan->own, plan->parts, plan->warps, plan->stages)
+          : rowLayout(scan.output, plan->rows, plan->warps, plan->stages, elementBytes);
+  plan->sharedBytes = layout.total;
+  return layout.total <= device.sharedBytesPerBlock;
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.
@@ -50,9 +56,9 @@ void setParts(int64_t line, int parts, StripPlan* plan) {
 
 // Warps that load a stage. On an H200, in us, by 1, 2 and 4 of them: left to right 8x64x256x256
 // fp16 126, 125, 126 (sigmoid 179, 182, 181), fp32 217, 214, 213; 16x8x1024x1024 fp16 505, 499, 505
-// (654, 677, not run), fp32 not run, 896, 895; one warp of one position to a lane, 32x196x32x32
-// fp16 27.7, 29.8, 37.4, fp32 42.4, 42.1, 44.9. Top to bottom 1x768x64x64 fp32 27.8 by 4, 22.7
-// by 2.
+// (654, 677, not run), 1x128x512x512 140, 129, 123, fp32 not run, 896, 895; one warp of one
+// position to a lane, 32x196x32x32 fp16 27.7, 29.8, 37.4, fp32 42.4, 42.1, 44.9. Top to bottom
+// 1x768x64x64 fp32 27.8 by 4, 22.7 by 2.
 int producers(const StripScan& scan, const StripPlan& plan) {
   const bool wide = scan.problem.dtype == GSPN2_FLOAT32;
   if (!scan.horizontal()) {
@@ -62,7 +68,8 @@ int producers(const StripScan& scan, const StripPlan& plan) {
   }
   if (plan.warps == 1) return wide ? 2 : 1;
   if (wide) return kStripColumnProducers;
-  return scan.problem.normalize == GSPN2_NORMALIZE_NONE ? 2 : 1;
+  if (scan.problem.normalize != GSPN2_NORMALIZE_NONE) return 1;
+  return plan.warps > kProducedWarps ? kStripColumnProducers : 2;
 }
 
 // Cuts a part into warps of a shape; false where it is too long for a block.
@@ -77,7 +84,7 @@ bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape
                  : blocks <= device.multiprocessors ? kRoomyStages
                                                     : kMinStages;
   for (; plan->stages >= kMinStages; --plan->stages) {
-    if (sharedBytes(scan, *plan) <= device.sharedBytesPerBlock) return true;
+    if (holds(scan, device, plan)) return true;
   }
   return false;
 }
@@ -112,8 +119,7 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
   const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kStripRowWalkers;
   const int mostProducers = scan.horizontal() ? kStripColumnProducers : kStripRowProducers;
   if (plan->producers < 1 || plan->producers > mostProducers || plan->stages < kMinStages ||
-      plan->parts > kMaxParts || plan->warps > most ||
-      sharedBytes(scan, *plan) > device.sharedBytesPerBlock) {
+      plan->parts > kMaxParts || plan->warps > most || !holds(scan, device, plan)) {
     return false;
   }
   countTuned();

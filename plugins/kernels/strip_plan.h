@@ -38,7 +38,8 @@ struct StripPlan {
   int warps;      // of a block that walk
   int producers;  // warps of a block that load
   int stages;     // in shared memory
-  bool bulk;      // whether the device has the copy engine
+  int sharedBytes;
+  bool bulk;  // whether the device has the copy engine
 };
 
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.

@@ -9,11 +9,9 @@ namespace gspn2 {
 
 template <typename T, int kRows, StripOutput kOutput>
 cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
-  const int sharedBytes =
-      rowLayout(kOutput, kRows, plan.warps, plan.stages, static_cast<int>(sizeof(T))).total;
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     using Config = RowConfig<T, kRows, decltype(normalize)::value, kOutput>;
-    return launchStrips(stripRowsKernel<Config>, scan, plan, sharedBytes);
+    return launchStrips(stripRowsKernel<Config>, scan, plan);
   });
 }
 
