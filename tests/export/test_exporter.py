@@ -118,6 +118,13 @@ def test_the_same_model_gives_the_same_bytes(model, tmp_path):
     assert len(digests) == 1
 
 
+def test_a_wrapped_model_gives_the_file_of_the_one_inside(model, tmp_path):
+    wrapped = torch.nn.DataParallel(torch.compile(model, backend="eager"))
+    for name, given in (("a", model), ("b", wrapped)):
+        export_onnx(given, tmp_path / f"{name}.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
 def test_nano_keeps_its_module_names(tmp_path):
     torch.manual_seed(0)
     report = export_onnx(create_model("nano").eval(), tmp_path / "nano.onnx")
