@@ -120,6 +120,7 @@ def test_one_perturbed_weight_fails(trained, tmp_path, golden):
     result = invoke(path, *against)
     assert result.exit_code == 1
     assert "FAIL: onnxruntime differs from" in result.stdout
+    assert "are not those that were exported" in " ".join(result.stdout.split())
     assert "Error: FAIL" in result.stderr
     assert "Traceback" not in result.output
 
