@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -49,6 +50,16 @@ print(time.process_time())
     assert loaded == "LOADED"
     # Processor time, since the process began: waiting for a busy machine does not count.
     assert min(seconds) < 0.3
+
+
+def test_the_measured_help_times_cover_every_command():
+    docs = Path(__file__).parents[2] / "docs"
+    rows = json.loads((docs / "export.json").read_text())["help"]["rows"]
+    assert [row["command"] for row in rows] == ["", *COMMANDS]
+    assert all(
+        f"`gspn2-deploy {name} --help`" in (docs / "measurements.md").read_text()
+        for name in COMMANDS
+    )
 
 
 @pytest.fixture
