@@ -82,6 +82,8 @@ def attach_functions(model: ir.Model, opset: int) -> None:
 def save(model: ir.Model, path: Path, external_data_bytes: int) -> None:
     """Write a model, with its weights in a second file when they are too large for one.
 
+    The metadata gets hashes of both, by which a later change of a weight is noticed.
+
     The second file's name holds a digest of what was exported and how: another export never
     overwrites the weights of the file that is there.
 
@@ -101,6 +103,7 @@ def save(model: ir.Model, path: Path, external_data_bytes: int) -> None:
         )
         entry = {"bytes": data.stat().st_size, "sha256": sha256_of(data)}
         model.metadata_props[meta.EXTERNAL_DATA] = json.dumps({data.name: entry})
+    model.metadata_props[meta.WEIGHTS_SHA256] = meta.weights_sha256(_inline_weights(model))
     ir.save(model, path)
 
 
@@ -115,6 +118,13 @@ def remove_stale_data(path: Path, keep: Iterable[str]) -> None:
     for file in path.parent.iterdir():
         if pattern.fullmatch(file.name) and file.name not in keep:
             file.unlink(missing_ok=True)
+
+
+def _inline_weights(model: ir.Model) -> Iterator[tuple[str, int, tuple[int, ...], bytes]]:
+    for name in sorted(model.graph.initializers):
+        tensor = model.graph.initializers[name].const_value
+        if tensor is not None and not isinstance(tensor, ir.ExternalTensor):
+            yield name, tensor.dtype.value, tuple(tensor.shape.numpy()), tensor.tobytes()
 
 
 def _variant(node: ir.Node) -> Variant:

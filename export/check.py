@@ -38,6 +38,8 @@ class OnnxSummary:
         outputs: The outputs.
         metadata: ``metadata_props``.
         external_data: Files that hold weights, with their size in bytes.
+        altered: Whether weights in the file itself are not those that were exported. False where
+            the file does not say their hash.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class OnnxSummary:
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]
     external_data: Mapping[str, int]
+    altered: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -70,15 +73,15 @@ def check_onnx(path: Path, *, full: bool = True) -> OnnxSummary:
 
     Args:
         path: The file; its external data lies beside it.
-        full: Whether to run ONNX's checker with strict shape inference and to hash external
-            data too, which reads all weights.
+        full: Whether to refuse altered weights, to run ONNX's checker with strict shape inference
+            and to hash external data too, which reads all weights.
 
     Returns:
         What is in it.
 
     Raises:
         OnnxFileError: The file is missing, corrupt, truncated, not one of ours, stale (written for
-            another version of the ops), or parted from its external data.
+            another version of the ops), altered, or parted from its external data.
     """
     model = load_structure(path)
     _check_ours(path, model)
@@ -86,7 +89,15 @@ def check_onnx(path: Path, *, full: bool = True) -> OnnxSummary:
     _check_functions(path, model)
     if full:
         run_checker(path)
-    return _summary(path, model, external)
+    summary = _summary(path, model, external)
+    if full and summary.altered:
+        raise OnnxFileError(
+            f"the weights in {path.name} were altered after the export",
+            got="initialisers of another content",
+            expected=f"SHA-256 {summary.metadata[meta.WEIGHTS_SHA256]}",
+            hint=_EXPORT_AGAIN + ", from the model with the weights that are wanted",
+        )
+    return summary
 
 
 def load_structure(path: Path) -> onnx.ModelProto:
@@ -314,4 +325,20 @@ def _summary(path: Path, model: onnx.ModelProto, external: dict[str, int]) -> On
         outputs=tuple(tensor_info(item) for item in model.graph.output),
         metadata=meta.read(model),
         external_data=external,
+        altered=_altered(model),
     )
+
+
+def _altered(model: onnx.ModelProto) -> bool:
+    recorded = meta.read(model).get(meta.WEIGHTS_SHA256)
+    return recorded is not None and recorded != meta.weights_sha256(
+        (tensor.name, tensor.data_type, tensor.dims, _content(tensor))
+        for tensor in sorted(model.graph.initializer, key=lambda item: item.name)
+        if tensor.data_location != onnx.TensorProto.EXTERNAL
+    )
+
+
+def _content(tensor: onnx.TensorProto) -> bytes:
+    if tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    return bytes(onnx.numpy_helper.to_array(tensor).tobytes())

@@ -117,11 +117,13 @@ def run_example(
 
     Raises:
         Gspn2Error: The model refuses the example with an error of its own.
-        ExportError: It fails, returns other things than tensors, or the names do not fit.
+        ExportError: It fails, writes into an input, returns other things than tensors, or the
+            names do not fit.
     """
+    copies = {name: value.clone() for name, value in example.items()}
     try:
         with torch.no_grad():
-            result = prepared(*example.values())
+            result = prepared(*copies.values())
     except Gspn2Error:
         raise
     except Exception as error:  # user code
@@ -132,6 +134,7 @@ def run_example(
             hint="a block that casts by itself may not take part in a mixed precision; "
             "otherwise check --image-size, --channels and --model-arg",
         ) from error
+    _check_untouched(example, copies)
     leaves = pytree.tree_leaves(result)
     if not leaves or not all(isinstance(value, Tensor) for value in leaves):
         raise ExportError(
@@ -147,6 +150,23 @@ def run_example(
             hint="give the model an attribute output_names, or rename forward's parameter",
         )
     return dict(zip(names, leaves, strict=True))
+
+
+def _check_untouched(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """Refuse a model that changes its own input: a graph does not, nor does it give the same."""
+    touched = [name for name in before if _bytes(before[name]) != _bytes(after[name])]
+    if touched:
+        raise ExportError(
+            f"the model writes into its input {', '.join(map(repr, touched))}",
+            got="an in-place operation on it, such as images.sub_(mean) or nn.ReLU(inplace=True)",
+            expected="a forward that leaves its inputs as they are",
+            hint="use the operation that returns a new tensor, or begin forward with "
+            f"{touched[0]} = {touched[0]}.clone()",
+        )
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def check_finite(outputs: Mapping[str, Tensor], plan: PrecisionPlan) -> None:

@@ -18,6 +18,7 @@ from gspn2_deploy import progress
 from gspn2_deploy.errors import ExportError
 from gspn2_deploy.files import sha256_of, staged_output
 from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.models.wrappers import unwrap
 
 from . import metadata as meta
 from .assemble import attach_functions, clean, remove_stale_data, save
@@ -126,7 +127,8 @@ def export_onnx(
     standard ops. It is compared with PyTorch in onnxruntime before it replaces what was there.
 
     Args:
-        model: A module that propagates with ``gspn2_deploy.ops``; it is not changed.
+        model: A module that propagates with ``gspn2_deploy.ops``; it is not changed. What
+            ``torch.compile`` or ``DataParallel`` wrapped around it is left out.
         output: The ONNX file to write.
         options: How; None for float32 with a dynamic batch.
 
@@ -143,6 +145,7 @@ def export_onnx(
         OutputError: The output place is not writable or full.
     """
     options = options or ExportOptions()
+    model = unwrap(model)
     clock = _Clock()
     with progress.step(f"Exporting {output.name}") as step:
         with ExitStack() as stack:

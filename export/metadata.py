@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -33,6 +33,7 @@ INPUT_SIZE = "gspn2.input_size"  # JSON, [height, width] in pixels of the exampl
 INPUT_MEAN = "gspn2.input_mean"  # JSON, per channel, of images scaled to 0..1
 INPUT_STD = "gspn2.input_std"
 OP_COUNTS = "gspn2.op_counts"  # JSON, propagations by op
+WEIGHTS_SHA256 = "gspn2.weights_sha256"  # of the initialisers inside the file itself
 EXTERNAL_DATA = "gspn2.external_data"  # JSON, {file: {"bytes": ..., "sha256": ...}}
 
 # What is read back as JSON, and what it must then be.
@@ -125,6 +126,22 @@ def source_sha256(model: nn.Module, config: str) -> str:
             digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
             plain = value.detach().cpu().contiguous().flatten()
             digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def weights_sha256(weights: Iterable[tuple[str, int, Iterable[int], bytes]]) -> str:
+    """Hash the initialisers that lie in an ONNX file itself.
+
+    Args:
+        weights: Name, ONNX element type, shape and little-endian content of each, by name.
+
+    Returns:
+        Hexadecimal SHA-256.
+    """
+    digest = hashlib.sha256()
+    for name, dtype, shape, content in weights:
+        digest.update(f"\n{name} {dtype} {tuple(shape)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 

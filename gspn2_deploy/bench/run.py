@@ -27,7 +27,7 @@ from gspn2_deploy.bench.subjects import (
     TorchSubject,
 )
 from gspn2_deploy.bench.timing import Effort, measure
-from gspn2_deploy.errors import PlatformError, ShapeError, UsageError
+from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError, UsageError
 from gspn2_deploy.export import metadata as keys
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER
@@ -123,7 +123,8 @@ def run_benchmark(
         ManifestError: A plan was built from another file, is altered, or does not fit here.
         ShapeError: Batches or sizes do not fit the file.
         MissingDependencyError: A package is not installed.
-        PlatformError: There is no such GPU, or the provider cannot start.
+        PlatformError: There is no such GPU, the provider cannot start, or it is all that is
+            missing.
     """
     tell = on_step or (lambda _: None)
     earlier = tuple(row for path in request.earlier for row in read_rows(path))
@@ -205,11 +206,24 @@ def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
                 for graph in ((False, True) if request.graph else (False,))
             ]
     if not subjects:
-        raise UsageError(
-            "nothing is left to measure",
-            expected="PyTorch (--model or --checkpoint), onnxruntime, or an engine (--engine)",
-        )
+        raise _nothing_left(request)
     return subjects
+
+
+def _nothing_left(request: BenchRequest) -> Gspn2Error:
+    problem = "nothing is left to measure"
+    expected = "PyTorch (--model or --checkpoint), onnxruntime, or an engine (--engine)"
+    reason = _left_out(request)
+    if not reason:  # the options leave everything out
+        return UsageError(problem, expected=expected)
+    on_gpu = request.place != CPU_PLACE
+    install = f"pip install 'gspn2-deploy[{'onnxruntime-gpu' if on_gpu else 'onnxruntime'}]'"
+    if "not installed" not in reason:  # the two builds are one Python package
+        install = f"pip uninstall onnxruntime && {install}"
+    others = ", or leave out --device to run on the CPU" if on_gpu else ""
+    return PlatformError(
+        f"{problem}: {reason}", expected=expected, hint=f"{install}; or add one of these{others}"
+    )
 
 
 def _providers(request: BenchRequest) -> tuple[str, ...]:

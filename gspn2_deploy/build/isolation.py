@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from gspn2_deploy import errors
@@ -38,6 +38,8 @@ _DEATH_HINTS: dict[int, str] = {
     signal.SIGSEGV: "a bug in the engine library: try another version of it, or fix what the "
     "profile leaves free (height and width first)",
 }
+# The library's own fault, so that asking less of it may help.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 def run_isolated(
@@ -45,6 +47,8 @@ def run_isolated(
     task: Mapping[str, Any],
     on_progress: OnProgress,
     logger: logging.Logger,
+    *,
+    suspects: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Call a function in a child process.
 
@@ -54,6 +58,8 @@ def run_isolated(
         task: Its argument, JSON-ready.
         on_progress: Told the fraction done and what is being done.
         logger: Gets the child's log records.
+        suspects: Options that were given and that may make a library crash: where it does, the
+            error says first to try without them.
 
     Returns:
         What the function returned.
@@ -85,7 +91,7 @@ def run_isolated(
                 if pipe is not None:
                     pipe.close()
         if answer is None:
-            raise _death(child.returncode, child_stderr)
+            raise _death(child.returncode, child_stderr, suspects)
     if answer["kind"] == "error":
         raise _revive(answer, logger)
     result: dict[str, Any] = answer["result"]
@@ -117,12 +123,14 @@ def _listen(
     return None
 
 
-def _death(code: int, child_stderr: IO[bytes]) -> BuildError:
+def _death(code: int, child_stderr: IO[bytes], suspects: Sequence[str]) -> BuildError:
     child_stderr.seek(0, os.SEEK_END)
     child_stderr.seek(max(0, child_stderr.tell() - _TAIL_BYTES))
     said = child_stderr.read().decode(errors="replace").strip()
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     hint = _DEATH_HINTS.get(-code, "run again with --debug and report what it says")
+    if suspects and -code in _CRASHES:
+        hint = f"try first without {' and '.join(suspects)}; if it dies all the same: {hint}"
     return EngineLibraryError(
         "the engine library's process died", (said,) if said else (), got=how, hint=hint
     )

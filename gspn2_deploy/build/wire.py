@@ -9,9 +9,12 @@ from typing import Any
 
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
 from gspn2_deploy.build.isolation import run_isolated
-from gspn2_deploy.build.options import BuildOptions
+from gspn2_deploy.build.options import BuildOptions, flag_of
 from gspn2_deploy.manifest import ShapeRange, TensorInfo
 from gspn2_deploy.progress import Step
+
+# Options under which a builder has been seen to die by a signal: TensorRT 8.6 by SIGSEGV.
+_CRASH_PRONE = ("hardware_compatibility", "version_compatible")
 
 
 def build_in_child(
@@ -30,7 +33,13 @@ def build_in_child(
     def show(fraction: float | None, detail: str | None) -> None:
         progress.update(fraction=fraction, detail=detail)
 
-    return engine_from_wire(run_isolated(entry, request_to_wire(request), show, logger))
+    suspects = [
+        flag_of(name) + ("" if value is True else f" {value}")
+        for name, value in request.options.asked().items()
+        if name in _CRASH_PRONE
+    ]
+    task = request_to_wire(request)
+    return engine_from_wire(run_isolated(entry, task, show, logger, suspects=suspects))
 
 
 def request_to_wire(request: BuildRequest) -> dict[str, Any]:

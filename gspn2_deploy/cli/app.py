@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gspn2_deploy import __version__, progress
 from gspn2_deploy.cli import EXIT_INTERRUPTED
 from gspn2_deploy.cli.common import JSON_KEY
 from gspn2_deploy.cli.config import load_config
-from gspn2_deploy.errors import Gspn2Error
+from gspn2_deploy.errors import Gspn2Error, InputError
 
 # Each module of that name beside this one holds a click command called `command`.
 COMMANDS = (
@@ -24,6 +25,7 @@ COMMANDS = (
 )
 
 EXIT_UNEXPECTED = 3
+_CONFIG_KEY = "gspn2_deploy.config"  # the path that --config gave
 
 EPILOG = """\b
 Exit codes
@@ -75,6 +77,8 @@ class LazyGroup(click.Group):
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except click.ClickException as error:  # click itself prints it on stderr
+            if isinstance(error, click.BadParameter):
+                _name_config(error)
             text = error.format_message()
             _report_json(ctx, type(error).__name__, text, exit_code=error.exit_code)
             raise
@@ -96,8 +100,30 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(EXIT_UNEXPECTED) from None
 
 
+def _name_config(error: click.BadParameter) -> None:
+    """Say which file a bad value stands in, where it does not stand on the command line."""
+    ctx, parameter = error.ctx, error.param
+    if ctx is None or parameter is None or parameter.name is None:
+        return
+    if ctx.get_parameter_source(parameter.name) is ParameterSource.DEFAULT_MAP:
+        error.param_hint = f"{parameter.get_error_hint(ctx)} in {ctx.meta[_CONFIG_KEY]}"
+
+
+def _configured(ctx: click.Context) -> list[str]:
+    """The parameters that the configuration file gives to the command that was asked for."""
+    name = ctx.invoked_subcommand or ""
+    given = (ctx.default_map or {}).get(name, {})
+    command = ctx.command.get_command(ctx, name) if isinstance(ctx.command, LazyGroup) else None
+    if command is None:
+        return []
+    return [item.opts[0] for item in command.params if item.name in given]
+
+
 def _report(ctx: click.Context, error: Gspn2Error) -> None:
     click.echo(f"Error: {error}", err=True)
+    if flags := _configured(ctx) if isinstance(error, InputError) else []:
+        # One of them may be what is wrong.
+        click.echo(f"  config:   {ctx.meta[_CONFIG_KEY]} gives {', '.join(flags)}", err=True)
     _report_json(
         ctx,
         type(error).__name__,
@@ -145,6 +171,7 @@ def app(ctx: click.Context, config: Path | None, debug: bool, verbose: bool, qui
     """
     if config is not None:
         ctx.default_map = load_config(config, app, ctx)
+        ctx.meta[_CONFIG_KEY] = config
     progress.set_quiet(quiet)
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     names = " %(name)s" if debug else ""

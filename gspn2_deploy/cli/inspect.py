@@ -23,7 +23,7 @@ _MIB = 1 << 20
 def command(file: Path, as_json: bool) -> None:
     """Show what FILE holds: an ONNX file, or a plan with its manifest.
 
-    Both are checked first: an ONNX file by ONNX's own checker, its data file by the hash in its
+    Both are checked first: an ONNX file by ONNX's own checker, its weights by the hashes in its
     metadata, a plan by the hashes in its manifest.
     """
     if file.suffix == ".onnx":

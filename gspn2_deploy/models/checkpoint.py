@@ -21,6 +21,7 @@ from gspn2_deploy.errors import CheckpointError, UsageError
 from gspn2_deploy.files import staged_output
 from gspn2_deploy.models.config import ModelConfig
 from gspn2_deploy.models.gspn2 import Gspn2
+from gspn2_deploy.models.wrappers import unwrap
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 10  # keys of each kind that an error names
@@ -71,6 +72,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
         CheckpointError: The file is missing, truncated, not loadable safely, or does not fit.
     """
     path = Path(path)
+    model = unwrap(model)  # the prefixes go off on both sides
     state = _strip_prefixes(read_state_dict(path))
     own = model.state_dict()
     missing = tuple(key for key in own if key not in state)
@@ -117,6 +119,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         OutputError: The place is not writable or full.
     """
     path = Path(path)
+    model = unwrap(model)
     metadata = {"model": type(model).__qualname__}
     if isinstance(model, Gspn2):
         metadata = {"model": model.config.name, "config": model.config.to_json()}

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from gspn2_deploy.errors import ModelFactoryError, UnknownModelError
+from gspn2_deploy.models.wrappers import unwrap
 
 _LOG = logging.getLogger(__name__)
 _SUGGESTION_CUTOFF = 0.4
@@ -52,7 +53,8 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     Args:
         name: A registered name, or ``package.module:factory`` for a user's own model. The latter
             imports that module, also from the working directory, and calls the factory: **it
-            runs the user's code**, and says so in the log.
+            runs the user's code**, and says so in the log. Of what it returns the model inside
+            ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel`` is taken.
         overrides: Fields of ``ModelConfig`` to change, or the factory's keyword arguments.
 
     Returns:
@@ -98,6 +100,8 @@ def _from_factory(target: str, overrides: dict[str, Any]) -> nn.Module:
                 got=f"arguments {overrides}" if overrides else "no arguments",
                 hint=hint,
             ) from error
+    if isinstance(model, nn.Module):
+        model = unwrap(model)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ModelFactoryError(
             f"the model factory {target} did not return a model",

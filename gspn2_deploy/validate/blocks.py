@@ -180,7 +180,8 @@ def write_alone(
         opset_imports=source.opset_import,
         ir_version=source.ir_version,
     )
-    kept = [item for item in source.metadata_props if item.key != keys.EXTERNAL_DATA]
+    about_weights = (keys.EXTERNAL_DATA, keys.WEIGHTS_SHA256)  # there are none
+    kept = [item for item in source.metadata_props if item.key not in about_weights]
     model.metadata_props.extend(kept)
     onnx.save(model, target)
     return target

@@ -23,6 +23,7 @@ from gspn2_deploy.validate.request import DEFAULT_SEED, OnnxFacts, Request
 from gspn2_deploy.validate.run import validate
 from gspn2_deploy.validate.samples import (
     Sample,
+    check_labels,
     data_samples,
     profile_samples,
     random_samples,
@@ -114,6 +115,7 @@ def validate_file(
         ),
         warnings=(
             *_calibration_warnings(calibration),
+            *_alterations(facts),
             *uncovered,
             *(proof.unproven if proof else ()),
             *report.warnings,
@@ -248,8 +250,19 @@ def _samples(
             _check_covered(engine, drawn)
         samples += drawn
     if request.data is not None:
-        samples += data_samples(request.data, ort.input_specs)
+        own = data_samples(request.data, ort.input_specs)
+        classes = _classes(facts)
+        for sample in own if classes else ():  # now, before the other samples cost time
+            check_labels(sample, classes)
+        samples += own
     return samples
+
+
+def _classes(facts: OnnxFacts) -> int:
+    """The extent of the first (N, classes) output; 0 where the file does not say it."""
+    shapes = [tensor.shape for tensor in facts.summary.outputs if len(tensor.shape) == 2]
+    first = next((shape[1] for shape in shapes if shape[1] != 1), None)
+    return first if isinstance(first, int) else 0
 
 
 def _check_covered(engine: TensorRTRunner, samples: list[Sample]) -> None:
@@ -284,6 +297,15 @@ def _calibration_warnings(calibration: Calibration | None) -> tuple[str, ...]:
     return (
         f"PyTorch itself strays by {calibration.spread:.1e} of the outputs' magnitude in this "
         "precision: the calibrated tolerance stops at its ceiling; keep some blocks in fp32",
+    )
+
+
+def _alterations(facts: OnnxFacts) -> tuple[str, ...]:
+    if not facts.summary.altered:
+        return ()
+    return (
+        f"the weights in {facts.summary.path.name} are not those that were exported: they were "
+        "altered afterwards",
     )
 
 

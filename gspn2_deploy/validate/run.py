@@ -14,7 +14,7 @@ from gspn2_deploy.runners.base import Array, Arrays, Runner
 from gspn2_deploy.validate.blame import blame
 from gspn2_deploy.validate.compare import compare_outputs
 from gspn2_deploy.validate.report import Case, Image, Score, ValidationReport
-from gspn2_deploy.validate.samples import Sample
+from gspn2_deploy.validate.samples import Sample, check_labels
 from gspn2_deploy.validate.tolerances import Tolerance
 
 _Classes = dict[str, NDArray[np.int64]]  # (N,) by runner
@@ -51,7 +51,8 @@ def validate(
         The report; it says whether all passed.
 
     Raises:
-        UsageError: There is no candidate, or two runners share a name.
+        UsageError: There is no candidate, two runners share a name, or a label is none of the
+            model's classes.
         ShapeError: A sample does not fit a runner.
     """
     names = [runner.name for runner in (reference, *candidates)]
@@ -158,6 +159,7 @@ class _Tally:
         output = _classes_output(answers[self._reference])
         if output is None:
             return
+        check_labels(sample, answers[self._reference][output].shape[1])
         classes = {name: _classes(outputs.get(output)) for name, outputs in answers.items()}
         known = {name: value for name, value in classes.items() if value is not None}
         if self._reference in known:

@@ -193,6 +193,29 @@ def data_samples(path: Path, specs: Sequence[TensorInfo], *, batch: int = 64) ->
     ]
 
 
+def check_labels(sample: Sample, classes: int) -> None:
+    """Refuse labels that no class of the model bears: each would count as a wrong answer.
+
+    Args:
+        sample: A sample, with labels or without.
+        classes: How many classes the model tells apart.
+
+    Raises:
+        UsageError: A label is negative, or not below ``classes``.
+    """
+    if sample.labels is None:
+        return
+    outside = np.flatnonzero((sample.labels < 0) | (sample.labels >= classes))
+    if outside.size:
+        item = (sample.first or 0) + int(outside[0])
+        raise UsageError(
+            f"{LABELS}: the model has no class of the label of item {item}",
+            got=int(sample.labels[outside[0]]),
+            expected=f"0 to {classes - 1}: the model has {classes} classes",
+            hint="number the labels as in training, and leave items without a class out",
+        )
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy dtype of a name, bfloat16 included."""
     if name == "bfloat16":

@@ -235,6 +235,21 @@ class TestEngines:
         assert result.exit_code == 3
         assert "onnxruntime-gpu" in result.stderr
 
+    def test_where_nothing_else_is_left_it_says_what_to_install(self, exported, monkeypatch):
+        given = [exported / "fp32.onnx", "--device", "cuda"]
+        result = invoke(*given)
+        assert result.exit_code == 3
+        text = " ".join(result.stderr.split())
+        assert "left to measure: onnxruntime was left out: this build of it has no CUDA" in text
+        assert "pip uninstall onnxruntime && pip install 'gspn2-deploy[onnxruntime-gpu]'" in text
+        assert "or leave out --device to run on the CPU" in text
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        result = invoke(exported / "fp32.onnx")
+        assert result.exit_code == 3
+        text = " ".join(result.stderr.split())
+        assert "onnxruntime was left out: it is not installed" in text
+        assert "fix: pip install 'gspn2-deploy[onnxruntime]'; or add one of these" in text
+
     def test_the_table_has_the_phases_and_the_ratio(self, gpu):
         result = invoke("--engine", gpu.plan)
         assert result.exit_code == 0, result.output

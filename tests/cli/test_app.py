@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -49,6 +50,16 @@ print(time.process_time())
     assert loaded == "LOADED"
     # Processor time, since the process began: waiting for a busy machine does not count.
     assert min(seconds) < 0.3
+
+
+def test_the_measured_help_times_cover_every_command():
+    docs = Path(__file__).parents[2] / "docs"
+    rows = json.loads((docs / "export.json").read_text())["help"]["rows"]
+    assert [row["command"] for row in rows] == ["", *COMMANDS]
+    assert all(
+        f"`gspn2-deploy {name} --help`" in (docs / "measurements.md").read_text()
+        for name in COMMANDS
+    )
 
 
 @pytest.fixture
@@ -217,6 +228,35 @@ def test_bad_configuration_files_are_refused(run, tmp_path, name, text, message)
     result = run(pytest.fail, "--config", str(tmp_path / name), "probe")
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, names_file",
+    [
+        (["probe"], True),
+        (["probe", "--json"], True),
+        (["probe", "--number", "y"], False),  # what is wrong stands on the command line
+    ],
+)
+def test_a_bad_value_is_put_down_to_its_configuration_file(run, tmp_path, arguments, names_file):
+    path = tmp_path / "a.yaml"
+    path.write_text("probe:\n  number: x\n")
+    result = run(pytest.fail, "--config", str(path), *arguments)
+    assert result.exit_code == 2
+    assert (f"Invalid value for '--number' in {path}: 'x' is" in result.stderr) == names_file
+    if "--json" in arguments:
+        assert str(path) in json.loads(result.stdout)["error"]["problem"]
+
+
+@pytest.mark.parametrize("error, named", [(UsageError("no"), True), (RuntimeError("no"), False)])
+def test_an_input_error_names_the_configuration_file_too(run, tmp_path, error, named):
+    def fail(_):
+        raise error
+
+    path = tmp_path / "a.yaml"
+    path.write_text("probe:\n  many: [a]\n  no-flag: true\n")
+    result = run(fail, "--config", str(path), "probe")
+    assert (f"  config:   {path} gives --many, --flag\n" in result.stderr) == named
 
 
 def test_emit_writes_json_or_text(run):

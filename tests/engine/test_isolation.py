@@ -10,16 +10,22 @@ from typing import Any
 
 import pytest
 
+from gspn2_deploy.build import wire
+from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.isolation import run_isolated
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.errors import BuildError, MissingDependencyError, ShapeError
+from gspn2_deploy.progress import Step
 
 logger = logging.getLogger("gspn2_deploy.test_isolation")
 
 
-def run(function: str, task: dict[str, Any] | None = None, on_progress: Any = None) -> Any:
+def run(
+    function: str, task: dict[str, Any] | None = None, on_progress: Any = None, **options: Any
+) -> Any:
     ignore = on_progress or (lambda fraction, detail: None)
-    return run_isolated(f"isolation_tasks:{function}", task or {}, ignore, logger)
+    return run_isolated(f"isolation_tasks:{function}", task or {}, ignore, logger, **options)
 
 
 def test_answer_log_and_progress(caplog: pytest.LogCaptureFixture, capfd: Any):
@@ -92,6 +98,47 @@ def test_dead_child(number: signal.Signals, hint: str):
         run("abort", {"signal": number})
     assert hint in str(raised.value.hint)
     assert raised.value.raw == ("terminate called after throwing",)
+
+
+@pytest.mark.parametrize(
+    ("number", "begins"),
+    [
+        (signal.SIGSEGV, "try first without --a x and --b; if it dies all the same: a bug"),
+        (signal.SIGABRT, "try first without --a x and --b; if it dies all the same: run again"),
+        (signal.SIGKILL, "most likely the machine ran out of memory"),  # whatever was asked for
+    ],
+)
+def test_a_crash_is_first_put_down_to_the_options_given(number: signal.Signals, begins: str):
+    with pytest.raises(BuildError) as raised:
+        run("abort", {"signal": number}, suspects=["--a x", "--b"])
+    assert str(raised.value.hint).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("options", "suspects"),
+    [
+        ({}, []),
+        ({"optimization_level": 2}, []),
+        ({"version_compatible": True}, ["--version-compatible"]),
+        (
+            {"version_compatible": True, "hardware_compatibility": "ampere-plus"},
+            ["--version-compatible", "--hardware-compatibility ampere-plus"],
+        ),
+    ],
+)
+def test_a_build_names_the_options_that_builders_crash_under(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], suspects: list[str]
+):
+    def crash(*_: Any, suspects: list[str]) -> Any:
+        raise BuildError("died", got=suspects)
+
+    monkeypatch.setattr(wire, "run_isolated", crash)
+    request = BuildRequest(
+        Path("a.onnx"), Path("a.plan"), (), (), "fp32", {}, (), (), None, BuildOptions(**options)
+    )
+    with pytest.raises(BuildError) as raised:
+        wire.build_in_child("a:b", request, Step(), logger)
+    assert raised.value.got == suspects
 
 
 def test_interrupt_ends_the_child():

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from gspn2_deploy.export import check_onnx, count_ops, strip_functions
 from gspn2_deploy.export import metadata as meta
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gspn2_deploy.errors import OnnxFileError
 from gspn2_deploy.spec import ONNX_DOMAIN
@@ -138,6 +138,41 @@ def test_wrong_shapes_are_found_by_the_full_check(altered):
     check_onnx(path, full=False)  # the structure alone is right
     with pytest.raises(OnnxFileError, match="checker refuses"):
         check_onnx(path)
+
+
+def test_an_altered_weight(altered):
+    def change(model):
+        weight = next(item for item in model.graph.initializer if "predict.weight" in item.name)
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[0] += 1e-3
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+    path = altered(change)
+    assert check_onnx(path, full=False).altered
+    with pytest.raises(OnnxFileError, match="were altered after the export"):
+        check_onnx(path)
+
+
+def test_weights_stored_in_another_way_are_not_altered(altered):
+    def change(model):
+        for weight in model.graph.initializer:
+            if weight.data_type == TensorProto.FLOAT:
+                values = numpy_helper.to_array(weight)
+                stored = helper.make_tensor(weight.name, TensorProto.FLOAT, weight.dims, values)
+                assert not stored.HasField("raw_data")
+                weight.CopyFrom(stored)
+        model.graph.initializer.reverse()
+
+    assert not check_onnx(altered(change)).altered
+
+
+def test_files_from_before_the_hash_pass(altered):
+    def change(model):
+        kept = [item for item in model.metadata_props if item.key != meta.WEIGHTS_SHA256]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+
+    assert not check_onnx(altered(change)).altered
 
 
 def test_strip_functions_leaves_bare_ops(exported):

@@ -118,6 +118,30 @@ def test_the_same_model_gives_the_same_bytes(model, tmp_path):
     assert len(digests) == 1
 
 
+def test_a_wrapped_model_gives_the_file_of_the_one_inside(model, tmp_path):
+    wrapped = torch.nn.DataParallel(torch.compile(model, backend="eager"))
+    for name, given in (("a", model), ("b", wrapped)):
+        export_onnx(given, tmp_path / f"{name}.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_model_that_writes_into_its_input_is_refused(tmp_path, precision):
+    class Centred(Propagate):
+        def forward(self, images):
+            return super().forward(images.sub_(0.5))
+
+    example = torch.rand(2, 3, 6, 7)
+    before = example.clone()
+    plan = PrecisionPlan(precision, io_dtype="precision")
+    options = ExportOptions(example={"images": example}, precision=plan)
+    with pytest.raises(ExportError, match="writes into its input 'images'") as caught:
+        export_onnx(seeded(Centred()), tmp_path / "model.onnx", options)
+    assert "images = images.clone()" in caught.value.hint
+    assert torch.equal(example, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nano_keeps_its_module_names(tmp_path):
     torch.manual_seed(0)
     report = export_onnx(create_model("nano").eval(), tmp_path / "nano.onnx")

@@ -90,6 +90,16 @@ def test_a_real_data_parallel_model(tmp_path, trained):
     assert same(model, trained)
 
 
+def test_a_wrapped_model_is_filled_and_saved_like_the_one_inside(tmp_path, trained):
+    save_checkpoint(
+        nn.DataParallel(torch.compile(trained, backend="eager")), tmp_path / "weights.safetensors"
+    )
+    assert same(model_from_checkpoint(tmp_path / "weights.safetensors"), trained)
+    model = small_model()
+    load_checkpoint(torch.compile(model, backend="eager"), tmp_path / "weights.safetensors")
+    assert same(model, trained)
+
+
 def test_the_content_decides_not_the_name(tmp_path, trained):
     model = small_model()
     save_checkpoint(trained, tmp_path / "weights.pth")

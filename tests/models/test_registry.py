@@ -4,10 +4,11 @@ import logging
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 from gspn2_deploy.errors import ModelFactoryError, UnknownModelError
-from gspn2_deploy.models import Gspn2, create_model, list_models, register_model
+from gspn2_deploy.models import Gspn2, create_model, list_models, load_checkpoint, register_model
 
 FACTORIES = """
 import torch
@@ -29,6 +30,20 @@ def wrong():
 
 def scripted():
     return torch.jit.ScriptModule()
+
+def compiled():
+    return torch.compile(Net(4, 2), backend="eager")
+
+def parallel():
+    return torch.nn.DataParallel(torch.compile(Net(4, 2), backend="eager"))
+
+def distributed():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        return torch.compile(torch.nn.parallel.DistributedDataParallel(Net(4, 2)), backend="eager")
+    finally:
+        torch.distributed.destroy_process_group()
 
 def lazy():
     import gspn2_test_helper
@@ -95,6 +110,17 @@ def test_a_factory_in_the_working_directory(user_module, caplog):
     assert type(model).__name__ == "Net"
     assert model.in_features == 6
     assert f"running your code: {user_module}:good" in caplog.text
+
+
+@pytest.mark.parametrize("attribute", ["compiled", "parallel", "distributed"])
+def test_wrappers_are_taken_off(user_module, attribute, tmp_path):
+    model = create_model(f"{user_module}:{attribute}")
+    assert type(model).__name__ == "Net"
+    assert list(model.state_dict()) == ["weight", "bias"]
+    trained = torch.compile(nn.Linear(4, 2), backend="eager")
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    load_checkpoint(model, tmp_path / "weights.pt")
+    assert torch.equal(model.weight, trained.weight)
 
 
 @pytest.mark.parametrize("attribute", ["Net", "lazy"])

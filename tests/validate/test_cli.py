@@ -120,6 +120,7 @@ def test_one_perturbed_weight_fails(trained, tmp_path, golden):
     result = invoke(path, *against)
     assert result.exit_code == 1
     assert "FAIL: onnxruntime differs from" in result.stdout
+    assert "are not those that were exported" in " ".join(result.stdout.split())
     assert "Error: FAIL" in result.stderr
     assert "Traceback" not in result.output
 
@@ -311,6 +312,17 @@ class TestData:
         body = json.loads(result.stdout)
         assert any("the same class on" in reason for reason in body["failures"])
         assert not all(image["agree"] for image in body["images"])
+
+    @pytest.mark.parametrize("label", [CLASSES, -1])
+    def test_a_label_that_is_no_class_is_refused(self, trained, tmp_path, label):
+        images = np.ones((3, 3, 16, 16), np.float32)
+        np.savez(tmp_path / "data.npz", images=images, labels=[0, label, 99])
+        arguments = [*checkpoint(trained), "--data", tmp_path / "data.npz"]
+        result = invoke(trained / "fp32.onnx", *arguments)
+        assert result.exit_code == 2, result.output
+        assert "of the label of item 1" in result.stderr
+        assert f"got:      {label}\n" in result.stderr
+        assert f"the model has {CLASSES} classes" in result.stderr
 
     @pytest.mark.parametrize(
         ("arrays", "message"),

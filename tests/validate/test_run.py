@@ -220,6 +220,12 @@ class TestTop1:
         assert [image.classes["b"] for image in report.images] == expected.tolist()
         assert all(image.agree and image.label == 0 for image in report.images)
 
+    def test_a_label_that_is_no_class_is_refused(self):
+        given = samples(1, first=10, labels=np.array([0, 1, 7, 9]))
+        with pytest.raises(UsageError, match="the label of item 12") as raised:
+            compared(pooled, pooled, given=given)
+        assert raised.value.got == 7
+
     def test_a_playback_without_the_users_images_is_not_required_to_know_them(self, tmp_path):
         own = [Sample("own", {"images": images(4, seed=9)}, first=0)]
         with torch_runner() as live, onnxruntime(tmp_path) as ort, record() as golden:
