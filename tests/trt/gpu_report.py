@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -322,7 +323,7 @@ def _body_rows(report: Json) -> Iterable[tuple[object, ...]]:
         for what, title in (("plugin", "plugin"), ("body", "function body")):
             if what not in engines:
                 said = " ".join(" ".join(body["error"] or ["no word of why"]).split())
-                said = said[:_MOST_SAID].replace("|", "/")
+                said = textwrap.shorten(said, _MOST_SAID, placeholder=" ...").replace("|", "/")
                 yield (name, title, f"none: {said}", *[""] * 5)
                 continue
             engine = engines[what]
