@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <type_traits>
 #include <utility>
 
 #include "gspn2/kernels.h"
@@ -24,6 +25,20 @@ cudaError_t launchByDtype(gspn2_dtype_t dtype, cudaError_t (*float32)(Parameters
       return bfloat16(std::forward<Arguments>(arguments)...);
   }
   return cudaErrorInvalidValue;
+}
+
+// Calls `launch` with the normalisation as a constant.
+template <typename Launch>
+cudaError_t withNormalisation(gspn2_normalize_t normalize, const Launch& launch) {
+  switch (normalize) {
+    case GSPN2_NORMALIZE_NONE:
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_NONE>{});
+    case GSPN2_NORMALIZE_SIGMOID:
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SIGMOID>{});
+    case GSPN2_NORMALIZE_SOFTMAX:
+      return launch(std::integral_constant<gspn2_normalize_t, GSPN2_NORMALIZE_SOFTMAX>{});
+  }
+  return cudaErrorNotSupported;
 }
 
 }  // namespace gspn2

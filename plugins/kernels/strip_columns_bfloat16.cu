@@ -3,7 +3,7 @@
 
 namespace gspn2 {
 
-cudaError_t launchStripColumnsBfloat16(const StripScan& scan, const StripPlan& plan) {
+cudaError_t launchStripColumnsBfloat16(const DirectionScan& scan, const StripPlan& plan) {
   return dispatchStripColumns<__nv_bfloat16>(scan, plan);
 }
 

@@ -3,7 +3,7 @@
 
 namespace gspn2 {
 
-cudaError_t launchStripColumnsFloat16(const StripScan& scan, const StripPlan& plan) {
+cudaError_t launchStripColumnsFloat16(const DirectionScan& scan, const StripPlan& plan) {
   return dispatchStripColumns<__half>(scan, plan);
 }
 

@@ -7,8 +7,8 @@
 
 namespace gspn2 {
 
-template <typename T, int kRows, bool kReverse, StripOutput kOutput>
-cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
+template <typename T, int kRows, bool kReverse, ScanOutput kOutput>
+cudaError_t launchStripColumns(const DirectionScan& scan, const StripPlan& plan) {
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     using Config = ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>;
     return launchStrips(stripColumnsKernel<Config>, scan, plan);
@@ -16,22 +16,22 @@ cudaError_t launchStripColumns(const StripScan& scan, const StripPlan& plan) {
 }
 
 template <typename T, int kRows>
-cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
+cudaError_t dispatchStripColumns(const DirectionScan& scan, const StripPlan& plan) {
   switch (scan.output) {
-    case StripOutput::kStates:
-      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kStates>(scan, plan)
-                            : launchStripColumns<T, kRows, false, StripOutput::kStates>(scan, plan);
-    case StripOutput::kSums:
-      return scan.reverse() ? launchStripColumns<T, kRows, true, StripOutput::kSums>(scan, plan)
-                            : launchStripColumns<T, kRows, false, StripOutput::kSums>(scan, plan);
-    case StripOutput::kFinal:
+    case ScanOutput::kStates:
+      return scan.reverse() ? launchStripColumns<T, kRows, true, ScanOutput::kStates>(scan, plan)
+                            : launchStripColumns<T, kRows, false, ScanOutput::kStates>(scan, plan);
+    case ScanOutput::kSums:
+      return scan.reverse() ? launchStripColumns<T, kRows, true, ScanOutput::kSums>(scan, plan)
+                            : launchStripColumns<T, kRows, false, ScanOutput::kSums>(scan, plan);
+    case ScanOutput::kFinal:
       break;  // a vertical scan is the last
   }
   return cudaErrorNotSupported;
 }
 
 template <typename T>
-cudaError_t dispatchStripColumns(const StripScan& scan, const StripPlan& plan) {
+cudaError_t dispatchStripColumns(const DirectionScan& scan, const StripPlan& plan) {
   return plan.rows == 1 ? dispatchStripColumns<T, 1>(scan, plan)
                         : dispatchStripColumns<T, 2>(scan, plan);
 }

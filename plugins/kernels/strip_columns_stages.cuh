@@ -10,17 +10,17 @@
 namespace gspn2 {
 
 template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
-          StripOutput kOutput_>
+          ScanOutput kOutput_>
 struct ColumnConfig {
   using T = T_;
   static constexpr int kRows = kRows_;  // of a lane
   static constexpr bool kReverse = kReverse_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
-  static constexpr StripOutput kOutput = kOutput_;
-  static constexpr bool kGated = kOutput != StripOutput::kStates;
-  static_assert(kOutput != StripOutput::kFinal, "a vertical scan is the last");
+  static constexpr ScanOutput kOutput = kOutput_;
+  static constexpr bool kGated = kOutput != ScanOutput::kStates;
+  static_assert(kOutput != ScanOutput::kFinal, "a vertical scan is the last");
   using Out = std::conditional_t<kGated, float, T>;
-  static constexpr int kTensors = stripTensors(kOutput);
+  static constexpr int kTensors = scanTensors(kOutput);
   static constexpr int kMaxThreads =
       (stripColumnWalkers(kRows) + kStripColumnProducers) * kWarpLanes;
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "gspn2/kernels.h"
+#include "direction_scan.h"
 
 namespace gspn2 {
 
@@ -18,27 +18,15 @@ constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
-// What a scan writes.
-enum class StripOutput {
-  kStates,  // the states
-  kSums,    // m u h, stored in or added to float32 sums
-  kFinal    // the sums plus m u h, rounded
-};
-
-// The staged tensors: x, lam, w-, w0, w+ and, where states are gated, u.
-__host__ __device__ constexpr int stripTensors(StripOutput output) {
-  return output == StripOutput::kStates ? 5 : 6;
-}
-
 // Bytes of a row in a stage of a horizontal scan. Memory likes 64; 32 leave room for more blocks on
 // a multiprocessor, which helps where there is more to compute. On an H200, in us, 32 and 64:
 // 8x64x256x256 fp16 133, 124, with sigmoid 165, 179, fp32 with sigmoid 234, 223; 32x196x32x32 fp16
 // 27.7, 30.7, fp32 49, 42. Gated ones were slower with 64 on an H100: 1.28 ms rather than 1.12 of
 // 8x64x256x256 in float32.
-constexpr int stripPieceBytes(StripOutput output, gspn2_normalize_t normalize, int rows,
+constexpr int stripPieceBytes(ScanOutput output, gspn2_normalize_t normalize, int rows,
                               int elementBytes) {
   const bool hurried = normalize != GSPN2_NORMALIZE_NONE || rows == 1;
-  const bool narrow = output != StripOutput::kStates || (elementBytes < 4 && hurried);
+  const bool narrow = output != ScanOutput::kStates || (elementBytes < 4 && hurried);
   return (narrow ? 2 : 4) * kStripAccess;
 }
 
@@ -122,10 +110,10 @@ __host__ __device__ constexpr StripLayout finishLayout(StripLayout layout, int r
 
 // A stage of a horizontal scan: a piece of every tensor side by side, for each of the block's rows.
 // An odd number of pieces to a row keeps eight rows of a group on different banks.
-__host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int pieceBytes, int rows,
+__host__ __device__ constexpr StripLayout columnLayout(ScanOutput output, int pieceBytes, int rows,
                                                        int own, int parts, int warps, int stages) {
   StripLayout layout{};
-  layout.pitch = (stripTensors(output) | 1) * pieceBytes;
+  layout.pitch = (scanTensors(output) | 1) * pieceBytes;
   // A block's own positions and both halos; a warp's, where one holds the line.
   const int positions = parts > 1 || warps > 1 ? own + 2 * kStripEdge : kWarpLanes * rows;
   layout.groupRows = (positions + rows - 1) / rows;
@@ -135,15 +123,15 @@ __host__ __device__ constexpr StripLayout columnLayout(StripOutput output, int p
 }
 
 // A stage of a vertical scan: kStripGroup steps of the block's positions, tensor after tensor.
-__host__ __device__ constexpr StripLayout rowLayout(StripOutput output, int rows, int warps,
+__host__ __device__ constexpr StripLayout rowLayout(ScanOutput output, int rows, int warps,
                                                     int stages, int elementBytes) {
   StripLayout layout{};
   const int extent = stripExtent(rows, warps);
   layout.pitch = extent * elementBytes;
   layout.gateOffset = 5 * kStripGroup * layout.pitch;
-  layout.sumOffset = stripTensors(output) * kStripGroup * layout.pitch;
+  layout.sumOffset = scanTensors(output) * kStripGroup * layout.pitch;
   layout.stageBytes = layout.sumOffset;
-  if (output == StripOutput::kFinal) layout.stageBytes += kStripGroup * extent * 4;
+  if (output == ScanOutput::kFinal) layout.stageBytes += kStripGroup * extent * 4;
   return finishLayout(layout, rows, warps, stages);
 }
 

@@ -7,13 +7,25 @@
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
 #include "strip_weights.h"
+#include "tiled_plan.h"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
 
-cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
+// Whether tiles take the vertical directions whose states are added to sums: to be measured.
+bool tilesAddToSums() {
+  int tuned[1];
+  return readTuning("GSPN2_TILED_GATES", 1, tuned) && tuned[0] != 0;
+}
+
+cudaError_t launch(const DirectionScan& scan, const DeviceInfo& device) {
+  if (scan.output == ScanOutput::kSums && !scan.horizontal() && tilesAddToSums()) {
+    const TiledPlan tiles = planTiledScan(scan, device);
+    if (tiles.parts > 0) return launchTiledScan(scan, tiles);
+  }
   StripPlan plan{};
   if (!planStripScan(scan, device, &plan)) return cudaErrorNotSupported;
   return scan.horizontal()
@@ -21,22 +33,6 @@ cudaError_t launch(const StripScan& scan, const DeviceInfo& device) {
                              launchStripColumnsFloat16, launchStripColumnsBfloat16, scan, plan)
              : launchByDtype(scan.problem.dtype, launchStripRowsFloat32, launchStripRowsFloat16,
                              launchStripRowsBfloat16, scan, plan);
-}
-
-StripScan lineScan(const LineScanCall& call) {
-  const gspn2_problem_t& problem = call.problem;
-  const int64_t plane = problem.h * problem.w;
-  StripScan scan{};
-  scan.problem = problem;
-  scan.strides = {problem.c * plane, 3 * problem.g * plane};
-  scan.direction = call.direction;
-  scan.output = StripOutput::kStates;
-  scan.x = call.x;
-  scan.lam = call.lam;
-  scan.w = call.w;
-  scan.out = call.h;
-  scan.stream = call.stream;
-  return scan;
 }
 
 bool sumsInPlace(const gspn2_problem_t& problem) { return problem.dtype == GSPN2_FLOAT32; }
@@ -48,7 +44,7 @@ float* sumsOf(const Prop2dCall& call) {
 }
 
 // The k-th direction.
-StripScan direction(const Prop2dCall& call, int k) {
+DirectionScan direction(const Prop2dCall& call, int k) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t bytes = planElementBytes(problem.dtype);
   const int64_t plane = problem.h * problem.w;
@@ -56,11 +52,11 @@ StripScan direction(const Prop2dCall& call, int k) {
     return base == nullptr ? nullptr : static_cast<const char*>(base) + offset;
   };
   const bool last = k + 1 == kDirections && !sumsInPlace(problem);
-  StripScan scan{};
+  DirectionScan scan{};
   scan.problem = problem;
   scan.strides = call.strides;
   scan.direction = static_cast<gspn2_direction_t>(k);
-  scan.output = last ? StripOutput::kFinal : StripOutput::kSums;
+  scan.output = last ? ScanOutput::kFinal : ScanOutput::kSums;
   scan.x = call.x;
   scan.lam = at(call.lam, k * problem.c * plane * bytes);
   scan.w = at(call.w, k * 3 * problem.g * plane * bytes);
@@ -78,11 +74,11 @@ StripScan direction(const Prop2dCall& call, int k) {
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
   StripPlan plan{};
   return isCopyAligned(call.x) && isCopyAligned(call.lam) && isCopyAligned(call.w) &&
-         isCopyAligned(call.h) && planStripScan(lineScan(call), device, &plan);
+         isCopyAligned(call.h) && planStripScan(directionOf(call), device, &plan);
 }
 
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device) {
-  return launch(lineScan(call), device);
+  return launch(directionOf(call), device);
 }
 
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {

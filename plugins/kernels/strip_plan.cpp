@@ -35,7 +35,7 @@ constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWa
 constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalkers}};
 
 // Whether a block's shared memory holds the plan, whose size it sets.
-bool holds(const StripScan& scan, const DeviceInfo& device, StripPlan* plan) {
+bool holds(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan) {
   const int elementBytes = planElementBytes(scan.problem.dtype);
   const StripLayout layout =
       scan.horizontal()
@@ -59,11 +59,11 @@ void setParts(int64_t line, int parts, StripPlan* plan) {
 // (654, 677, not run), 1x128x512x512 140, 129, 123, fp32 not run, 896, 895; one warp of one
 // position to a lane, 32x196x32x32 fp16 27.7, 29.8, 37.4, fp32 42.4, 42.1, 44.9. Top to bottom
 // 1x768x64x64 fp32 27.8 by 4, 22.7 by 2.
-int producers(const StripScan& scan, const StripPlan& plan) {
+int producers(const DirectionScan& scan, const StripPlan& plan) {
   const bool wide = scan.problem.dtype == GSPN2_FLOAT32;
   if (!scan.horizontal()) {
     if (!plan.bulk) return 1;
-    const bool manyCopies = scan.output != StripOutput::kStates || plan.parts > 1;
+    const bool manyCopies = scan.output != ScanOutput::kStates || plan.parts > 1;
     return manyCopies ? kStripRowProducers : 2;
   }
   if (plan.warps == 1) return wide ? 2 : 1;
@@ -73,7 +73,8 @@ int producers(const StripScan& scan, const StripPlan& plan) {
 }
 
 // Cuts a part into warps of a shape; false where it is too long for a block.
-bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape, StripPlan* plan) {
+bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& shape,
+             StripPlan* plan) {
   plan->rows = shape.rows;
   plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
   if (plan->warps > shape.warps) return false;
@@ -90,7 +91,7 @@ bool cutPart(const StripScan& scan, const DeviceInfo& device, const Shape& shape
 }
 
 // Cuts the line into `parts` or fewer; false where a part is too long for a block.
-bool cut(const StripScan& scan, const DeviceInfo& device, int64_t line, int parts,
+bool cut(const DirectionScan& scan, const DeviceInfo& device, int64_t line, int parts,
          StripPlan* plan) {
   setParts(line, parts, plan);
   const auto fits = [&](const Shape& shape) { return cutPart(scan, device, shape, plan); };
@@ -108,7 +109,7 @@ int64_t columnParts(int64_t line) {
 }
 
 // The same as the environment says it; false where that is too much for a block or a cluster.
-bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
+bool cutAsTuned(const DirectionScan& scan, const DeviceInfo& device, int64_t line,
                 const int (&tuned)[4], StripPlan* plan) {
   if (scan.horizontal() && tuned[0] > 2) return false;
   plan->rows = tuned[0];
@@ -128,7 +129,7 @@ bool cutAsTuned(const StripScan& scan, const DeviceInfo& device, int64_t line,
 
 }  // namespace
 
-bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan) {
+bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan) {
   const gspn2_problem_t& problem = scan.problem;
   const int64_t slices = problem.n * problem.c;
   const int64_t line = scan.horizontal() ? problem.h : problem.w;
@@ -154,7 +155,7 @@ bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* p
   return false;
 }
 
-StripParams stripParams(const StripScan& scan, const StripPlan& plan) {
+StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
   const gspn2_problem_t& problem = scan.problem;
   StripParams params{};
   params.x = scan.x;

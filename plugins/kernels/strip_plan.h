@@ -11,26 +11,6 @@
 
 namespace gspn2 {
 
-// One direction of either op.
-struct StripScan {
-  gspn2_problem_t problem;
-  gspn2_direction_t direction;
-  StripOutput output;
-  gspn2_batch_strides_t strides;
-  const void *x, *lam, *w, *u, *m;  // the direction's own; u and m as in StripParams
-  void* out;
-  float* sums;
-  bool add;
-  cudaStream_t stream;
-
-  bool horizontal() const {
-    return direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;
-  }
-  bool reverse() const {
-    return direction == GSPN2_RIGHT_TO_LEFT || direction == GSPN2_BOTTOM_TO_TOP;
-  }
-};
-
 struct StripPlan {
   int rows;       // positions of a lane
   int parts;      // blocks of a cluster, each with a part of the line
@@ -43,18 +23,18 @@ struct StripPlan {
 };
 
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.
-bool planStripScan(const StripScan& scan, const DeviceInfo& device, StripPlan* plan);
+bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan);
 
 // The parameters of a scan's kernel.
-StripParams stripParams(const StripScan& scan, const StripPlan& plan);
+StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
 // One translation unit per dtype and orientation.
-cudaError_t launchStripColumnsFloat32(const StripScan& scan, const StripPlan& plan);
-cudaError_t launchStripColumnsFloat16(const StripScan& scan, const StripPlan& plan);
-cudaError_t launchStripColumnsBfloat16(const StripScan& scan, const StripPlan& plan);
-cudaError_t launchStripRowsFloat32(const StripScan& scan, const StripPlan& plan);
-cudaError_t launchStripRowsFloat16(const StripScan& scan, const StripPlan& plan);
-cudaError_t launchStripRowsBfloat16(const StripScan& scan, const StripPlan& plan);
+cudaError_t launchStripColumnsFloat32(const DirectionScan& scan, const StripPlan& plan);
+cudaError_t launchStripColumnsFloat16(const DirectionScan& scan, const StripPlan& plan);
+cudaError_t launchStripColumnsBfloat16(const DirectionScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsFloat32(const DirectionScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsFloat16(const DirectionScan& scan, const StripPlan& plan);
+cudaError_t launchStripRowsBfloat16(const DirectionScan& scan, const StripPlan& plan);
 
 // Stores m d x over the directions in `sums`; d is not null, every pointer a multiple of 16 bytes.
 cudaError_t launchStripSkips(const Prop2dCall& call, float* sums);

@@ -15,15 +15,15 @@
 
 namespace gspn2 {
 
-template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, StripOutput kOutput_>
+template <typename T_, int kRows_, gspn2_normalize_t kNormalize_, ScanOutput kOutput_>
 struct RowConfig {
   using T = T_;
   static constexpr int kRows = kRows_;  // positions of a lane
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
-  static constexpr StripOutput kOutput = kOutput_;
-  static constexpr bool kGated = kOutput != StripOutput::kStates;
-  static constexpr bool kStagesSums = kOutput == StripOutput::kFinal;
-  static constexpr int kTensors = stripTensors(kOutput);
+  static constexpr ScanOutput kOutput = kOutput_;
+  static constexpr bool kGated = kOutput != ScanOutput::kStates;
+  static constexpr bool kStagesSums = kOutput == ScanOutput::kFinal;
+  static constexpr int kTensors = scanTensors(kOutput);
   static constexpr int kMaxThreads = (kStripRowWalkers + kStripRowProducers) * kWarpLanes;
 };
 
@@ -127,7 +127,7 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
 template <typename C>
 struct RowWalker {
   using T = typename C::T;
-  using Result = std::conditional_t<C::kOutput == StripOutput::kSums, float, T>;
+  using Result = std::conditional_t<C::kOutput == ScanOutput::kSums, float, T>;
   static constexpr int kRows = C::kRows;
 
   const StripParams& p;
@@ -154,7 +154,7 @@ struct RowWalker {
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F),
         writes(states.writes(0)),
         pitch((params.reverse ? -1 : 1) * params.line) {
-    void* const map = C::kOutput == StripOutput::kSums ? params.sums : params.out;
+    void* const map = C::kOutput == ScanOutput::kSums ? params.sums : params.out;
     target = static_cast<Result*>(map) + block_.slice * params.plane +
              (params.reverse ? int64_t{params.steps - 1} * params.line : 0) + states.position(0);
   }
@@ -218,7 +218,7 @@ struct RowWalker {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) results[r] = walked[r];
     }
-    if constexpr (C::kOutput == StripOutput::kSums) {
+    if constexpr (C::kOutput == ScanOutput::kSums) {
       AlignedVector<float, kRows> sums;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) sums.values[r] = results[r];

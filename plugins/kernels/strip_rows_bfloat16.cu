@@ -3,7 +3,7 @@
 
 namespace gspn2 {
 
-cudaError_t launchStripRowsBfloat16(const StripScan& scan, const StripPlan& plan) {
+cudaError_t launchStripRowsBfloat16(const DirectionScan& scan, const StripPlan& plan) {
   return dispatchStripRows<__nv_bfloat16>(scan, plan);
 }
 

@@ -3,7 +3,7 @@
 
 namespace gspn2 {
 
-cudaError_t launchStripRowsFloat16(const StripScan& scan, const StripPlan& plan) {
+cudaError_t launchStripRowsFloat16(const DirectionScan& scan, const StripPlan& plan) {
   return dispatchStripRows<__half>(scan, plan);
 }
 

@@ -3,7 +3,7 @@
 
 namespace gspn2 {
 
-cudaError_t launchStripRowsFloat32(const StripScan& scan, const StripPlan& plan) {
+cudaError_t launchStripRowsFloat32(const DirectionScan& scan, const StripPlan& plan) {
   return dispatchStripRows<float>(scan, plan);
 }
 

@@ -7,8 +7,8 @@
 
 namespace gspn2 {
 
-template <typename T, int kRows, StripOutput kOutput>
-cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
+template <typename T, int kRows, ScanOutput kOutput>
+cudaError_t launchStripRows(const DirectionScan& scan, const StripPlan& plan) {
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     using Config = RowConfig<T, kRows, decltype(normalize)::value, kOutput>;
     return launchStrips(stripRowsKernel<Config>, scan, plan);
@@ -16,20 +16,20 @@ cudaError_t launchStripRows(const StripScan& scan, const StripPlan& plan) {
 }
 
 template <typename T, int kRows>
-cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
+cudaError_t dispatchStripRows(const DirectionScan& scan, const StripPlan& plan) {
   switch (scan.output) {
-    case StripOutput::kStates:
-      return launchStripRows<T, kRows, StripOutput::kStates>(scan, plan);
-    case StripOutput::kSums:
-      return launchStripRows<T, kRows, StripOutput::kSums>(scan, plan);
-    case StripOutput::kFinal:
-      return launchStripRows<T, kRows, StripOutput::kFinal>(scan, plan);
+    case ScanOutput::kStates:
+      return launchStripRows<T, kRows, ScanOutput::kStates>(scan, plan);
+    case ScanOutput::kSums:
+      return launchStripRows<T, kRows, ScanOutput::kSums>(scan, plan);
+    case ScanOutput::kFinal:
+      return launchStripRows<T, kRows, ScanOutput::kFinal>(scan, plan);
   }
   return cudaErrorNotSupported;
 }
 
 template <typename T>
-cudaError_t dispatchStripRows(const StripScan& scan, const StripPlan& plan) {
+cudaError_t dispatchStripRows(const DirectionScan& scan, const StripPlan& plan) {
   switch (plan.rows) {
     case 1:
       return dispatchStripRows<T, 1>(scan, plan);

@@ -2,32 +2,39 @@
 #ifndef GSPN2_KERNELS_TILED_LAUNCH_CUH_
 #define GSPN2_KERNELS_TILED_LAUNCH_CUH_
 
-#include "generic.h"
+#include "by_dtype.h"
 #include "launch.cuh"
 #include "tensor_map.h"
 #include "tiled_plan.h"
 #include "tiled_scan.cuh"
+#include "tuning.h"
 
 namespace gspn2 {
 
-inline cudaError_t encodeScanMaps(TiledScanParams& params, const LineScanCall& call) {
-  const gspn2_problem_t& problem = call.problem;
-  const TileShape map{problem.n * problem.c, problem.h, problem.w, params.tileSteps,
-                      params.boxPositions};
-  cudaError_t status = encodeTensorMap(&params.xMap, problem.dtype, call.x, map);
-  if (status != cudaSuccess) return status;
-  status = encodeTensorMap(&params.lamMap, problem.dtype, call.lam, map);
-  if (status != cudaSuccess) return status;
-  TileShape affinities = map;
-  affinities.planes = problem.n * 3 * problem.g;
-  return encodeTensorMap(&params.wMap, problem.dtype, call.w, affinities);
+inline cudaError_t encodeScanMaps(TiledScanParams& params, const DirectionScan& scan) {
+  const gspn2_problem_t& problem = scan.problem;
+  const auto encode = [&](CUtensorMap* map, const void* data, int64_t planes) {
+    return encodeTensorMap(
+        map, problem.dtype, data,
+        TileShape{planes, problem.h, problem.w, params.tileSteps, params.boxPositions});
+  };
+  // A tensor ends with its last item, whatever lies between them.
+  const int64_t gates = (problem.n - 1) * params.gateBatch + problem.c;
+  const int64_t affinities = (problem.n - 1) * params.affinityBatch + 3 * problem.g;
+  cudaError_t status = encode(&params.xMap, scan.x, problem.n * problem.c);
+  if (status == cudaSuccess) status = encode(&params.lamMap, scan.lam, gates);
+  if (status == cudaSuccess) status = encode(&params.wMap, scan.w, affinities);
+  if (status == cudaSuccess && scan.u != nullptr) status = encode(&params.uMap, scan.u, gates);
+  return status;
 }
 
 template <typename C>
-cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
-  const gspn2_problem_t& problem = call.problem;
+cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
+  const gspn2_problem_t& problem = scan.problem;
   TiledScanParams params{};
-  params.h = call.h;
+  params.h = scan.out;
+  params.sums = scan.sums;
+  params.m = scan.m;
   params.plane = problem.h * problem.w;
   params.line = static_cast<int>(problem.w);
   params.steps = static_cast<int>(problem.h);
@@ -36,6 +43,8 @@ cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
                      : static_cast<int>(problem.chunk);
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
+  params.gateBatch = static_cast<int>(scan.strides.gates / params.plane);
+  params.affinityBatch = static_cast<int>(scan.strides.w / params.plane);
   params.own = plan.own;
   params.halo = plan.parts > 1 ? plan.tileSteps : 0;
   params.boxes = plan.boxes();
@@ -44,25 +53,31 @@ cudaError_t launchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
   params.tiles = (params.steps + plan.tileSteps - 1) / plan.tileSteps;
   params.stages = plan.stages;
   params.warps = (plan.extent() + C::kRows * kWarpSize - 1) / (C::kRows * kWarpSize);
-  params.reverse = call.direction == GSPN2_BOTTOM_TO_TOP;
+  params.reverse = scan.reverse();
   if (params.warps > kMaxTileWarps) return cudaErrorInvalidConfiguration;
-  const cudaError_t status = encodeScanMaps(params, call);
+  const cudaError_t status = encodeScanMaps(params, scan);
   if (status != cudaSuccess) return status;
   return launchClusters(
       tiledScanKernel<C>, static_cast<unsigned>(problem.n * problem.c * plan.parts),
       static_cast<unsigned>((params.warps + 1) * kWarpSize), static_cast<unsigned>(plan.parts),
-      tiledLayout(params, sizeof(typename C::T)).total, call.stream, params);
+      tiledLayout<C>(params).total, scan.stream, params);
+}
+
+template <typename T, ScanOutput kOutput>
+cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    return launchTiledScan<TiledConfig<T, decltype(normalize)::value, kOutput>>(scan, plan);
+  });
 }
 
 template <typename T>
-cudaError_t dispatchTiledScan(const LineScanCall& call, const TiledPlan& plan) {
-  switch (call.problem.normalize) {
-    case GSPN2_NORMALIZE_NONE:
-      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_NONE>>(call, plan);
-    case GSPN2_NORMALIZE_SIGMOID:
-      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_SIGMOID>>(call, plan);
-    case GSPN2_NORMALIZE_SOFTMAX:
-      return launchTiledScan<TiledConfig<T, GSPN2_NORMALIZE_SOFTMAX>>(call, plan);
+cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
+  if (scan.output == ScanOutput::kStates) {
+    return dispatchTiledScan<T, ScanOutput::kStates>(scan, plan);
+  }
+  if constexpr (kTuning) {  // what that gives is to be measured
+    if (scan.output == ScanOutput::kSums)
+      return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
   }
   return cudaErrorNotSupported;
 }

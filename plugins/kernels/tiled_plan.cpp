@@ -47,37 +47,47 @@ void cut(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& devi
 
 }  // namespace
 
-TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device) {
-  const gspn2_problem_t& problem = call.problem;
+TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
+  const gspn2_problem_t& problem = scan.problem;
   const int bytes = planElementBytes(problem.dtype);
-  const bool vertical =
-      call.direction == GSPN2_TOP_TO_BOTTOM || call.direction == GSPN2_BOTTOM_TO_TOP;
-  const bool aligned = problem.w * bytes % kPlanAccessBytes == 0 && isCopyAligned(call.x) &&
-                       isCopyAligned(call.lam) && isCopyAligned(call.w) && isCopyAligned(call.h);
-  const bool indexable =
-      problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
-      problem.n * 3 * std::max(problem.g, problem.c) * kMaxClusterParts < 2 * kMaxCoordinate;
-  if (!vertical || device.computeCapability < 90 || !aligned || !indexable) return {};
+  const int64_t plane = problem.h * problem.w;
+  const void* const target = scan.output == ScanOutput::kStates ? scan.out : scan.sums;
+  const bool aligned = problem.w * bytes % kPlanAccessBytes == 0 && isCopyAligned(scan.x) &&
+                       isCopyAligned(scan.lam) && isCopyAligned(scan.w) && isCopyAligned(scan.u) &&
+                       isCopyAligned(target);
+  const int64_t planes =
+      problem.n * std::max({problem.c, scan.strides.gates / plane, scan.strides.w / plane});
+  const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
+                         planes * kMaxClusterParts < 2 * kMaxCoordinate;
+  if (scan.horizontal() || scan.output == ScanOutput::kFinal || device.computeCapability < 90 ||
+      !aligned || !indexable) {
+    return {};
+  }
   TiledPlan plan{};
   cut(plan, problem, device);
   if (plan.parts > kMaxClusterParts) return {};
 
   const int positions = plan.boxes() * plan.boxPositions();
-  const int stage = 5 * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
+  const int stage =
+      scanTensors(scan.output) * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int room = device.sharedBytesPerBlock - kSharedSlack;
   plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 ? 4 : 2);
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
 
+cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
+  return launchByDtype(scan.problem.dtype, launchTiledScanFloat32, launchTiledScanFloat16,
+                       launchTiledScanBfloat16, scan, plan);
+}
+
 bool tiledLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
-  return planTiledScan(call, device).parts > 0;
+  return planTiledScan(directionOf(call), device).parts > 0;
 }
 
 cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& device) {
-  const TiledPlan plan = planTiledScan(call, device);
-  if (plan.parts == 0) return cudaErrorNotSupported;
-  return launchByDtype(call.problem.dtype, launchTiledScanFloat32, launchTiledScanFloat16,
-                       launchTiledScanBfloat16, call, plan);
+  const DirectionScan scan = directionOf(call);
+  const TiledPlan plan = planTiledScan(scan, device);
+  return plan.parts == 0 ? cudaErrorNotSupported : launchTiledScan(scan, plan);
 }
 
 }  // namespace gspn2

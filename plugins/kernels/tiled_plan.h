@@ -5,7 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "device.h"
-#include "generic.h"
+#include "direction_scan.h"
 
 namespace gspn2 {
 
@@ -24,13 +24,14 @@ struct TiledPlan {
   int boxPositions() const { return ((extent() + boxes() - 1) / boxes() + 15) / 16 * 16; }
 };
 
-// The plan of a call, or parts == 0 where the tiled scan does not take it.
-TiledPlan planTiledScan(const LineScanCall& call, const DeviceInfo& device);
+// The plan of a scan that writes states or adds to sums, or parts == 0 where tiles do not take it.
+TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device);
+cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan);
 
 // One translation unit per dtype.
-cudaError_t launchTiledScanFloat32(const LineScanCall& call, const TiledPlan& plan);
-cudaError_t launchTiledScanFloat16(const LineScanCall& call, const TiledPlan& plan);
-cudaError_t launchTiledScanBfloat16(const LineScanCall& call, const TiledPlan& plan);
+cudaError_t launchTiledScanFloat32(const DirectionScan& scan, const TiledPlan& plan);
+cudaError_t launchTiledScanFloat16(const DirectionScan& scan, const TiledPlan& plan);
+cudaError_t launchTiledScanBfloat16(const DirectionScan& scan, const TiledPlan& plan);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_TILED_PLAN_H_

@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include "common.cuh"
+#include "direction_scan.h"
 #include "hopper.cuh"
 #include "stage_cursor.cuh"
 #include "tiled_math.cuh"
@@ -24,16 +25,18 @@ namespace gspn2 {
 
 constexpr int kMaxTileWarps = 16;    // consumer warps of a block
 constexpr int kConsumerBarrier = 1;  // named barrier of the consumer warps
-constexpr int kTileTensors = 5;      // x, lam, w-, w0, w+
 
 // Everything a launch needs; lives in constant memory.
 struct TiledScanParams {
-  CUtensorMap xMap, lamMap, wMap;
-  void* h;
+  CUtensorMap xMap, lamMap, wMap, uMap;
+  void* h;          // states
+  float* sums;      // or what m u h is added to
+  const void* m;    // the direction's, or null
   int64_t plane;    // H * W
   int line, steps;  // W, H
   int chunk;        // steps of a segment, never 0
   int channels, affinities;
+  int gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
   int own, halo;            // positions of a block: its own, and those it shares on either side
   int boxes, boxPositions;  // copies that make up a tile of one tensor
   int tileSteps, tiles, stages;
@@ -51,10 +54,12 @@ __host__ __device__ inline int roundUp(int value, int multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-__host__ __device__ inline TiledLayout tiledLayout(const TiledScanParams& p, int elementBytes) {
+template <typename C>
+__host__ __device__ inline TiledLayout tiledLayout(const TiledScanParams& p) {
   TiledLayout layout{};
-  layout.tensorBytes = roundUp(p.boxes * p.boxPositions * p.tileSteps * elementBytes, 1024);
-  layout.stageBytes = kTileTensors * layout.tensorBytes;
+  layout.tensorBytes = roundUp(
+      p.boxes * p.boxPositions * p.tileSteps * static_cast<int>(sizeof(typename C::T)), 1024);
+  layout.stageBytes = C::kTensors * layout.tensorBytes;
   layout.edgeOffset = p.stages * layout.stageBytes;
   layout.haloOffset = layout.edgeOffset + 4 * (kMaxTileWarps + 2) * 4;
   layout.barrierOffset = layout.haloOffset + roundUp(4 * p.halo * 4, 16);
@@ -62,10 +67,13 @@ __host__ __device__ inline TiledLayout tiledLayout(const TiledScanParams& p, int
   return layout;
 }
 
-template <typename T_, gspn2_normalize_t kNormalize_>
+template <typename T_, gspn2_normalize_t kNormalize_, ScanOutput kOutput>
 struct TiledConfig {
   using T = T_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
+  static constexpr bool kGated = kOutput == ScanOutput::kSums;
+  static_assert(kGated || kOutput == ScanOutput::kStates, "tiles do not round sums");
+  static constexpr int kTensors = scanTensors(kOutput);
   static constexpr int kRows = 2;   // positions of a lane
   static constexpr int kGroup = 4;  // steps that are turned into weights ahead of their use
   static constexpr int kThreads = (kMaxTileWarps + 1) * kWarpSize;  // with the producer's warp
@@ -74,7 +82,8 @@ struct TiledConfig {
 // What a block works on.
 struct TileBlock {
   int rank, parts;  // its part of the line
-  int slice;        // its (n, c)
+  int slice;        // its (n, c): a plane of x
+  int gate;         // plane of lam and u
   int affinity;     // plane of its first affinity in w
   int start;        // position of the first line element in its tiles; may be negative
 
@@ -83,7 +92,9 @@ struct TileBlock {
     rank = p.halo > 0 ? static_cast<int>(clusterRank()) : 0;
     slice = static_cast<int>(blockIdx.x) / parts;
     const int n = slice / p.channels;
-    affinity = n * 3 * p.affinities + (p.affinities == 1 ? 0 : slice - n * p.channels);
+    const int c = slice - n * p.channels;
+    gate = n * p.gateBatch + c;
+    affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
     start = rank * p.own - p.halo;
   }
 };
@@ -99,17 +110,20 @@ __device__ __forceinline__ void produceTiles(const TiledScanParams& p, const Til
   for (int i = 0; i < p.tiles; ++i) {
     const uint32_t full = barriers + 8 * cursor.stage;
     if (i >= p.stages) barrierWait(full + 8 * p.stages, cursor.parity ^ 1);
-    barrierArriveExpect(full, static_cast<uint32_t>(kTileTensors * p.boxes * boxBytes));
+    barrierArriveExpect(full, static_cast<uint32_t>(C::kTensors * p.boxes * boxBytes));
     const int row = (p.reverse ? p.tiles - 1 - i : i) * p.tileSteps;
     const uint32_t target = stages + cursor.stage * layout.stageBytes;
     for (int box = 0; box < p.boxes; ++box) {
       const int column = block.start + box * p.boxPositions;
       const uint32_t at = target + box * boxBytes;
       loadTile(at, &p.xMap, column, row, block.slice, full, kEvictFirst);
-      loadTile(at + layout.tensorBytes, &p.lamMap, column, row, block.slice, full, kEvictFirst);
+      loadTile(at + layout.tensorBytes, &p.lamMap, column, row, block.gate, full, kEvictFirst);
       for (int j = 0; j < 3; ++j) {
         loadTile(at + (2 + j) * layout.tensorBytes, &p.wMap, column, row,
                  block.affinity + j * p.affinities, full, policy);
+      }
+      if constexpr (C::kGated) {
+        loadTile(at + 5 * layout.tensorBytes, &p.uMap, column, row, block.gate, full, kEvictFirst);
       }
     }
     cursor.advance(p.stages);
@@ -122,6 +136,7 @@ struct TileReader {
   using T = typename C::T;
   static constexpr int kRows = C::kRows;
   static constexpr int kGroup = C::kGroup;
+  static constexpr int kTensors = C::kTensors;
 
   const TiledScanParams& p;
   const char* stages;  // shared memory
@@ -146,12 +161,12 @@ struct TileReader {
   }
 
   // Step `s` of the open group, as raw values.
-  __device__ __forceinline__ void read(int s, float (&values)[kTileTensors][kRows]) const {
+  __device__ __forceinline__ void read(int s, float (&values)[kTensors][kRows]) const {
     const int step = group * kGroup + s;
     const char* const source =
         tile() + offset + (reverse ? p.tileSteps - 1 - step : step) * stepPitch;
 #pragma unroll
-    for (int j = 0; j < kTileTensors; ++j) {
+    for (int j = 0; j < kTensors; ++j) {
       using Access =
           std::conditional_t<sizeof(T) * kRows == 16, uint4,
                              std::conditional_t<sizeof(T) * kRows == 8, uint2, unsigned>>;
@@ -176,10 +191,10 @@ struct TileReader {
   }
 };
 
-// One step's weights and lam * x.
+// One step's weights, lam * x and, where states are gated, u.
 template <int kRows>
 struct Column {
-  float minus[kRows], centre[kRows], plus[kRows], input[kRows];
+  float minus[kRows], centre[kRows], plus[kRows], input[kRows], gate[kRows];
 };
 
 // Where this lane stands on the line.
@@ -189,7 +204,7 @@ struct LanePosition {
   bool outside[C::kRows];
 
   __device__ __forceinline__ Column<C::kRows> prepare(
-      const float (&values)[kTileTensors][C::kRows]) const {
+      const float (&values)[C::kTensors][C::kRows]) const {
     constexpr float kMissing = C::kNormalize == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
     Column<C::kRows> column;
 #pragma unroll
@@ -198,6 +213,7 @@ struct LanePosition {
       column.minus[r] = position + r == 0 ? kMissing : values[2][r];
       column.centre[r] = values[3][r];
       column.plus[r] = position + r == line - 1 ? kMissing : values[4][r];
+      if constexpr (C::kGated) column.gate[r] = values[5][r];
       normaliseFast<C::kNormalize>(column.minus[r], column.centre[r], column.plus[r]);
     }
     return column;
@@ -264,7 +280,8 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   constexpr int kGroup = C::kGroup;
   constexpr int kEdgePitch = kMaxTileWarps + 2;
   char* const shared = dynamicShared<char>();
-  const TiledLayout layout = tiledLayout(p, sizeof(T));
+  constexpr int kTensors = C::kTensors;
+  const TiledLayout layout = tiledLayout<C>(p);
   const uint32_t base = sharedAddress(shared);
   const uint32_t barriers = base + layout.barrierOffset;
   const uint32_t haloBarriers = barriers + 16 * p.stages;
@@ -325,13 +342,14 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   float* otherLine = edges + 2 * kEdgePitch;
   const int groups = reader.groups;
   const bool stores = at.first >= p.halo && at.first < p.halo + p.own && at.position < p.line;
-  T* const outSlice = static_cast<T*>(p.h) + block.slice * p.plane + at.position;
+  const int64_t outFirst = block.slice * p.plane + at.position;
+  const float merge = C::kGated ? mergeWeight<T>(p.m, 0) : 1.0F;
 
   Column<kRows> columns[kGroup];
   reader.open();
 #pragma unroll
   for (int s = 0; s < kGroup; ++s) {
-    float values[kTileTensors][kRows];
+    float values[kTensors][kRows];
     reader.read(s, values);
     columns[s] = at.prepare(values);
   }
@@ -347,7 +365,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         if (lane == kWarpSize - 1) line[kEdgePitch + warp + 1] = h[kRows - 1];
         float left = __shfl_up_sync(kFullMask, h[kRows - 1], 1);
         float right = __shfl_down_sync(kFullMask, h[0], 1);
-        float values[kTileTensors][kRows];
+        float values[kTensors][kRows];
         reader.read(s, values);
         const Column<kRows> next = at.prepare(values);
         namedBarrier(kConsumerBarrier, p.warps * kWarpSize);
@@ -370,12 +388,19 @@ __global__ void __launch_bounds__(C::kThreads, 1)
           below = h[r];
           h[r] = restart || at.outside[r] ? now.input[r] : carried;
         }
-        columns[s] = next;
         const int step = group * kGroup + s;
         const int row = p.reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
         if (stores && row < p.steps) {
-          storeRow<C>(h, outSlice + static_cast<int64_t>(row) * p.line);
+          const int64_t target = outFirst + static_cast<int64_t>(row) * p.line;
+          if constexpr (C::kGated) {
+            static_assert(kRows == 2, "two positions to a lane");
+            addToGlobal(p.sums + target, make_float2(merge * (columns[s].gate[0] * h[0]),
+                                                     merge * (columns[s].gate[1] * h[1])));
+          } else {
+            storeRow<C>(h, static_cast<T*>(p.h) + target);
+          }
         }
+        columns[s] = next;
       }
       reader.close(last);
     }

@@ -3,8 +3,8 @@
 
 namespace gspn2 {
 
-cudaError_t launchTiledScanBfloat16(const LineScanCall& call, const TiledPlan& plan) {
-  return dispatchTiledScan<__nv_bfloat16>(call, plan);
+cudaError_t launchTiledScanBfloat16(const DirectionScan& scan, const TiledPlan& plan) {
+  return dispatchTiledScan<__nv_bfloat16>(scan, plan);
 }
 
 }  // namespace gspn2

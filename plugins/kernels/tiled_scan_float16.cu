@@ -3,8 +3,8 @@
 
 namespace gspn2 {
 
-cudaError_t launchTiledScanFloat16(const LineScanCall& call, const TiledPlan& plan) {
-  return dispatchTiledScan<__half>(call, plan);
+cudaError_t launchTiledScanFloat16(const DirectionScan& scan, const TiledPlan& plan) {
+  return dispatchTiledScan<__half>(scan, plan);
 }
 
 }  // namespace gspn2

@@ -3,8 +3,8 @@
 
 namespace gspn2 {
 
-cudaError_t launchTiledScanFloat32(const LineScanCall& call, const TiledPlan& plan) {
-  return dispatchTiledScan<float>(call, plan);
+cudaError_t launchTiledScanFloat32(const DirectionScan& scan, const TiledPlan& plan) {
+  return dispatchTiledScan<float>(scan, plan);
 }
 
 }  // namespace gspn2
