@@ -53,6 +53,16 @@ class OnnxSummary:
     external_data: Mapping[str, int]
     altered: bool = False
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever uses the file should know."""
+        if not self.altered:
+            return ()
+        return (
+            f"the weights in {self.path.name} are not those that were exported: they were altered "
+            "afterwards",
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gspn2_deploy.export.check import OnnxSummary
 
 PLAN_SUFFIX = ".plan"
+logger = logging.getLogger(__name__)
 _MIB = 1 << 20
 
 
@@ -84,6 +86,8 @@ def build_engine(
     options = options or BuildOptions()
     chosen.check_options(options)
     source = check_onnx(onnx_path, full=False)
+    for warning in source.warnings:
+        logger.warning("%s", warning)
     plan_path = _plan_path(source, output)
     targets = chosen.resolve_compute_capabilities(tuple(compute_capabilities), _dtypes(source))
     resolved = resolve_profiles(profiles, source.inputs)

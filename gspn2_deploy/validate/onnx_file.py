@@ -115,7 +115,7 @@ def validate_file(
         ),
         warnings=(
             *_calibration_warnings(calibration),
-            *_alterations(facts),
+            *facts.summary.warnings,
             *uncovered,
             *(proof.unproven if proof else ()),
             *report.warnings,
@@ -297,15 +297,6 @@ def _calibration_warnings(calibration: Calibration | None) -> tuple[str, ...]:
     return (
         f"PyTorch itself strays by {calibration.spread:.1e} of the outputs' magnitude in this "
         "precision: the calibrated tolerance stops at its ceiling; keep some blocks in fp32",
-    )
-
-
-def _alterations(facts: OnnxFacts) -> tuple[str, ...]:
-    if not facts.summary.altered:
-        return ()
-    return (
-        f"the weights in {facts.summary.path.name} are not those that were exported: they were "
-        "altered afterwards",
     )
 
 

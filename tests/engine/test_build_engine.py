@@ -21,6 +21,7 @@ from gspn2_deploy.errors import (
     ShapeError,
     UsageError,
 )
+from gspn2_deploy.export.metadata import WEIGHTS_SHA256
 from gspn2_deploy.manifest import Manifest
 
 
@@ -63,6 +64,12 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def test_altered_weights_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = conv_model(tmp_path / "model.onnx", metadata={WEIGHTS_SHA256: "0" * 64})
+    build_engine(path, backend="fake")
+    assert "the weights in model.onnx are not those that were exported" in caplog.text
 
 
 def test_plan_and_manifest(onnx_file: Path):
