@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from engine_models import conv_model, op_model
+from gspn2_deploy.export.metadata import WEIGHTS_SHA256
 
 from gspn2_deploy.build import backend as backend_module
 from gspn2_deploy.build import build_engine, create_backend, parse_profile
@@ -21,7 +22,6 @@ from gspn2_deploy.errors import (
     ShapeError,
     UsageError,
 )
-from gspn2_deploy.export.metadata import WEIGHTS_SHA256
 from gspn2_deploy.manifest import Manifest
 
 
