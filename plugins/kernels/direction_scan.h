@@ -40,6 +40,16 @@ struct DirectionScan {
   bool reverse() const {
     return direction == GSPN2_RIGHT_TO_LEFT || direction == GSPN2_BOTTOM_TO_TOP;
   }
+  int64_t plane() const { return problem.h * problem.w; }
+  int64_t line() const { return horizontal() ? problem.h : problem.w; }
+  int64_t steps() const { return horizontal() ? problem.w : problem.h; }
+  // Steps of a segment, never 0.
+  int64_t chunk() const {
+    return problem.chunk == 0 || problem.chunk > steps() ? steps() : problem.chunk;
+  }
+  // Planes of lam and u, and of w, from one batch item to the next.
+  int64_t gateBatch() const { return strides.gates / plane(); }
+  int64_t affinityBatch() const { return strides.w / plane(); }
 };
 
 inline DirectionScan directionOf(const LineScanCall& call) {

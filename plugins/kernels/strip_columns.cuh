@@ -83,7 +83,7 @@ struct ColumnWalker {
   const ColumnOrder<C> order;
   StripStates<kRows, false> states;
   const int lane;
-  const uint32_t stages, tile;  // shared memory; the tile as if its first row were the warp's
+  const uint32_t stages, tile;  // shared memory
   const ColumnFlushes<C> places;
   const int stageBytes;
   const float merge;

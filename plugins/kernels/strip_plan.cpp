@@ -132,7 +132,7 @@ bool cutAsTuned(const DirectionScan& scan, const DeviceInfo& device, int64_t lin
 bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan) {
   const gspn2_problem_t& problem = scan.problem;
   const int64_t slices = problem.n * problem.c;
-  const int64_t line = scan.horizontal() ? problem.h : problem.w;
+  const int64_t line = scan.line();
   if (problem.w * planElementBytes(problem.dtype) % kStripAccess != 0) return false;
   if (problem.h > kMaxExtent || problem.w > kMaxExtent || slices > kMaxExtent / kMaxParts ||
       problem.n * 12 * problem.c > kMaxExtent) {
@@ -168,16 +168,14 @@ StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
   params.add = scan.add;
   params.bulk = plan.bulk;
   params.reverse = scan.reverse();
-  params.plane = problem.h * problem.w;
-  params.line = static_cast<int>(scan.horizontal() ? problem.h : problem.w);
-  params.steps = static_cast<int>(scan.horizontal() ? problem.w : problem.h);
-  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
-                     ? params.steps
-                     : static_cast<int>(problem.chunk);
+  params.plane = scan.plane();
+  params.line = static_cast<int>(scan.line());
+  params.steps = static_cast<int>(scan.steps());
+  params.chunk = static_cast<int>(scan.chunk());
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
-  params.gateBatch = scan.strides.gates / params.plane;
-  params.affinityBatch = scan.strides.w / params.plane;
+  params.gateBatch = scan.gateBatch();
+  params.affinityBatch = scan.affinityBatch();
   params.own = plan.own;
   params.parts = plan.parts;
   params.warps = plan.warps;

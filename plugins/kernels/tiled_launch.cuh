@@ -29,22 +29,20 @@ inline cudaError_t encodeScanMaps(TiledScanParams& params, const DirectionScan& 
 }
 
 template <typename C>
-cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
+cudaError_t launchTiles(const DirectionScan& scan, const TiledPlan& plan) {
   const gspn2_problem_t& problem = scan.problem;
   TiledScanParams params{};
   params.h = scan.out;
   params.sums = scan.sums;
   params.m = scan.m;
-  params.plane = problem.h * problem.w;
-  params.line = static_cast<int>(problem.w);
-  params.steps = static_cast<int>(problem.h);
-  params.chunk = problem.chunk == 0 || problem.chunk > params.steps
-                     ? params.steps
-                     : static_cast<int>(problem.chunk);
+  params.plane = scan.plane();
+  params.line = static_cast<int>(scan.line());
+  params.steps = static_cast<int>(scan.steps());
+  params.chunk = static_cast<int>(scan.chunk());
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
-  params.gateBatch = static_cast<int>(scan.strides.gates / params.plane);
-  params.affinityBatch = static_cast<int>(scan.strides.w / params.plane);
+  params.gateBatch = static_cast<int>(scan.gateBatch());
+  params.affinityBatch = static_cast<int>(scan.affinityBatch());
   params.own = plan.own;
   params.halo = plan.parts > 1 ? plan.tileSteps : 0;
   params.boxes = plan.boxes();
@@ -66,7 +64,7 @@ cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
 template <typename T, ScanOutput kOutput>
 cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
-    return launchTiledScan<TiledConfig<T, decltype(normalize)::value, kOutput>>(scan, plan);
+    return launchTiles<TiledConfig<T, decltype(normalize)::value, kOutput>>(scan, plan);
   });
 }
 
@@ -76,8 +74,9 @@ cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) 
     return dispatchTiledScan<T, ScanOutput::kStates>(scan, plan);
   }
   if constexpr (kTuning) {  // what that gives is to be measured
-    if (scan.output == ScanOutput::kSums)
+    if (scan.output == ScanOutput::kSums) {
       return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
+    }
   }
   return cudaErrorNotSupported;
 }

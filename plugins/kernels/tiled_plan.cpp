@@ -50,13 +50,11 @@ void cut(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& devi
 TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
   const gspn2_problem_t& problem = scan.problem;
   const int bytes = planElementBytes(problem.dtype);
-  const int64_t plane = problem.h * problem.w;
   const void* const target = scan.output == ScanOutput::kStates ? scan.out : scan.sums;
   const bool aligned = problem.w * bytes % kPlanAccessBytes == 0 && isCopyAligned(scan.x) &&
                        isCopyAligned(scan.lam) && isCopyAligned(scan.w) && isCopyAligned(scan.u) &&
                        isCopyAligned(target);
-  const int64_t planes =
-      problem.n * std::max({problem.c, scan.strides.gates / plane, scan.strides.w / plane});
+  const int64_t planes = problem.n * std::max({problem.c, scan.gateBatch(), scan.affinityBatch()});
   const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
                          planes * kMaxClusterParts < 2 * kMaxCoordinate;
   if (scan.horizontal() || scan.output == ScanOutput::kFinal || device.computeCapability < 90 ||
