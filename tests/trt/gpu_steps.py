@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,12 +176,8 @@ def _engine(at: Places, name: str, precision: str) -> list[Step]:
     golden = at.model(name, precision, ".golden.npz")
 
     def build() -> Sequence[Command]:
-        level = model.level if precision == "fp16" else 1
-        options = ["--backend", "tensorrt", "--optimization-level", level, "--json"]
-        if model.size is not None:
-            profile = _profile(name)
-            options += ["--profile", profile]
-        arguments, output = ("build", onnx, "-o", plan, *options), at.result(f"build-{full}")
+        arguments = ("build", onnx, "-o", plan, *_build_options(name, precision))
+        output = at.result(f"build-{full}")
         # Should a layer have no kernel in the file's type, or a source of kernels not work here,
         # the rest can still be proven; the log keeps the first failure, the manifest the options.
         attempts = [
@@ -196,12 +192,28 @@ def _engine(at: Places, name: str, precision: str) -> list[Step]:
             options += ["--require-top1", "all"]
         return [at.deploy("validate", onnx, *options, output=at.result(f"validate-{full}"))]
 
-    needs = ("prepare:machine", "prepare:native", f"export:{full}")
-    estimate = model.estimates[PRECISIONS.index(precision)]
     return [
-        Step(f"build:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
+        _build_step("build", name, precision, build),
         Step(f"validate:{full}", validate, 25, 180, (f"build:{full}",)),
     ]
+
+
+def _build_options(name: str, precision: str) -> list[object]:
+    model = MODELS[name]
+    level = model.level if precision == "fp16" else 1
+    options = ["--backend", "tensorrt", "--optimization-level", level, "--json"]
+    if model.size is not None:
+        options += ["--profile", _profile(name)]
+    return options
+
+
+def _build_step(
+    kind: str, name: str, precision: str, commands: Callable[[], Sequence[Command]]
+) -> Step:
+    """A step that builds an engine of a model."""
+    full, estimate = f"{name}-{precision}", MODELS[name].estimates[PRECISIONS.index(precision)]
+    needs = ("prepare:machine", "prepare:native", f"export:{full}")
+    return Step(f"{kind}:{full}", commands, estimate, min(3 * estimate + 60, LONGEST), needs)
 
 
 def _profile(name: str) -> str:
@@ -311,11 +323,7 @@ def _packing(at: Places, name: str, precision: str) -> list[Step]:
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
 
     def build() -> Sequence[Command]:
-        level = model.level if precision == "fp16" else 1
-        options = ["--backend", "tensorrt", "--optimization-level", level, "--pack", "--json"]
-        if model.size is not None:
-            options += ["--profile", _profile(name)]
-        arguments = ("build", onnx, "-o", packed, *options)
+        arguments = ("build", onnx, "-o", packed, "--pack", *_build_options(name, precision))
         return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"packed-{full}"))]
 
     def bench() -> Sequence[Command]:
@@ -328,11 +336,9 @@ def _packing(at: Places, name: str, precision: str) -> list[Step]:
             for which, plan in runs
         ]  # fmt: skip
 
-    needs = ("prepare:machine", "prepare:native", f"export:{full}")
-    estimate = model.estimates[PRECISIONS.index(precision)]
     ready = (f"validate:{full}", f"packed:{full}")
     return [
-        Step(f"packed:{full}", build, estimate, min(3 * estimate + 60, LONGEST), needs),
+        _build_step("packed", name, precision, build),
         Step(f"packing:{full}", bench, 60, 200, ready, alone=True),
     ]
 
