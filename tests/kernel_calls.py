@@ -164,6 +164,79 @@ def prop2d(
     return out.tensor
 
 
+class Norm(ctypes.Structure):
+    """gspn2_norm_t."""
+
+    _fields_ = (
+        *((extent, ctypes.c_int64) for extent in "nchw"),
+        ("dtype", ctypes.c_int),
+        ("layout", ctypes.c_int),
+        ("epsilon", ctypes.c_float),
+        ("response_epsilon", ctypes.c_float),
+    )
+
+
+NCHW, NHWC8 = range(2)  # gspn2_layout_t
+_VECTOR = 8  # channels of NHWC8
+
+
+def channel_norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    response_scale: Tensor | None = None,
+    response_shift: Tensor | None = None,
+    *,
+    layout: int = NCHW,
+    epsilon: float = 1e-6,
+    response_epsilon: float = 1e-6,
+    offset: int = 0,
+    library: ctypes.CDLL | None = None,
+) -> Tensor:
+    """y (N, C, H, W) by gspn2_channel_norm, into a guarded output `offset` elements off alignment.
+
+    For NHWC8 x is laid out anew, with NaN behind the last channel, and y laid out back.
+    """
+    library = library or cuda.load_library()
+    n, c, height, width = x.shape
+    norm = Norm(*x.shape, DTYPE_CODES[x.dtype], layout, epsilon, response_epsilon)
+    source, shape = x, tuple(x.shape)
+    if layout == NHWC8:
+        shape = (n, height, width, -(-c // _VECTOR) * _VECTOR)
+        source = x.new_full(shape, torch.nan)
+        source[..., :c] = x.movedim(1, -1)
+    size = ctypes.c_size_t()
+    response = int(response_scale is not None)
+    status = library.gspn2_channel_norm_workspace(ctypes.byref(norm), response, ctypes.byref(size))
+    assert status == 0, last_error(library)
+    assert size.value % 4 == 0
+    out = GuardedBuffer(shape, x.dtype, offset, x.device)
+    workspace = GuardedBuffer((size.value // 4,), torch.float32, device=x.device)
+    tensors = (source, scale, shift, response_scale, response_shift, out.tensor)
+    status = library.gspn2_channel_norm(
+        ctypes.byref(norm),
+        *(ctypes.c_void_p(None if value is None else value.data_ptr()) for value in tensors),
+        ctypes.c_void_p(workspace.tensor.data_ptr() if size.value else None),
+        size,
+        ctypes.c_void_p(stream_of(x)),
+    )
+    assert status == 0, last_error(library)
+    out.check("y")
+    workspace.check("workspace")
+    if layout == NCHW:
+        return out.tensor
+    assert not out.tensor[..., c:].any(), "behind the last channel is not 0"
+    return out.tensor[..., :c].movedim(-1, 1)
+
+
+def channel_norm_inputs(
+    size: tuple[int, int, int, int], dtype: torch.dtype, response: bool, device: str = "cuda"
+) -> tuple[Tensor, ...]:
+    """x (N, C, H, W) far from centred, scale, shift (C,), and the response's where asked for."""
+    x = (3 + 2 * torch.randn(size, device=device)).to(dtype)
+    return x, *(torch.randn(size[1], device=device).to(dtype) for _ in range(4 if response else 2))
+
+
 def powerless(extent: tuple[int, int], direction: str, chunk: int, device: str = "cuda") -> Tensor:
     """Where affinities have no influence: (3, 1, H, W), booleans."""
     height, width = extent

@@ -20,7 +20,7 @@ from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 _LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (

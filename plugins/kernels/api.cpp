@@ -1,12 +1,14 @@
 // The C ABI: checks every argument, picks a path, launches it.
 #include <algorithm>
 
+#include "channel_norm.h"
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
 #include "gspn2/kernels.h"
 #include "path_choice.h"
 #include "paths.h"
+#include "plan_arithmetic.h"
 #include "validate.h"
 
 namespace gspn2 {
@@ -120,6 +122,52 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_st
   if (status != GSPN2_SUCCESS) return status;
   const gspn2::Prop2dCall call{*problem, between, x, lam, w, u, d, m, y, workspace, stream};
   return gspn2::checkCuda(gspn2::dispatch(call, device), "launching gspn2_prop2d");
+}
+
+gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, int has_response,
+                                            size_t* bytes) {
+  gspn2_status_t status = gspn2::checkNorm(norm);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  *bytes = gspn2::channelNormWorkspace(*norm, has_response != 0);
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const void* scale,
+                                  const void* shift, const void* response_scale,
+                                  const void* response_shift, void* y, void* workspace,
+                                  size_t workspace_bytes, gspn2_stream_t stream) {
+  const bool hasResponse = response_scale != nullptr;
+  size_t required = 0;
+  gspn2_status_t status = gspn2_channel_norm_workspace(norm, hasResponse ? 1 : 0, &required);
+  if (status != GSPN2_SUCCESS) return status;
+  if (hasResponse != (response_shift != nullptr)) {
+    return gspn2::fail(GSPN2_INVALID_ARGUMENT,
+                       "one of response_scale and response_shift is null; expected both or none");
+  }
+  const int64_t map = gspn2::channelNormElements(*norm);
+  status = gspn2::checkBuffers(norm->dtype,
+                               {{"x", x, map},
+                                {"scale", scale, norm->c},
+                                {"shift", shift, norm->c},
+                                {"response_scale", response_scale, norm->c, true},
+                                {"response_shift", response_shift, norm->c, true}},
+                               {"y", y, map}, workspace, workspace_bytes);
+  if (status != GSPN2_SUCCESS) return status;
+  if (norm->layout == GSPN2_NHWC8 && !(gspn2::isCopyAligned(x) && gspn2::isCopyAligned(y))) {
+    return gspn2::fail(GSPN2_INVALID_ARGUMENT,
+                       "x is at %p and y at %p; expected multiples of %d bytes for layout NHWC8", x,
+                       y, gspn2::kPlanAccessBytes);
+  }
+  status =
+      gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_channel_norm_workspace");
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::ChannelNormCall call{*norm,          x, scale,     shift, response_scale,
+                                    response_shift, y, workspace, stream};
+  return gspn2::checkCuda(gspn2::launchChannelNorm(call, device), "launching gspn2_channel_norm");
 }
 
 }  // extern "C"

@@ -1,7 +1,10 @@
 #include "validate.h"
 
+#include <array>
+#include <cmath>
 #include <limits>
 
+#include "channel_norm.h"
 #include "errors.h"
 
 namespace gspn2 {
@@ -46,6 +49,37 @@ gspn2_status_t checkStride(const gspn2_problem_t& problem, const char* tensors, 
               static_cast<long long>(dense));
 }
 
+// Extents n, c, h, w of a problem whose widest buffer has `maps` times as many elements.
+gspn2_status_t checkExtents(const std::array<int64_t, 4>& extents, int64_t maps) {
+  constexpr const char* kNames[] = {"n", "c", "h", "w"};
+  int64_t bytes = maps * static_cast<int64_t>(sizeof(float));  // offsets count bytes
+  for (size_t i = 0; i < extents.size(); ++i) {
+    if (extents[i] < 1) {
+      return fail(GSPN2_INVALID_ARGUMENT, "%s is %lld; every extent must be at least 1", kNames[i],
+                  static_cast<long long>(extents[i]));
+    }
+    if (bytes > std::numeric_limits<int64_t>::max() / extents[i]) {
+      return fail(GSPN2_INVALID_ARGUMENT,
+                  "n=%lld, c=%lld, h=%lld, w=%lld overflow 64-bit offsets; expected "
+                  "%lld * n * c * h * w below 2^63",
+                  static_cast<long long>(extents[0]), static_cast<long long>(extents[1]),
+                  static_cast<long long>(extents[2]), static_cast<long long>(extents[3]),
+                  static_cast<long long>(maps * static_cast<int64_t>(sizeof(float))));
+    }
+    bytes *= extents[i];
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkDtype(gspn2_dtype_t dtype) {
+  if (elementBytes(dtype) != 0) return GSPN2_SUCCESS;
+  return fail(GSPN2_INVALID_ARGUMENT,
+              "dtype is %d; expected 0 (float32), 1 (float16) or 2 (bfloat16)",
+              static_cast<int>(dtype));
+}
+
+bool isEpsilon(float value) { return value >= 0.0F && std::isfinite(value); }
+
 }  // namespace
 
 int64_t elementBytes(gspn2_dtype_t dtype) {
@@ -64,26 +98,10 @@ gspn2_status_t checkProblem(const gspn2_problem_t* problem) {
   if (problem == nullptr) {
     return fail(GSPN2_INVALID_ARGUMENT, "problem is null; expected a gspn2_problem_t");
   }
-  const struct {
-    const char* name;
-    int64_t value;
-  } extents[] = {{"n", problem->n}, {"c", problem->c}, {"h", problem->h}, {"w", problem->w}};
-  // The widest buffer is w, (N, 4, 3, G, H, W), with G up to C; offsets into it count bytes.
-  int64_t bytes = kDirectionCount * kNeighbours * static_cast<int64_t>(sizeof(float));
-  for (const auto& extent : extents) {
-    if (extent.value < 1) {
-      return fail(GSPN2_INVALID_ARGUMENT, "%s is %lld; every extent must be at least 1",
-                  extent.name, static_cast<long long>(extent.value));
-    }
-    if (bytes > std::numeric_limits<int64_t>::max() / extent.value) {
-      return fail(GSPN2_INVALID_ARGUMENT,
-                  "n=%lld, c=%lld, h=%lld, w=%lld overflow 64-bit offsets; expected "
-                  "48 * n * c * h * w below 2^63",
-                  static_cast<long long>(problem->n), static_cast<long long>(problem->c),
-                  static_cast<long long>(problem->h), static_cast<long long>(problem->w));
-    }
-    bytes *= extent.value;
-  }
+  // The widest buffer is w, (N, 4, 3, G, H, W), with G up to C.
+  const gspn2_status_t status =
+      checkExtents({problem->n, problem->c, problem->h, problem->w}, kDirectionCount * kNeighbours);
+  if (status != GSPN2_SUCCESS) return status;
   if (problem->g != 1 && problem->g != problem->c) {
     return fail(GSPN2_INVALID_ARGUMENT,
                 "g is %lld; expected 1 (affinities shared by the channels) or c = %lld",
@@ -94,15 +112,42 @@ gspn2_status_t checkProblem(const gspn2_problem_t* problem) {
                 "chunk is %lld; expected 0 (the whole line) or a positive number of steps",
                 static_cast<long long>(problem->chunk));
   }
-  if (elementBytes(problem->dtype) == 0) {
-    return fail(GSPN2_INVALID_ARGUMENT,
-                "dtype is %d; expected 0 (float32), 1 (float16) or 2 (bfloat16)",
-                static_cast<int>(problem->dtype));
-  }
+  const gspn2_status_t dtype = checkDtype(problem->dtype);
+  if (dtype != GSPN2_SUCCESS) return dtype;
   const int normalize = static_cast<int>(problem->normalize);
   if (normalize < GSPN2_NORMALIZE_NONE || normalize > GSPN2_NORMALIZE_SOFTMAX) {
     return fail(GSPN2_INVALID_ARGUMENT,
                 "normalize is %d; expected 0 (none), 1 (sigmoid) or 2 (softmax)", normalize);
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkNorm(const gspn2_norm_t* norm) {
+  if (norm == nullptr) return fail(GSPN2_INVALID_ARGUMENT, "norm is null; expected a gspn2_norm_t");
+  gspn2_status_t status = checkExtents({norm->n, norm->c, norm->h, norm->w}, kNormVector);
+  if (status == GSPN2_SUCCESS) status = checkDtype(norm->dtype);
+  if (status != GSPN2_SUCCESS) return status;
+  const int layout = static_cast<int>(norm->layout);
+  if (layout != GSPN2_NCHW && layout != GSPN2_NHWC8) {
+    return fail(GSPN2_INVALID_ARGUMENT, "layout is %d; expected 0 (NCHW) or 1 (NHWC8)", layout);
+  }
+  if (!isEpsilon(norm->epsilon) || !isEpsilon(norm->response_epsilon)) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "epsilon is %g and response_epsilon %g; expected finite numbers of at least 0",
+                static_cast<double>(norm->epsilon), static_cast<double>(norm->response_epsilon));
+  }
+  if (layout == GSPN2_NHWC8 && (norm->dtype == GSPN2_FLOAT32 || norm->c > kNormMaxChannels)) {
+    return fail(GSPN2_UNSUPPORTED,
+                "layout NHWC8 with dtype %d and c = %lld; expected float16 or bfloat16 and at most "
+                "%lld channels, or layout NCHW",
+                static_cast<int>(norm->dtype), static_cast<long long>(norm->c),
+                static_cast<long long>(kNormMaxChannels));
+  }
+  if (norm->c > std::numeric_limits<int32_t>::max() || channelNormTiles(*norm) > kNormMaxTiles) {
+    return fail(GSPN2_UNSUPPORTED,
+                "n=%lld, c=%lld, h=%lld, w=%lld: expected c and n * h * w / 32 below 2^31",
+                static_cast<long long>(norm->n), static_cast<long long>(norm->c),
+                static_cast<long long>(norm->h), static_cast<long long>(norm->w));
   }
   return GSPN2_SUCCESS;
 }

@@ -28,6 +28,7 @@ gspn2_status_t checkProblem(const gspn2_problem_t* problem);
 // Turns the strides of a checked problem, which may be null, into those that they stand for.
 gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
                             gspn2_batch_strides_t* strides);
+gspn2_status_t checkNorm(const gspn2_norm_t* norm);
 gspn2_status_t checkDirection(gspn2_direction_t direction);
 
 // Null pointers, alignment, and an output or workspace that shares bytes with another buffer.

@@ -33,7 +33,7 @@
 extern "C" {
 #endif
 
-#define GSPN2_KERNELS_ABI_VERSION 2
+#define GSPN2_KERNELS_ABI_VERSION 3
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
@@ -105,6 +105,42 @@ GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
                                       size_t workspace_bytes, gspn2_stream_t stream);
 GSPN2_API gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d,
                                                 size_t* bytes);
+
+/* How a map (N, C, H, W) lies in memory. */
+typedef enum {
+  GSPN2_NCHW = 0, /* row-major */
+  GSPN2_NHWC8 = 1 /* (N, H, W, C') with C' the next multiple of 8 of C; float16 and bfloat16. What
+                     lies behind the last channel is not used, and written as 0. */
+} gspn2_layout_t;
+
+typedef struct {
+  int64_t n, c, h, w; /* each at least 1 */
+  gspn2_dtype_t dtype;
+  gspn2_layout_t layout;
+  float epsilon;          /* of the layer normalisation */
+  float response_epsilon; /* of the response normalisation */
+} gspn2_norm_t;
+
+/* Layer normalisation over the channels of each position, y = z with
+ *
+ *   z = (x - mean) / sqrt(variance + epsilon) scale + shift
+ *
+ * scale and shift (C). Where response_scale and response_shift (C) are given, global response
+ * normalisation over the positions of each channel follows:
+ *
+ *   y = z (1 + response_scale r / mean_c(r)) + response_shift,  r = sqrt(mean(z^2) +
+ * response_epsilon)
+ *
+ * x and y must not overlap; in GSPN2_NHWC8 they are aligned to 16 bytes, and c is at most 2048. One
+ * launch, or three. The same guarantees as gspn2_line_scan.
+ * Sources: arXiv 1607.06450; ConvNeXt V2 (arXiv 2301.00808). */
+GSPN2_API gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x,
+                                            const void* scale, const void* shift,
+                                            const void* response_scale, const void* response_shift,
+                                            void* y, void* workspace, size_t workspace_bytes,
+                                            gspn2_stream_t stream);
+GSPN2_API gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, int has_response,
+                                                      size_t* bytes);
 
 /* The message of this thread's last call that did not return GSPN2_SUCCESS: what was given, what
  * was expected. Never null; valid until this thread's next call. */

@@ -81,6 +81,7 @@ inline float __fdividef(float x, float y) {
   return x / y;
 }
 // The hardware has 2^x only; its product with log2(e) is rounded.
+inline float rsqrtf(float value) { return 1.0F / std::sqrt(value); }
 inline float __expf(float x) { return exp2f(1.4426950408889634F * x); }
 
 // ---- memory ------------------------------------------------------------------------------------

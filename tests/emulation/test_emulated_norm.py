@@ -1,0 +1,91 @@
+"""gspn2_channel_norm on the emulated device, against float64."""
+
+from __future__ import annotations
+
+import ctypes
+
+import emulated
+import norm_reference
+import pytest
+import torch
+from conftest import Opener
+from kernel_calls import DTYPES, NCHW, NHWC8, channel_norm, channel_norm_inputs, misaligned
+from tolerances import FORWARD, assert_close
+
+# N, C, H, W: channels that one warp has, several, and more than they hold; tiles that end early.
+SIZES = (
+    (1, 1, 1, 1), (2, 3, 5, 7), (1, 80, 8, 8), (2, 120, 7, 7), (1, 513, 6, 6), (1, 600, 3, 5),
+    (1, 1100, 2, 3), (3, 12, 48, 66),
+)  # fmt: skip
+LAYOUTS = ((NCHW, torch.float32), *((layout, dtype) for layout in (NCHW, NHWC8)
+                                    for dtype in DTYPES[1:]))  # fmt: skip
+
+
+@pytest.mark.parametrize("response", [False, True])
+@pytest.mark.parametrize(("layout", "dtype"), LAYOUTS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_against_float64(
+    opener: Opener, size: tuple[int, int, int, int], layout: int, dtype: torch.dtype, response: bool
+) -> None:
+    inputs = channel_norm_inputs(size, dtype, response, "cpu")
+    expected = norm_reference.channel_norm(*inputs)
+    for choice in ("fastest", "old"):
+        out = channel_norm(*inputs, layout=layout, library=opener(choice))
+        assert_close(out, expected, FORWARD[dtype], f"{choice} {size}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_misaligned(opener: Opener, dtype: torch.dtype) -> None:
+    x, *rest = channel_norm_inputs((2, 10, 4, 8), dtype, True, "cpu")
+    expected = norm_reference.channel_norm(x, *rest)
+    out = channel_norm(misaligned(x), *rest, offset=1, library=opener("fastest"))
+    assert_close(out, expected, FORWARD[dtype])
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_the_same_bits_whatever_the_schedule(opener: Opener, layout: int) -> None:
+    inputs = channel_norm_inputs((2, 72, 9, 16), torch.float16, True, "cpu")
+    results = []
+    for seed in range(4):
+        with emulated.seeded(seed):
+            results.append(channel_norm(*inputs, layout=layout, library=opener("fastest")))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_nan_stays_at_its_position(opener: Opener, layout: int) -> None:
+    x, *rest = channel_norm_inputs((2, 20, 6, 6), torch.float16, False, "cpu")
+    x[1, 3, 2, 4] = torch.nan
+    out = channel_norm(x, *rest, layout=layout, library=opener("fastest"))
+    assert out[1, :, 2, 4].isnan().all()
+    assert int(out.isnan().sum()) == 20
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_reads_nothing_past_the_inputs(opener: Opener, layout: int) -> None:
+    library = opener("fastest")
+    for at_end in (True, False):
+        with emulated.Fenced(library) as fenced:
+            inputs = channel_norm_inputs((1, 24, 5, 7), torch.float16, True, "cpu")
+            copies = fenced.copies(*inputs, at_end=at_end)
+            out = channel_norm(*copies, layout=layout, library=library)
+            assert_close(out, norm_reference.channel_norm(*inputs), FORWARD[torch.float16])
+
+
+def test_what_is_refused(opener: Opener) -> None:
+    library: ctypes.CDLL = opener("fastest")
+    x, *rest = channel_norm_inputs((1, 8, 2, 2), torch.float32, True, "cpu")
+    with pytest.raises(AssertionError, match="layout NHWC8 with dtype 0"):
+        channel_norm(x, *rest, layout=NHWC8, library=library)
+    with pytest.raises(AssertionError, match="layout is 7"):
+        channel_norm(x, *rest, layout=7, library=library)
+    with pytest.raises(AssertionError, match="epsilon is -1"):
+        channel_norm(x, *rest, epsilon=-1.0, library=library)
+    half = [value.half() for value in (x, *rest)]
+    with pytest.raises(AssertionError, match="multiples of 16 bytes"):
+        channel_norm(*half, layout=NHWC8, offset=1, library=library)
+    many = channel_norm_inputs((1, 2056, 1, 1), torch.float16, False, "cpu")
+    with pytest.raises(AssertionError, match="at most 2048 channels"):
+        channel_norm(*many, layout=NHWC8, library=library)
+    with pytest.raises(AssertionError, match="one of response_scale and response_shift is null"):
+        channel_norm(*half[:4], None, library=library)
