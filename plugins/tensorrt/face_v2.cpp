@@ -16,20 +16,20 @@ using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginTensorDesc;
 
-PluginV2::PluginV2(const Core& core, std::string pluginNamespace)
-    : mCore(core), mNamespace(std::move(pluginNamespace)) {}
+PluginV2::PluginV2(std::unique_ptr<Layer> layer, std::string pluginNamespace)
+    : mLayer(std::move(layer)), mNamespace(std::move(pluginNamespace)) {}
 
-const char* PluginV2::getPluginType() const noexcept { return mCore.name(); }
+const char* PluginV2::getPluginType() const noexcept { return mLayer->name(); }
 const char* PluginV2::getPluginVersion() const noexcept { return kPluginVersion; }
 int32_t PluginV2::getNbOutputs() const noexcept { return kOutputs; }
 int32_t PluginV2::initialize() noexcept { return 0; }
 void PluginV2::terminate() noexcept {}
 void PluginV2::destroy() noexcept { delete this; }
-size_t PluginV2::getSerializationSize() const noexcept { return kStateBytes; }
+size_t PluginV2::getSerializationSize() const noexcept { return mLayer->stateBytes(); }
 
 void PluginV2::serialize(void* buffer) const noexcept {
   guardedStatus("serialize", [&] {
-    const std::vector<uint8_t> state = plugin::serialize(mCore.parameters());
+    const std::vector<uint8_t> state = mLayer->state();
     std::memcpy(buffer, state.data(), state.size());
   });
 }
@@ -46,7 +46,8 @@ DataType PluginV2::getOutputDataType(int32_t, const DataType* inputTypes, int32_
 }
 
 PluginV2* PluginV2::clone() const noexcept {
-  return guarded("clone", static_cast<PluginV2*>(nullptr), [&] { return new PluginV2(*this); });
+  return guarded("clone", static_cast<PluginV2*>(nullptr),
+                 [&] { return new PluginV2(mLayer->clone(), mNamespace); });
 }
 
 DimsExprs PluginV2::getOutputDimensions(int32_t, const DimsExprs* inputs, int32_t nbInputs,
@@ -54,31 +55,31 @@ DimsExprs PluginV2::getOutputDimensions(int32_t, const DimsExprs* inputs, int32_
   DimsExprs refused{};
   refused.nbDims = -1;
   return guarded("getOutputDimensions", refused,
-                 [&] { return mCore.inferShape(inputs, nbInputs); });
+                 [&] { return mLayer->inferShape(inputs, nbInputs); });
 }
 
 bool PluginV2::supportsFormatCombination(int32_t pos, const PluginTensorDesc* tensors,
                                          int32_t nbInputs, int32_t) noexcept {
   return guarded("supportsFormatCombination", false,
-                 [&] { return mCore.supportsFormat(pos, tensors[pos], tensors[0], nbInputs); });
+                 [&] { return mLayer->supportsFormat(pos, tensors[pos], tensors[0], nbInputs); });
 }
 
 void PluginV2::configurePlugin(const DynamicPluginTensorDesc* in, int32_t nbInputs,
                                const DynamicPluginTensorDesc*, int32_t) noexcept {
-  guardedStatus("configurePlugin", [&] { mCore.configure(listInputs(in, nbInputs)); });
+  guardedStatus("configurePlugin", [&] { mLayer->configure(listInputs(in, nbInputs)); });
 }
 
 size_t PluginV2::getWorkspaceSize(const PluginTensorDesc* inputs, int32_t nbInputs,
                                   const PluginTensorDesc*, int32_t) const noexcept {
   return guarded("getWorkspaceSize", size_t{0},
-                 [&] { return mCore.workspaceBytes(listInputs(inputs, nbInputs)); });
+                 [&] { return mLayer->workspaceBytes(listInputs(inputs, nbInputs)); });
 }
 
 int32_t PluginV2::enqueue(const PluginTensorDesc* inputDesc, const PluginTensorDesc* outputDesc,
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) noexcept {
   return guardedStatus("enqueue", [&] {
-    mCore.enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
+    mLayer->enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
   });
 }
 
@@ -93,13 +94,13 @@ const PluginFieldCollection* CreatorV2::getFieldNames() noexcept {
 nvinfer1::IPluginV2* CreatorV2::createPlugin(const char*,
                                              const PluginFieldCollection* fc) noexcept {
   return guarded("createPlugin", static_cast<PluginV2*>(nullptr),
-                 [&] { return new PluginV2(Core(parseFields(mOp, fc)), mNamespace); });
+                 [&] { return new PluginV2(createLayer(mOp, fc), mNamespace); });
 }
 
 nvinfer1::IPluginV2* CreatorV2::deserializePlugin(const char*, const void* serialData,
                                                   size_t serialLength) noexcept {
   return guarded("deserializePlugin", static_cast<PluginV2*>(nullptr), [&] {
-    return new PluginV2(Core(deserialize(mOp, serialData, serialLength)), mNamespace);
+    return new PluginV2(restoreLayer(mOp, serialData, serialLength), mNamespace);
   });
 }
 

@@ -6,16 +6,17 @@
 
 #if !GSPN2_TRT_V3
 
+#include <memory>
 #include <string>
 
-#include "core.h"
+#include "layer.h"
 
 namespace gspn2 {
 namespace plugin {
 
 class PluginV2 : public nvinfer1::IPluginV2DynamicExt {
  public:
-  PluginV2(const Core& core, std::string pluginNamespace);
+  PluginV2(std::unique_ptr<Layer> layer, std::string pluginNamespace);
 
   // IPluginV2
   const char* getPluginType() const noexcept override;
@@ -51,7 +52,7 @@ class PluginV2 : public nvinfer1::IPluginV2DynamicExt {
                   void* const* outputs, void* workspace, cudaStream_t stream) noexcept override;
 
  private:
-  Core mCore;
+  std::unique_ptr<Layer> mLayer;
   std::string mNamespace;
 };
 

@@ -3,6 +3,7 @@
 #if GSPN2_TRT_V3
 
 #include "guard.h"
+#include "state.h"
 
 namespace gspn2 {
 namespace plugin {
@@ -34,17 +35,18 @@ IPluginCapability* PluginV3::getCapabilityInterface(PluginCapabilityType type) n
 }
 
 PluginV3* PluginV3::clone() noexcept {
-  return guarded("clone", static_cast<PluginV3*>(nullptr), [&] { return new PluginV3(*this); });
+  return guarded("clone", static_cast<PluginV3*>(nullptr),
+                 [&] { return new PluginV3(mLayer->clone()); });
 }
 
-const char* PluginV3::getPluginName() const noexcept { return mCore.name(); }
+const char* PluginV3::getPluginName() const noexcept { return mLayer->name(); }
 const char* PluginV3::getPluginVersion() const noexcept { return kPluginVersion; }
 const char* PluginV3::getPluginNamespace() const noexcept { return kNamespace; }
 int32_t PluginV3::getNbOutputs() const noexcept { return kOutputs; }
 
 int32_t PluginV3::configurePlugin(const DynamicPluginTensorDesc* in, int32_t nbInputs,
                                   const DynamicPluginTensorDesc*, int32_t) noexcept {
-  return guardedStatus("configurePlugin", [&] { mCore.configure(listInputs(in, nbInputs)); });
+  return guardedStatus("configurePlugin", [&] { mLayer->configure(listInputs(in, nbInputs)); });
 }
 
 int32_t PluginV3::getOutputDataTypes(DataType* outputTypes, int32_t, const DataType* inputTypes,
@@ -56,32 +58,33 @@ int32_t PluginV3::getOutputDataTypes(DataType* outputTypes, int32_t, const DataT
 int32_t PluginV3::getOutputShapes(const DimsExprs* inputs, int32_t nbInputs, const DimsExprs*,
                                   int32_t, DimsExprs* outputs, int32_t,
                                   nvinfer1::IExprBuilder&) noexcept {
-  return guardedStatus("getOutputShapes", [&] { outputs[0] = mCore.inferShape(inputs, nbInputs); });
+  return guardedStatus("getOutputShapes",
+                       [&] { outputs[0] = mLayer->inferShape(inputs, nbInputs); });
 }
 
 bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* tensors,
                                          int32_t nbInputs, int32_t) noexcept {
   return guarded("supportsFormatCombination", false, [&] {
-    return mCore.supportsFormat(pos, tensors[pos].desc, tensors[0].desc, nbInputs);
+    return mLayer->supportsFormat(pos, tensors[pos].desc, tensors[0].desc, nbInputs);
   });
 }
 
 size_t PluginV3::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t nbInputs,
                                   const DynamicPluginTensorDesc*, int32_t) const noexcept {
   return guarded("getWorkspaceSize", size_t{0},
-                 [&] { return mCore.workspaceBytes(listInputs(inputs, nbInputs)); });
+                 [&] { return mLayer->workspaceBytes(listInputs(inputs, nbInputs)); });
 }
 
 int32_t PluginV3::onShapeChange(const PluginTensorDesc* in, int32_t nbInputs,
                                 const PluginTensorDesc*, int32_t) noexcept {
-  return guardedStatus("onShapeChange", [&] { mCore.configure(listInputs(in, nbInputs)); });
+  return guardedStatus("onShapeChange", [&] { mLayer->configure(listInputs(in, nbInputs)); });
 }
 
 int32_t PluginV3::enqueue(const PluginTensorDesc* inputDesc, const PluginTensorDesc* outputDesc,
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) noexcept {
   return guardedStatus("enqueue", [&] {
-    mCore.enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
+    mLayer->enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
   });
 }
 
@@ -91,7 +94,7 @@ nvinfer1::IPluginV3* PluginV3::attachToContext(nvinfer1::IPluginResourceContext*
 
 const PluginFieldCollection* PluginV3::getFieldsToSerialize() noexcept {
   return guarded("getFieldsToSerialize", static_cast<const PluginFieldCollection*>(nullptr), [&] {
-    mState = serialize(mCore.parameters());
+    mState = mLayer->state();
     mStateField = {kStateField, mState.data(), nvinfer1::PluginFieldType::kINT8,
                    static_cast<int32_t>(mState.size())};
     mFields.nbFields = 1;
@@ -104,7 +107,7 @@ nvinfer1::IPluginV3* CreatorV3::createPlugin(const char*, const PluginFieldColle
                                              TensorRTPhase phase) noexcept {
   return guarded("createPlugin", static_cast<PluginV3*>(nullptr), [&] {
     const bool building = phase == TensorRTPhase::kBUILD;
-    return new PluginV3(Core(building ? parseFields(mOp, fc) : deserializeFields(mOp, fc)));
+    return new PluginV3(building ? createLayer(mOp, fc) : restoreLayer(mOp, fc));
   });
 }
 

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "core.h"
+#include "layer.h"
 
 namespace gspn2 {
 namespace plugin {
@@ -18,8 +18,7 @@ class PluginV3 : public nvinfer1::IPluginV3,
                  public nvinfer1::IPluginV3OneBuild,
                  public nvinfer1::IPluginV3OneRuntime {
  public:
-  explicit PluginV3(const Core& core) : mCore(core) {}
-  PluginV3(const PluginV3& other) : PluginV3(other.mCore) {}
+  explicit PluginV3(std::unique_ptr<Layer> layer) : mLayer(std::move(layer)) {}
 
   // IPluginV3
   nvinfer1::IPluginCapability* getCapabilityInterface(
@@ -59,7 +58,7 @@ class PluginV3 : public nvinfer1::IPluginV3,
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override;
 
  private:
-  Core mCore;
+  std::unique_ptr<Layer> mLayer;
   // What getFieldsToSerialize() hands out: TensorRT reads it before the next call.
   std::vector<uint8_t> mState;
   nvinfer1::PluginField mStateField;

@@ -3,11 +3,12 @@
 // the process is found by name.
 #include <dlfcn.h>
 
+#include <iterator>
 #include <string>
 
 #include "gspn2/tensorrt_plugin.h"
 #include "guard.h"
-#include "parameters.h"
+#include "op.h"
 #include "trt.h"
 #if GSPN2_TRT_V3
 #include "face_v3.h"
@@ -37,16 +38,17 @@ bool isRegistered(IPluginRegistry& registry, Op op, const char* pluginNamespace)
 }
 #endif
 
-constexpr int32_t kCreators = 2;
+constexpr int32_t kCreators = static_cast<int32_t>(std::size(kOps));
 
 Creator& creator(Op op) {
-  static Creator kInstances[kCreators] = {Creator(Op::kProp2D), Creator(Op::kLineScan)};
+  static Creator kInstances[kCreators] = {Creator(Op::kProp2D), Creator(Op::kLineScan),
+                                          Creator(Op::kChannelNorm)};
   return kInstances[static_cast<int32_t>(op)];
 }
 
 CreatorInterface* const* creators() {
-  static CreatorInterface* const kList[kCreators] = {&creator(Op::kProp2D),
-                                                     &creator(Op::kLineScan)};
+  static CreatorInterface* const kList[kCreators] = {&creator(Op::kProp2D), &creator(Op::kLineScan),
+                                                     &creator(Op::kChannelNorm)};
   return kList;
 }
 

@@ -1,4 +1,4 @@
-// The attributes of both ops: read from plugin fields, written into engines and read back.
+// The attributes of both propagations: read from plugin fields, written into engines and read back.
 #ifndef GSPN2_TENSORRT_PARAMETERS_H_
 #define GSPN2_TENSORRT_PARAMETERS_H_
 
@@ -7,19 +7,11 @@
 #include <vector>
 
 #include "gspn2/kernels.h"
+#include "op.h"
 #include "trt.h"
 
 namespace gspn2 {
 namespace plugin {
-
-constexpr char kPluginVersion[] = "1";
-constexpr char kStateField[] = "state";  // the one field that an engine holds for IPluginV3
-
-enum class Op : int32_t { kProp2D = 0, kLineScan = 1 };
-constexpr Op kOps[] = {Op::kProp2D, Op::kLineScan};
-
-// The op type in ONNX and the plugin's name in TensorRT.
-const char* opName(Op op);
 
 // Where the gates and affinities of a packed GspnProp2D lie: the first channel of each in one
 // prediction (N, P, H, W), which the node has in place of lam, w, u and d.
@@ -45,19 +37,16 @@ struct Parameters {
 bool operator==(const Parameters& a, const Parameters& b);
 
 // The fields that a creator announces: names and types, no data. Lives as long as the library.
-const nvinfer1::PluginFieldCollection& fieldNames(Op op);
+const nvinfer1::PluginFieldCollection& propagationFields(Op op);
 
 // Reads what the ONNX parser (or a caller) passes. A missing field has its default; an unknown or
 // repeated one, a wrong type or length and a value out of range throw PluginError.
 Parameters parseFields(Op op, const nvinfer1::PluginFieldCollection* fields);
 
-// The state in an engine: magic, format version, size, then the parameters, little-endian.
+// The state in an engine (state.h).
 constexpr size_t kStateBytes = 56;
 std::vector<uint8_t> serialize(const Parameters& parameters);
 Parameters deserialize(Op op, const void* data, size_t bytes);
-
-// The state out of the fields that TensorRT kept for an IPluginV3.
-Parameters deserializeFields(Op op, const nvinfer1::PluginFieldCollection* fields);
 
 }  // namespace plugin
 }  // namespace gspn2

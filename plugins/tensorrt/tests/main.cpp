@@ -6,7 +6,7 @@
 #include <exception>
 
 #include "harness.h"
-#include "parameters.h"
+#include "layer.h"
 
 namespace gspn2 {
 namespace plugin {

@@ -3,6 +3,7 @@
 
 #include "harness.h"
 #include "parameters.h"
+#include "state.h"
 
 namespace gspn2 {
 namespace plugin {
@@ -30,6 +31,11 @@ Parameters parse(Op op, const std::vector<PluginField>& fields) {
   collection.nbFields = static_cast<int32_t>(fields.size());
   collection.fields = fields.data();
   return parseFields(op, &collection);
+}
+
+Parameters restored(const PluginFieldCollection* fields) {
+  const PluginField& field = stateField(Op::kLineScan, fields);
+  return deserialize(Op::kLineScan, field.data, static_cast<size_t>(field.length));
 }
 
 GSPN2_TEST(missing_fields_have_the_defaults) {
@@ -242,15 +248,14 @@ GSPN2_TEST(state_fields_are_checked) {
   PluginFieldCollection collection{};
   collection.nbFields = 1;
   collection.fields = &wrong;
-  CHECK(deserializeFields(Op::kLineScan, &collection) == sample());
+  CHECK(restored(&collection) == sample());
   wrong.type = PluginFieldType::kFLOAT32;
-  checkRefused([&] { deserializeFields(Op::kLineScan, &collection); }, {"type 1"});
+  checkRefused([&] { restored(&collection); }, {"type 1"});
   wrong = good;
   wrong.name = "normalize";
-  checkRefused([&] { deserializeFields(Op::kLineScan, &collection); },
-               {"expected the one named state"});
+  checkRefused([&] { restored(&collection); }, {"expected the one named state"});
   collection.nbFields = 0;
-  checkRefused([&] { deserializeFields(Op::kLineScan, &collection); }, {"0 plugin fields"});
+  checkRefused([&] { restored(&collection); }, {"0 plugin fields"});
 }
 
 }  // namespace

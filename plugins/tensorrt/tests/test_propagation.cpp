@@ -1,7 +1,7 @@
 // Shapes, formats and the checks before a launch. Nothing here reaches a GPU.
-#include "core.h"
 #include "fake_shapes.h"
 #include "harness.h"
+#include "propagation.h"
 
 namespace gspn2 {
 namespace plugin {
@@ -14,20 +14,20 @@ using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorFormat;
 using Extents = std::initializer_list<int64_t>;
 
-Core makeCore(Op op) {
+Propagation makePropagation(Op op) {
   Parameters parameters;
   parameters.op = op;
-  return Core(parameters);
+  return Propagation(parameters);
 }
 
-Core makePacked(const Packing& packing) {
+Propagation makePacked(const Packing& packing) {
   Parameters parameters;
   parameters.packing = packing;
-  return Core(parameters);
+  return Propagation(parameters);
 }
 
 // The output's extents for inputs of these extents, -1 for an unknown one.
-std::vector<int64_t> infer(Core* core, std::initializer_list<Extents> inputs) {
+std::vector<int64_t> infer(Propagation* core, std::initializer_list<Extents> inputs) {
   FakeShapes shapes;
   std::vector<DimsExprs> list;
   for (const Extents& extents : inputs) list.push_back(shapes.make(extents));
@@ -41,17 +41,17 @@ std::vector<int64_t> infer(Core* core, std::initializer_list<Extents> inputs) {
 }
 
 GSPN2_TEST(output_has_the_shape_of_x) {
-  Core core = makeCore(Op::kProp2D);
+  Propagation core = makePropagation(Op::kProp2D);
   const auto shape =
       infer(&core, {{2, 8, 5, 7}, {2, 4, 8, 5, 7}, {2, 4, 3, 1, 5, 7}, {2, 4, 8, 5, 7}});
   CHECK(shape == std::vector<int64_t>({2, 8, 5, 7}));
-  Core scan = makeCore(Op::kLineScan);
+  Propagation scan = makePropagation(Op::kLineScan);
   const auto lines = infer(&scan, {{2, 8, 5, 7}, {2, 8, 5, 7}, {2, 3, 8, 5, 7}});
   CHECK(lines == std::vector<int64_t>({2, 8, 5, 7}));
 }
 
 GSPN2_TEST(unknown_extents_stay_unknown) {
-  Core core = makeCore(Op::kProp2D);
+  Propagation core = makePropagation(Op::kProp2D);
   const auto shape = infer(
       &core, {{-1, 8, -1, -1}, {-1, 4, 8, -1, -1}, {-1, 4, 3, -1, -1, -1}, {-1, 4, 8, -1, -1}});
   CHECK(shape == std::vector<int64_t>({-1, 8, -1, -1}));
@@ -61,18 +61,18 @@ GSPN2_TEST(optional_inputs_are_told_by_rank) {
   const Extents x = {1, 2, 3, 5};
   const Extents gate = {1, 4, 2, 3, 5};
   const Extents w = {1, 4, 3, 1, 3, 5};
-  Core none = makeCore(Op::kProp2D);
+  Propagation none = makePropagation(Op::kProp2D);
   infer(&none, {x, gate, w, gate});
   CHECK(none.parameters().optionals == Optionals::kNone);
   CHECK_EQ(none.inputCount(), 4);
-  Core withD = makeCore(Op::kProp2D);
+  Propagation withD = makePropagation(Op::kProp2D);
   infer(&withD, {x, gate, w, gate, gate});
   CHECK(withD.parameters().optionals == Optionals::kD);
-  Core withM = makeCore(Op::kProp2D);
+  Propagation withM = makePropagation(Op::kProp2D);
   infer(&withM, {x, gate, w, gate, {4}});
   CHECK(withM.parameters().optionals == Optionals::kM);
   CHECK_EQ(withM.inputCount(), 5);
-  Core both = makeCore(Op::kProp2D);
+  Propagation both = makePropagation(Op::kProp2D);
   infer(&both, {x, gate, w, gate, gate, {4}});
   CHECK(both.parameters().optionals == Optionals::kBoth);
   CHECK_EQ(both.inputCount(), 6);
@@ -80,10 +80,10 @@ GSPN2_TEST(optional_inputs_are_told_by_rank) {
 
 GSPN2_TEST(a_packed_node_takes_a_prediction) {
   const Extents x = {2, 2, 3, 5};
-  Core core = makePacked({1, 0, 8, -1, 16});
+  Propagation core = makePacked({1, 0, 8, -1, 16});
   CHECK(infer(&core, {x, {2, 28, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
   CHECK_EQ(core.inputCount(), 2);
-  Core withM = makePacked({2, 24, 8, 16, 0});
+  Propagation withM = makePacked({2, 24, 8, 16, 0});
   const auto shape = infer(&withM, {{-1, 2, -1, -1}, {-1, -1, -1, -1}, {4}});
   CHECK(shape == std::vector<int64_t>({-1, 2, -1, -1}));
   CHECK(withM.parameters().optionals == Optionals::kM);
@@ -111,7 +111,7 @@ GSPN2_TEST(wrong_predictions_are_refused) {
       {{3, 0, 8, -1, 16}, {x, {1, 52, 3, 5}}, {"groups is 3; expected 1", "or C = 2"}},
   };
   for (const auto& entry : cases) {
-    Core core = makePacked(entry.packing);
+    Propagation core = makePacked(entry.packing);
     checkRefused([&] { infer(&core, entry.inputs); }, entry.message);
   }
 }
@@ -140,15 +140,15 @@ GSPN2_TEST(wrong_shapes_are_refused) {
        {"u has extent 3 on axis 2; expected C = 2"}},
   };
   for (const auto& entry : cases) {
-    Core core = makeCore(Op::kProp2D);
+    Propagation core = makePropagation(Op::kProp2D);
     checkRefused([&] { infer(&core, entry.inputs); }, entry.message);
   }
-  Core scan = makeCore(Op::kLineScan);
+  Propagation scan = makePropagation(Op::kLineScan);
   checkRefused([&] { infer(&scan, {x, x}); }, {"GspnLineScan: the node has 2 inputs"});
 }
 
 GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
-  const Core core = makeCore(Op::kProp2D);
+  const Propagation core = makePropagation(Op::kProp2D);
   const PluginTensorDesc first = makeDesc({1, 2, 3, 5}, DataType::kHALF);
   PluginTensorDesc tensor = first;
   CHECK(core.supportsFormat(0, first, first, 4));
@@ -170,7 +170,7 @@ GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
 }
 
 // Every buffer is null, so that a call which passes the checks ends at the kernel library's own.
-void enqueue(const Core& core, const std::vector<PluginTensorDesc>& inputs,
+void enqueue(const Propagation& core, const std::vector<PluginTensorDesc>& inputs,
              const PluginTensorDesc& output) {
   const void* in[kMaxInputs] = {};
   void* out[kOutputs] = {};
@@ -181,7 +181,7 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const PluginTensorDesc lam = makeDesc({1, 2, 3, 5});
   const PluginTensorDesc w = makeDesc({1, 3, 1, 3, 5});
-  Core core = makeCore(Op::kLineScan);
+  Propagation core = makePropagation(Op::kLineScan);
   checkRefused([&] { enqueue(core, {x, lam, w}, x); }, {"has not been configured"});
   core.configure(listInputs(std::vector<PluginTensorDesc>({x, lam, w}).data(), 3));
   checkRefused([&] { enqueue(core, {x, makeDesc({1, 2, 4, 5}), w}, x); },
@@ -199,7 +199,7 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
 GSPN2_TEST(enqueue_checks_a_prediction) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const std::vector<PluginTensorDesc> inputs = {x, makeDesc({1, 28, 3, 5})};
-  Core core = makePacked({1, 0, 8, -1, 16});
+  Propagation core = makePacked({1, 0, 8, -1, 16});
   core.configure(listInputs(inputs.data(), 2));
   checkRefused([&] { enqueue(core, {x, makeDesc({1, 20, 3, 5})}, x); },
                {"expected w in the 12 from channel 16 on"});
@@ -225,7 +225,7 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
   } cases[] = {{wFirst, 11, "lam"}, {wFirst, 19, "lam"}, {wFirst, 20, "u"}, {wFirst, 27, "u"},
                {wFirst, 28, "d"},   {wFirst, 35, "d"},   {wLast, 23, "w"},  {wLast, 33, "w"}};
   for (const auto& entry : cases) {
-    Core core = makePacked(entry.packing);
+    Propagation core = makePacked(entry.packing);
     core.configure(listInputs(inputs.data(), 2));
     const void* in[kMaxInputs] = {x.data(), prediction.data()};
     void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
@@ -237,7 +237,7 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
 GSPN2_TEST(kernel_library_errors_reach_the_caller) {
   const PluginTensorDesc x = makeDesc({1, 2, 0, 5});
   const PluginTensorDesc w = makeDesc({1, 3, 1, 0, 5});
-  Core core = makeCore(Op::kLineScan);
+  Propagation core = makePropagation(Op::kLineScan);
   core.configure(listInputs(std::vector<PluginTensorDesc>({x, x, w}).data(), 3));
   checkRefused([&] { enqueue(core, {x, x, w}, x); },
                {"GspnLineScan: h is 0; every extent must be at least 1"});
@@ -246,7 +246,7 @@ GSPN2_TEST(kernel_library_errors_reach_the_caller) {
 GSPN2_TEST(workspace_is_asked_for_the_inputs_configured) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const PluginTensorDesc inputs[] = {x, x, makeDesc({1, 3, 1, 3, 5}), x};
-  Core core = makeCore(Op::kLineScan);
+  Propagation core = makePropagation(Op::kLineScan);
   core.configure(listInputs(inputs, 3));
   checkRefused([&] { core.workspaceBytes(listInputs(inputs, 2)); },
                {"asked for the workspace of 2 inputs, configured for 3"});
@@ -261,7 +261,7 @@ size_t workspaceOf(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_
     const PluginTensorDesc gate = makeDesc({n, 4, c, h, w}, type);
     inputs = {makeDesc({n, c, h, w}, type), gate, makeDesc({n, 4, 3, 1, h, w}, type), gate};
   }
-  Core core = makeCore(op);
+  Propagation core = makePropagation(op);
   const InputList list = listInputs(inputs.data(), static_cast<int32_t>(inputs.size()));
   core.configure(list);
   try {
@@ -276,7 +276,7 @@ GSPN2_TEST(a_packed_node_asks_for_as_much_workspace) {
   for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
     const PluginTensorDesc inputs[] = {makeDesc({8, 4, 300, 200}, type),
                                        makeDesc({8, 50, 300, 200}, type)};
-    Core core = makePacked({1, 0, 16, -1, 32});
+    Propagation core = makePacked({1, 0, 16, -1, 32});
     const InputList list = listInputs(inputs, 2);
     core.configure(list);
     CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, 8, 4, 300, 200));

@@ -1,4 +1,4 @@
-#include "core.h"
+#include "propagation.h"
 
 #include <algorithm>
 
@@ -8,76 +8,24 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
-using nvinfer1::DataType;
 using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
-using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
 
 // A kernel path may take only lines of such a multiple, and need workspace where the longer line
 // beside it needs none.
 constexpr int64_t kLineMultiple = 16;
 
-void checkCount(const char* op, int32_t count, int32_t low, int32_t high) {
-  if (count >= low && count <= high) return;
-  fail("%s: the node has %d inputs; expected %d to %d", op, count, low, high);
-}
-
-bool isFloating(DataType type) {
-#if GSPN2_TRT_BF16
-  if (type == DataType::kBF16) return true;
-#endif
-  return type == DataType::kFLOAT || type == DataType::kHALF;
-}
-
-gspn2_dtype_t kernelType(const char* op, DataType type) {
-  switch (type) {
-    case DataType::kFLOAT:
-      return GSPN2_FLOAT32;
-    case DataType::kHALF:
-      return GSPN2_FLOAT16;
-#if GSPN2_TRT_BF16
-    case DataType::kBF16:
-      return GSPN2_BFLOAT16;
-#endif
-    default:
-      fail("%s: the data type %d is not supported; expected float32, float16 or bfloat16", op,
-           static_cast<int>(type));
-  }
-}
-
-void checkStatus(const char* op, gspn2_status_t status) {
-  if (status != GSPN2_SUCCESS) fail("%s: %s", op, gspn2_last_error());
-}
-
 }  // namespace
 
-InputList listInputs(const PluginTensorDesc* inputs, int32_t count) {
-  InputList list{};
-  list.count = count;
-  for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].dims, inputs[i].type};
-  }
-  return list;
-}
-
-InputList listInputs(const DynamicPluginTensorDesc* inputs, int32_t count) {
-  InputList list{};
-  list.count = count;
-  for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].max, inputs[i].desc.type};
-  }
-  return list;
-}
-
-void Core::learnOptionals(const int32_t* ranks, int32_t count) {
+void Propagation::learnOptionals(const int32_t* ranks, int32_t count) {
   const int32_t required = requiredInputs();
   if (mParameters.op == Op::kLineScan) {
-    checkCount(name(), count, required, required);
+    checkInputCount(op(), count, required, required);
     mParameters.optionals = Optionals::kNone;
     return;
   }
-  checkCount(name(), count, required, isPacked() ? required + 1 : kMaxInputs);
+  checkInputCount(op(), count, required, isPacked() ? required + 1 : kMaxInputs);
   if (count == required) {
     mParameters.optionals = Optionals::kNone;
   } else if (count == kMaxInputs) {
@@ -88,21 +36,21 @@ void Core::learnOptionals(const int32_t* ranks, int32_t count) {
   }
 }
 
-bool Core::hasD() const {
+bool Propagation::hasD() const {
   const Optionals optionals = mParameters.optionals;
   return mParameters.packing.d >= 0 || optionals == Optionals::kD || optionals == Optionals::kBoth;
 }
 
-bool Core::hasM() const {
+bool Propagation::hasM() const {
   return mParameters.optionals == Optionals::kM || mParameters.optionals == Optionals::kBoth;
 }
 
-int32_t Core::requiredInputs() const {
+int32_t Propagation::requiredInputs() const {
   if (mParameters.op == Op::kLineScan) return 3;
   return isPacked() ? 2 : 4;
 }
 
-int32_t Core::inputCount() const {
+int32_t Propagation::inputCount() const {
   switch (mParameters.optionals) {
     case Optionals::kNone:
       return requiredInputs();
@@ -117,7 +65,7 @@ int32_t Core::inputCount() const {
   fail("%s: the layer has not been configured, so its inputs are not known", name());
 }
 
-DimsExprs Core::inferShape(const DimsExprs* inputs, int32_t count) {
+DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count) {
   int32_t ranks[kMaxInputs] = {};
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) ranks[i] = inputs[i].nbDims;
   learnOptionals(ranks, count);
@@ -134,7 +82,7 @@ DimsExprs Core::inferShape(const DimsExprs* inputs, int32_t count) {
   return inputs[0];
 }
 
-void Core::checkTogether(const ShapeChecker& checker) const {
+void Propagation::checkTogether(const ShapeChecker& checker) const {
   if (isPacked()) {
     checker.checkPrediction(mParameters.packing);
   } else {
@@ -142,7 +90,7 @@ void Core::checkTogether(const ShapeChecker& checker) const {
   }
 }
 
-void Core::configure(const InputList& inputs) {
+void Propagation::configure(const InputList& inputs) {
   int32_t ranks[kMaxInputs] = {};
   for (int32_t i = 0; i < std::min(inputs.count, kMaxInputs); ++i) {
     ranks[i] = inputs.items[i].dims.nbDims;
@@ -150,8 +98,8 @@ void Core::configure(const InputList& inputs) {
   learnOptionals(ranks, inputs.count);
 }
 
-bool Core::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
-                          const PluginTensorDesc& first, int32_t inputCount) const {
+bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
+                                 const PluginTensorDesc& first, int32_t inputCount) const {
   if (position < 0 || position >= inputCount + kOutputs) {
     fail("%s: a format was asked for at position %d of %d", name(), position,
          inputCount + kOutputs);
@@ -160,7 +108,7 @@ bool Core::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
          tensor.type == first.type;
 }
 
-gspn2_problem_t Core::makeProblem(const InputList& inputs) const {
+gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   ShapeChecker checker(name());
   for (int32_t i = 0; i < inputs.count; ++i) {
     const TensorShape& shape = inputShape(mParameters, i);
@@ -182,22 +130,22 @@ gspn2_problem_t Core::makeProblem(const InputList& inputs) const {
   problem.w = checker.extent(kW);
   problem.g = isPacked() ? mParameters.packing.groups : checker.extent(kG);
   problem.chunk = mParameters.chunk;
-  problem.dtype = kernelType(name(), inputs.items[0].type);
+  problem.dtype = kernelType(op(), inputs.items[0].type);
   problem.normalize = mParameters.normalize;
   return problem;
 }
 
-size_t Core::queryWorkspace(const gspn2_problem_t& problem) const {
+size_t Propagation::queryWorkspace(const gspn2_problem_t& problem) const {
   size_t bytes = 0;
   if (mParameters.op == Op::kLineScan) {
-    checkStatus(name(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
+    checkStatus(op(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
   } else {
-    checkStatus(name(), gspn2_prop2d_workspace(&problem, hasD() ? 1 : 0, &bytes));
+    checkStatus(op(), gspn2_prop2d_workspace(&problem, hasD() ? 1 : 0, &bytes));
   }
   return bytes;
 }
 
-size_t Core::workspaceBytes(const InputList& largest) const {
+size_t Propagation::workspaceBytes(const InputList& largest) const {
   if (largest.count != inputCount()) {
     fail("%s: asked for the workspace of %d inputs, configured for %d", name(), largest.count,
          inputCount());
@@ -218,40 +166,37 @@ size_t Core::workspaceBytes(const InputList& largest) const {
   return bytes;
 }
 
-void Core::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
-                   const void* const* inputs, void* const* outputs, void* workspace,
-                   cudaStream_t stream) const {
+void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
+                          const void* const* inputs, void* const* outputs, void* workspace,
+                          cudaStream_t stream) const {
   const int32_t count = inputCount();
   const gspn2_problem_t problem = makeProblem(listInputs(inputDescs, count));
-  const Dims& x = inputDescs[0].dims;
-  if (outputDesc.dims.nbDims != x.nbDims || !std::equal(x.d, x.d + x.nbDims, outputDesc.dims.d) ||
-      outputDesc.type != inputDescs[0].type) {
-    fail("%s: the output's shape or data type differs from that of x", name());
-  }
+  checkOutput(op(), inputDescs[0], outputDesc);
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
   const size_t bytes = queryWorkspace(problem);
   if (mParameters.op == Op::kLineScan) {
-    checkStatus(name(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
-                                        inputs[2], outputs[0], workspace, bytes, stream));
+    checkStatus(op(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
+                                      inputs[2], outputs[0], workspace, bytes, stream));
   } else if (isPacked()) {
-    checkStatus(name(), propagatePacked(problem, inputDescs[1].dims.d[1], inputs, outputs[0],
-                                        workspace, bytes, stream));
+    checkStatus(op(), propagatePacked(problem, inputDescs[1].dims.d[1], inputs, outputs[0],
+                                      workspace, bytes, stream));
   } else {
-    checkStatus(name(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
+    checkStatus(op(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }
 }
 
-gspn2_status_t Core::propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
-                               void* workspace, size_t bytes, cudaStream_t stream) const {
+gspn2_status_t Propagation::propagate(const gspn2_problem_t& problem, const void* const* inputs,
+                                      void* y, void* workspace, size_t bytes,
+                                      cudaStream_t stream) const {
   const void* const d = hasD() ? inputs[4] : nullptr;
   const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;
   return gspn2_prop2d(&problem, nullptr, inputs[0], inputs[1], inputs[2], inputs[3], d, m, y,
                       workspace, bytes, stream);
 }
 
-gspn2_status_t Core::propagatePacked(const gspn2_problem_t& problem, int64_t channels,
-                                     const void* const* inputs, void* y, void* workspace,
-                                     size_t bytes, cudaStream_t stream) const {
+gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem, int64_t channels,
+                                            const void* const* inputs, void* y, void* workspace,
+                                            size_t bytes, cudaStream_t stream) const {
   const Packing& packing = mParameters.packing;
   const int64_t plane = problem.h * problem.w;
   const gspn2_batch_strides_t strides{channels * plane, channels * plane};

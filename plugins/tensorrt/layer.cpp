@@ -1,0 +1,99 @@
+#include "layer.h"
+
+#include <algorithm>
+
+#include "channel_norm.h"
+#include "guard.h"
+#include "propagation.h"
+#include "state.h"
+
+namespace gspn2 {
+namespace plugin {
+
+using nvinfer1::DataType;
+using nvinfer1::Dims;
+using nvinfer1::DynamicPluginTensorDesc;
+using nvinfer1::PluginField;
+using nvinfer1::PluginFieldCollection;
+using nvinfer1::PluginTensorDesc;
+
+InputList listInputs(const PluginTensorDesc* inputs, int32_t count) {
+  InputList list{};
+  list.count = count;
+  for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
+    list.items[i] = {inputs[i].dims, inputs[i].type};
+  }
+  return list;
+}
+
+InputList listInputs(const DynamicPluginTensorDesc* inputs, int32_t count) {
+  InputList list{};
+  list.count = count;
+  for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
+    list.items[i] = {inputs[i].max, inputs[i].desc.type};
+  }
+  return list;
+}
+
+bool isFloating(DataType type) {
+#if GSPN2_TRT_BF16
+  if (type == DataType::kBF16) return true;
+#endif
+  return type == DataType::kFLOAT || type == DataType::kHALF;
+}
+
+gspn2_dtype_t kernelType(Op op, DataType type) {
+  switch (type) {
+    case DataType::kFLOAT:
+      return GSPN2_FLOAT32;
+    case DataType::kHALF:
+      return GSPN2_FLOAT16;
+#if GSPN2_TRT_BF16
+    case DataType::kBF16:
+      return GSPN2_BFLOAT16;
+#endif
+    default:
+      fail("%s: the data type %d is not supported; expected float32, float16 or bfloat16",
+           opName(op), static_cast<int>(type));
+  }
+}
+
+void checkStatus(Op op, gspn2_status_t status) {
+  if (status != GSPN2_SUCCESS) fail("%s: %s", opName(op), gspn2_last_error());
+}
+
+void checkInputCount(Op op, int32_t count, int32_t low, int32_t high) {
+  if (count >= low && count <= high) return;
+  fail("%s: the node has %d inputs; expected %d to %d", opName(op), count, low, high);
+}
+
+void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& output) {
+  const Dims& dims = x.dims;
+  if (output.dims.nbDims != dims.nbDims ||
+      !std::equal(dims.d, dims.d + dims.nbDims, output.dims.d) || output.type != x.type) {
+    fail("%s: the output's shape or data type differs from that of x", opName(op));
+  }
+}
+
+const PluginFieldCollection& fieldNames(Op op) {
+  return op == Op::kChannelNorm ? channelNormFields() : propagationFields(op);
+}
+
+std::unique_ptr<Layer> createLayer(Op op, const PluginFieldCollection* fields) {
+  if (op == Op::kChannelNorm) return std::make_unique<ChannelNorm>(parseChannelNorm(fields));
+  return std::make_unique<Propagation>(parseFields(op, fields));
+}
+
+std::unique_ptr<Layer> restoreLayer(Op op, const void* state, size_t bytes) {
+  if (op == Op::kChannelNorm)
+    return std::make_unique<ChannelNorm>(restoreChannelNorm(state, bytes));
+  return std::make_unique<Propagation>(deserialize(op, state, bytes));
+}
+
+std::unique_ptr<Layer> restoreLayer(Op op, const PluginFieldCollection* fields) {
+  const PluginField& field = stateField(op, fields);
+  return restoreLayer(op, field.data, static_cast<size_t>(field.length));
+}
+
+}  // namespace plugin
+}  // namespace gspn2

@@ -1,0 +1,91 @@
+// What the faces ask of a plugin layer: shape inference, formats, workspace, the launch, and what
+// an engine keeps. Layers throw PluginError; the faces turn that into what their interface asks
+// for.
+#ifndef GSPN2_TENSORRT_LAYER_H_
+#define GSPN2_TENSORRT_LAYER_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gspn2/kernels.h"
+#include "op.h"
+#include "trt.h"
+
+namespace gspn2 {
+namespace plugin {
+
+constexpr int32_t kOutputs = 1;
+constexpr int32_t kMaxInputs = 6;  // x, lam, w, u, d, m
+
+// A tensor as the checks see it, whatever descriptor TensorRT passed it in.
+struct TensorView {
+  nvinfer1::Dims dims;
+  nvinfer1::DataType type;
+};
+
+// The inputs of one call, without an allocation.
+struct InputList {
+  TensorView items[kMaxInputs];
+  int32_t count;
+};
+
+InputList listInputs(const nvinfer1::PluginTensorDesc* inputs, int32_t count);
+// At the largest shapes of the profile.
+InputList listInputs(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t count);
+
+bool isFloating(nvinfer1::DataType type);
+gspn2_dtype_t kernelType(Op op, nvinfer1::DataType type);
+// Turns a refusal of the kernel library into a PluginError.
+void checkStatus(Op op, gspn2_status_t status);
+void checkInputCount(Op op, int32_t count, int32_t low, int32_t high);
+// The output must be as x, the first input.
+void checkOutput(Op op, const nvinfer1::PluginTensorDesc& x,
+                 const nvinfer1::PluginTensorDesc& output);
+
+class Layer {
+ public:
+  virtual ~Layer() = default;
+
+  virtual Op op() const = 0;
+  const char* name() const { return opName(op()); }
+  virtual std::unique_ptr<Layer> clone() const = 0;
+
+  // Learns which optional inputs there are, and checks ranks and every extent that is known.
+  // Returns the output's extents: those of x.
+  virtual nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) = 0;
+
+  // Learns the same from the descriptors that TensorRT configures a layer with.
+  virtual void configure(const InputList& inputs) = 0;
+
+  // `position` counts the inputs, then the output; `first` is x, which was asked for before.
+  virtual bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,
+                              const nvinfer1::PluginTensorDesc& first,
+                              int32_t inputCount) const = 0;
+
+  // Bytes that every call of these shapes or smaller ones can do with.
+  virtual size_t workspaceBytes(const InputList& largest) const = 0;
+
+  // Checks the shapes and launches on the stream. Allocates nothing, synchronises nothing.
+  virtual void enqueue(const nvinfer1::PluginTensorDesc* inputDescs,
+                       const nvinfer1::PluginTensorDesc& outputDesc, const void* const* inputs,
+                       void* const* outputs, void* workspace, cudaStream_t stream) const = 0;
+
+  virtual size_t stateBytes() const = 0;
+  virtual std::vector<uint8_t> state() const = 0;
+};
+
+// The fields that a creator announces: names and types, no data. Lives as long as the library.
+const nvinfer1::PluginFieldCollection& fieldNames(Op op);
+// From what the ONNX parser (or a caller) passes.
+std::unique_ptr<Layer> createLayer(Op op, const nvinfer1::PluginFieldCollection* fields);
+// From what an engine holds; of the second form is an IPluginV3's.
+std::unique_ptr<Layer> restoreLayer(Op op, const void* state, size_t bytes);
+std::unique_ptr<Layer> restoreLayer(Op op, const nvinfer1::PluginFieldCollection* fields);
+
+}  // namespace plugin
+}  // namespace gspn2
+#endif  // GSPN2_TENSORRT_LAYER_H_

@@ -1,0 +1,12 @@
+#include "op.h"
+
+namespace gspn2 {
+namespace plugin {
+
+const char* opName(Op op) {
+  constexpr const char* kNames[] = {"GspnProp2D", "GspnLineScan", "GspnChannelNorm"};
+  return kNames[static_cast<int32_t>(op)];
+}
+
+}  // namespace plugin
+}  // namespace gspn2
