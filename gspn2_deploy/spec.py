@@ -22,6 +22,13 @@ PROP2D = "GspnProp2D"
 LINE_SCAN = "GspnLineScan"
 OP_TYPES = (PROP2D, LINE_SCAN)
 
+# The TensorRT plugin's layer normalisation over channels, and what may follow it: a build puts it in
+# the place of standard ops, so no ONNX file of ours holds it.
+CHANNEL_NORM = "GspnChannelNorm"
+CHANNEL_NORM_INPUTS = ("x", "scale", "shift", "response_scale", "response_shift")  # 3 or 5
+CHANNEL_NORM_ATTRIBUTES = {"epsilon": 1e-5, "response_epsilon": 0.0}
+PLUGINS = (*OP_TYPES, CHANNEL_NORM)
+
 NEIGHBOURS = 3  # the positions p-1, p, p+1 of the previous line, in this order
 SIGMOID_SUM_MIN = 1e-7  # the sum of the sigmoids is clamped here: all logits under -104 give 0/0
 

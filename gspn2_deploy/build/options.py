@@ -46,6 +46,7 @@ class BuildOptions:
         precision_constraints: One of :data:`PRECISION_CONSTRAINTS`.
         pack: Whether the plugin takes gates and affinities unsplit where one convolution predicts
             them.
+        fuse_norms: Whether the plugin computes the norms over channels.
 
     Raises:
         UsageError: A value is unknown, or two contradict each other.
@@ -63,6 +64,7 @@ class BuildOptions:
     tf32: bool = False
     precision_constraints: str = "obey"
     pack: bool = False
+    fuse_norms: bool = True
 
     def __post_init__(self) -> None:
         """Check each value, then those that exclude each other."""

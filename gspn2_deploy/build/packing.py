@@ -12,15 +12,15 @@ uses the parts keeps them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from gspn2_deploy.build.reshapes import Shape, annotated_shapes
-from gspn2_deploy.export.check import is_ours, iterate_nodes
+from gspn2_deploy.build.graph_view import GraphView, drop_unused
+from gspn2_deploy.build.reshapes import Shape
+from gspn2_deploy.export.check import is_ours
 from gspn2_deploy.spec import (
     NEIGHBOURS,
     NUM_DIRECTIONS,
@@ -45,33 +45,6 @@ class _Packing:
     merge: str | None  # m; as (4, 1, 1, 1) where the file multiplies u by it
 
 
-@dataclass(frozen=True)
-class _File:
-    """A graph by its tensors."""
-
-    producers: Mapping[str, onnx.NodeProto]
-    constants: Mapping[str, onnx.TensorProto]
-    shapes: Mapping[str, Shape]
-
-    def producer(self, name: str, *op_types: str) -> onnx.NodeProto | None:
-        """The node that gives a tensor, if it is one of these ONNX ops."""
-        node = self.producers.get(name)
-        return node if node is not None and not node.domain and node.op_type in op_types else None
-
-    def integers(self, node: onnx.NodeProto, index: int) -> list[int] | None:
-        """An input's constant values; None where it is absent, or not known here."""
-        tensor = self.constants.get(node.input[index]) if index < len(node.input) else None
-        if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            return None
-        return [int(value) for value in numpy_helper.to_array(tensor).ravel()]
-
-    def rank(self, name: str) -> int | None:
-        """The number of a tensor's axes, if the file says it."""
-        if name in self.constants:
-            return len(self.constants[name].dims)
-        return len(self.shapes[name]) if name in self.shapes else None
-
-
 def pack_predictions(
     graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]
 ) -> tuple[str, ...]:
@@ -84,8 +57,7 @@ def pack_predictions(
     Returns:
         The names of the nodes that take one now.
     """
-    producers = {output: node for node in graph.node for output in node.output}
-    file = _File(producers, constants, annotated_shapes(graph))
+    file = GraphView(graph, constants)
     packed, freed = [], []
     for node in graph.node:
         packing = _find(file, node) if is_ours(node) and node.op_type == PROP2D else None
@@ -95,15 +67,15 @@ def pack_predictions(
         del node.input[1:]
         node.input.append(packing.prediction)
         if packing.merge is not None:
-            node.input.append(_as_vector(graph, constants, packing.merge))
+            node.input.append(file.as_vector(packing.merge))
         attributes = {PACKED_OFFSETS: packing.offsets, PACKED_GROUPS: packing.groups}
         node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
         packed.append(node.name)
-    _drop_unused(graph, freed)
+    drop_unused(graph, freed)
     return tuple(packed)
 
 
-def _find(file: _File, node: onnx.NodeProto) -> _Packing | None:
+def _find(file: GraphView, node: onnx.NodeProto) -> _Packing | None:
     x, *rest = node.input
     extents = file.shapes.get(x, [])
     known = len(extents) == _MAP_RANK and None not in extents
@@ -125,7 +97,7 @@ def _find(file: _File, node: onnx.NodeProto) -> _Packing | None:
     return _Packing(places["w"].prediction, offsets, places["w"].groups, merge)
 
 
-def _unscaled(file: _File, name: str) -> tuple[str, ...]:
+def _unscaled(file: GraphView, name: str) -> tuple[str, ...]:
     """The u and the m that a file multiplies, as exports do that have m and no d; else u alone."""
     product = file.producer(name, "Mul")
     if product is not None:
@@ -134,19 +106,6 @@ def _unscaled(file: _File, name: str) -> tuple[str, ...]:
             if tensor is not None and list(tensor.dims) == [NUM_DIRECTIONS, 1, 1, 1]:
                 return u, scale
     return (name,)
-
-
-def _as_vector(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto], name: str) -> str:
-    """The name of m with its one axis: a constant with more of them gets a copy."""
-    if name not in constants or len(constants[name].dims) == 1:
-        return name
-    vector = onnx.TensorProto()
-    vector.CopyFrom(constants[name])
-    vector.name = f"{name}_vector"
-    del vector.dims[1:]
-    if all(tensor.name != vector.name for tensor in graph.initializer):
-        graph.initializer.append(vector)
-    return vector.name
 
 
 @dataclass(frozen=True)
@@ -158,7 +117,7 @@ class _Place:
     groups: int  # G, where it is the affinities' place
 
 
-def _locate(file: _File, name: str, x: Shape, is_affinity: bool) -> _Place | None:
+def _locate(file: GraphView, name: str, x: Shape, is_affinity: bool) -> _Place | None:
     """Find where a tensor comes from; the extents of `x`, (N, C, H, W), are all stated."""
     n, channels, *size = x
     shapes = file.shapes
@@ -184,7 +143,7 @@ def _locate(file: _File, name: str, x: Shape, is_affinity: bool) -> _Place | Non
     return _Place(cut.input[0], taken.start, groups)
 
 
-def _of_split(file: _File, node: onnx.NodeProto, piece: str, _: int) -> range | None:
+def _of_split(file: GraphView, node: onnx.NodeProto, piece: str, _: int) -> range | None:
     """The channels that an output of a Split has."""
     given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     sizes = given.get("split") or file.integers(node, 1)
@@ -194,7 +153,7 @@ def _of_split(file: _File, node: onnx.NodeProto, piece: str, _: int) -> range | 
     return range(sum(sizes[:index]), sum(sizes[: index + 1]))
 
 
-def _of_slice(file: _File, node: onnx.NodeProto, _: str, channels: int) -> range | None:
+def _of_slice(file: GraphView, node: onnx.NodeProto, _: str, channels: int) -> range | None:
     """The channels that a Slice takes."""
     starts, ends, axes, steps = (file.integers(node, index) for index in range(1, 5))
     has_steps = len(node.input) > 4 and node.input[4]
@@ -208,21 +167,3 @@ def _of_slice(file: _File, node: onnx.NodeProto, _: str, channels: int) -> range
 def _is_channels(axes: Sequence[int]) -> bool:
     return list(axes) in ([_CHANNELS], [_CHANNELS - _MAP_RANK])
 
-
-def _drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
-    """Remove what gives these tensors, and what that alone needs, where nothing else uses it."""
-    nodes = list(graph.node)
-    producers = {output: index for index, node in enumerate(nodes) for output in node.output}
-    uses = Counter(name for node in iterate_nodes(graph) for name in node.input)
-    uses.update(value.name for value in graph.output)
-    pending = list(names)
-    dropped: set[int] = set()
-    while pending:
-        index = producers.get(pending.pop())
-        if index is None or index in dropped or any(uses[name] for name in nodes[index].output):
-            continue
-        dropped.add(index)
-        uses.subtract(nodes[index].input)
-        pending += nodes[index].input
-    del graph.node[:]
-    graph.node.extend(node for index, node in enumerate(nodes) if index not in dropped)

@@ -104,9 +104,14 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
-    model = prepare_model(request.onnx_path, session.major, pack=options.pack)
-    unsplit = f"{len(model.packed)} of {len(model.plugins)} propagations take a prediction unsplit"
-    channel.log(logging.DEBUG, unsplit)
+    model = prepare_model(
+        request.onnx_path, session.major, pack=options.pack, norms=options.fuse_norms
+    )
+    channel.log(
+        logging.DEBUG,
+        f"{len(model.plugins)} plugin layers: {len(model.norms)} norms, and propagations, of which "
+        f"{len(model.packed)} take a prediction unsplit",
+    )
     _parse(session, request, model)
     types = _plugin_types(session, request, model)
     summary = trt_network.summarise(trt, session.network)
@@ -146,7 +151,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
 
 
 def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> dict[str, str]:
-    """Check that every propagation has become a plugin layer.
+    """Check that every propagation, and every norm for the plugin, has become a plugin layer.
 
     Args:
         trt: TensorRT's module.
@@ -171,7 +176,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             "the network lacks plugin layers: "
             + ", ".join(f"{count} {op_type}" for op_type, count in counts.items()),
             got=f"{len(wanted) - len(missing)} of {len(wanted)}; missing: {', '.join(missing)}",
-            expected="one layer for each propagation of the file",
+            expected="one layer for each propagation of the file, and each norm that was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
     return {name: trt_network.dtype_name(found[name].get_output(0).dtype) for name in wanted}

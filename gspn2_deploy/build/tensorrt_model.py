@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.export import strip_functions
@@ -56,6 +57,7 @@ class PluginModel:
         tensor_types: The element type by tensor name, as far as the file says it.
         node_types: The element type of the first output by node name, likewise.
         packed: Those of the plugins that take a prediction unsplit.
+        norms: Those that stand for norms of the file.
     """
 
     content: bytes
@@ -63,15 +65,19 @@ class PluginModel:
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     node_types: Mapping[str, str] = field(default_factory=dict)
     packed: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
 
 
-def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = False) -> PluginModel:
+def prepare_model(
+    path: Path, tensorrt_major: int, *, pack: bool = False, norms: bool = False
+) -> PluginModel:
     """Read an exported file for TensorRT's parser.
 
     Args:
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
         pack: Whether propagations are to take a prediction unsplit where they can.
+        norms: Whether the plugin is to compute the norms over channels.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -89,7 +95,9 @@ def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = False) -> Plu
             got=path,
             hint="use a file that gspn2-deploy export wrote",
         )
-    packed = pack_predictions(model.graph, _constants(model.graph)) if pack else ()
+    constants = _constants(model.graph)
+    packed = pack_predictions(model.graph, constants) if pack else ()
+    fused = fuse_norms(model.graph, constants, tensor_types(model.graph)) if norms else {}
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:
         lower_opset(model)
     types = tensor_types(model.graph)
@@ -98,7 +106,8 @@ def prepare_model(path: Path, tensorrt_major: int, *, pack: bool = False) -> Plu
         for node in model.graph.node
         if node.name and node.output and node.output[0] in types
     }
-    return PluginModel(model.SerializeToString(), plugins, types, nodes, packed)
+    content = model.SerializeToString()
+    return PluginModel(content, plugins | fused, types, nodes, packed, tuple(fused))
 
 
 def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:

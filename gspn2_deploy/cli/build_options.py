@@ -107,6 +107,13 @@ _OPTIONS = (
         "them, rather than as the file hands them over: fewer layers, faster where no CUDA graph "
         "is replayed. Default: no. TensorRT.",
     ),
+    click.option(
+        "--fuse-norms/--no-fuse-norms",
+        default=True,
+        show_default=True,
+        help="Whether the plugin computes the layer norms over channels, and the response norms "
+        "behind them, rather than TensorRT. TensorRT.",
+    ),
 )
 
 

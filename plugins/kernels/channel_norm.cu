@@ -52,8 +52,10 @@ namespace {
 constexpr int kWarpsPerBlock = 32;
 constexpr int kBlockThreads = 256;
 constexpr int kResponseThreads = 512;
+constexpr int kAtOnce = 8;               // channels whose loads are under way together
 constexpr int kAccessBytes = 4;          // of a lane, GSPN2_NCHW
 constexpr int kLaneChannels = 8;         // GSPN2_NCHW, as long as there are enough warps
+constexpr int kMostHeld = 32;            // channels of a lane
 constexpr int kMostPaired = 16;          // channels of a lane with more than one position
 constexpr int64_t kLeastTile = 8;        // positions, GSPN2_NHWC8
 constexpr int64_t kMostTile = 64;        // positions
@@ -65,10 +67,12 @@ struct Moments {
   float mean, squares;
 };
 
-// Positions of a tile in shared memory: the moments by warp, then the statistics.
+// A tile of positions in shared memory: the moments by warp, then the statistics; and, where the
+// channels are held in registers, their scales and shifts.
 struct TileMoments {
   Moments warps[kWarpsPerBlock][kMostTile];
   Statistics positions[kMostTile];
+  Affine affines[kWarpsPerBlock * kMostHeld];
 };
 
 __device__ __forceinline__ float warpSum(float value) {
@@ -162,6 +166,9 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
   if constexpr (kChannels > 0) {
 #pragma unroll
     for (int i = 0; i < kChannels; ++i) held[i] = inside && i < count ? read(i) : Access{};
+    for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
+      shared.affines[c] = affineOf<T>(p, c);
+    }
   }
 
   Moments moments[kPositions] = {};
@@ -195,7 +202,7 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
   T* const y = static_cast<T*>(p.y) + first;
   forEach([&](int i, const Access& values) {
     const int channel = warp + i * warps;
-    const Affine affine = affineOf<T>(p, channel);
+    const Affine affine = kChannels > 0 ? shared.affines[channel] : affineOf<T>(p, channel);
     Access results;
     float squares = 0.0F;
 #pragma unroll
@@ -213,72 +220,117 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
   });
 }
 
-// GSPN2_NHWC8. `lanes` adjacent lanes hold a position, kVectors vectors of eight channels each.
+// GSPN2_NHWC8: a block's tile of rows, one for each position. `lanes` adjacent lanes, a group, hold
+// a row, kVectors vectors of eight channels each, and the groups take the rows in turn, kRows at
+// once.
 template <typename T, int kVectors>
+struct RowTile {
+  static constexpr int kVector = static_cast<int>(kNormVector);
+  using Vector = AlignedVector<T, kVector>;
+
+  int lane, group, groups;
+  int64_t n, begin, end;  // the batch item; positions
+
+  __device__ __forceinline__ explicit RowTile(const NormParams& p)
+      : lane(static_cast<int>(threadIdx.x) % p.lanes),
+        group(static_cast<int>(threadIdx.x) / p.lanes),
+        groups(static_cast<int>(blockDim.x) / p.lanes),
+        n(static_cast<int64_t>(blockIdx.x) / p.tiles),
+        begin((static_cast<int64_t>(blockIdx.x) - n * p.tiles) * p.tile),
+        end(begin + p.tile < p.plane ? begin + p.tile : p.plane) {}
+
+  // The first channel of this lane's i-th vector.
+  __device__ __forceinline__ int channel(const NormParams& p, int i) const {
+    return (lane + i * p.lanes) * kVector;
+  }
+  // Elements before that channel of a position.
+  __device__ __forceinline__ int64_t offset(const NormParams& p, int64_t position, int i) const {
+    return (n * p.plane + position) * p.pitch + channel(p, i);
+  }
+  __device__ __forceinline__ Vector read(const void* tensor, int64_t offset) const {
+    return *reinterpret_cast<const Vector*>(static_cast<const T*>(tensor) + offset);
+  }
+  __device__ __forceinline__ void write(const NormParams& p, int64_t position, int i,
+                                        const Vector& values) const {
+    *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + offset(p, position, i)) = values;
+  }
+};
+
+template <typename T, int kVectors, int kRows>
 __global__ void __launch_bounds__(kBlockThreads)
     normRowsKernel(const __grid_constant__ NormParams p) {
-  constexpr int kVector = static_cast<int>(kNormVector);
-  using Vector = AlignedVector<T, kVector>;
+  using Tile = RowTile<T, kVectors>;
+  using Vector = typename Tile::Vector;
+  constexpr int kVector = Tile::kVector;
   waitForPreviousKernel();
-  const int lane = static_cast<int>(threadIdx.x) % p.lanes;
-  const int group = static_cast<int>(threadIdx.x) / p.lanes;
-  const int groups = static_cast<int>(blockDim.x) / p.lanes;
-  const int64_t n = static_cast<int64_t>(blockIdx.x) / p.tiles;
-  const int64_t tile = static_cast<int64_t>(blockIdx.x) - n * p.tiles;
-  const int64_t begin = tile * p.tile;
-  const int64_t end = begin + p.tile < p.plane ? begin + p.tile : p.plane;
-  const int vectors = p.pitch / kVector;
+  const Tile tile(p);
   const auto channels = static_cast<float>(p.channels);
-
+  Vector scales[kVectors];
+  Vector shifts[kVectors];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      const int channel = tile.channel(p, i) + j;
+      scales[i].values[j] =
+          channel < p.channels ? static_cast<const T*>(p.scale)[channel] : fromFloat<T>(0.0F);
+      shifts[i].values[j] =
+          channel < p.channels ? static_cast<const T*>(p.shift)[channel] : fromFloat<T>(0.0F);
+    }
+  }
   float squares[kVectors][kVector] = {};
-  for (int64_t base = begin; base < end; base += groups) {  // whole warps: they meet in shuffles
-    const bool inside = base + group < end;
-    const int64_t row = (n * p.plane + base + group) * p.pitch;
-    float values[kVectors][kVector];
-    float sum = 0.0F;
+  // Whole warps: they meet in shuffles.
+  for (int64_t base = tile.begin; base < tile.end; base += tile.groups * kRows) {
+    Vector values[kRows][kVectors];
+    const auto positionOf = [&](int r) { return base + r * tile.groups + tile.group; };
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      const int vector = lane + i * p.lanes;
-      Vector read{};
-      if (inside && vector < vectors) {
-        read =
-            *reinterpret_cast<const Vector*>(static_cast<const T*>(p.x) + row + vector * kVector);
-      }
+    for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        values[i][j] = vector * kVector + j < p.channels ? toFloat(read.values[j]) : 0.0F;
-        sum += values[i][j];
+      for (int i = 0; i < kVectors; ++i) {
+        values[r][i] = Vector{};
+        if (positionOf(r) < tile.end && tile.channel(p, i) < p.pitch) {
+          values[r][i] = tile.read(p.x, tile.offset(p, positionOf(r), i));
+        }
       }
     }
-    const float mean = laneSum(sum, p.lanes) / channels;
-    float apart = 0.0F;
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
+    for (int r = 0; r < kRows; ++r) {
+      // Calls `each` with a vector, an element of it and the element's value.
+      const auto forEach = [&](const auto& each) {
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        const float difference = values[i][j] - mean;
-        const bool counts = (lane + i * p.lanes) * kVector + j < p.channels;
-        apart += counts ? difference * difference : 0.0F;
+        for (int i = 0; i < kVectors; ++i) {
+#pragma unroll
+          for (int j = 0; j < kVector; ++j) {
+            if (tile.channel(p, i) + j < p.channels) each(i, j, toFloat(values[r][i].values[j]));
+          }
+        }
+      };
+      float sum = 0.0F;
+      forEach([&](int, int, float value) { sum += value; });
+      const float mean = laneSum(sum, p.lanes) / channels;
+      float apart = 0.0F;
+      forEach([&](int, int, float value) { apart = fmaf(value - mean, value - mean, apart); });
+      const Statistics position = {mean, rsqrtf(laneSum(apart, p.lanes) / channels + p.epsilon)};
+      if (positionOf(r) >= tile.end) continue;
+      if (p.squares != nullptr && tile.lane == 0) {
+        p.statistics[tile.n * p.plane + positionOf(r)] = position;
       }
-    }
-    const Statistics position = {mean, rsqrtf(laneSum(apart, p.lanes) / channels + p.epsilon)};
-    if (!inside) continue;
-    if (p.squares != nullptr && lane == 0) p.statistics[row / p.pitch] = position;
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      const int vector = lane + i * p.lanes;
-      if (vector >= vectors) break;
-      Vector results;
+      for (int i = 0; i < kVectors; ++i) {
+        Vector results;
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        const int channel = vector * kVector + j;
-        float z = 0.0F;  // behind the last channel
-        if (channel < p.channels) z = normalised(values[i][j], position, affineOf<T>(p, channel));
-        results.values[j] = fromFloat<T>(z);
-        squares[i][j] = fmaf(z, z, squares[i][j]);
-      }
-      if (p.squares == nullptr) {
-        *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + row + vector * kVector) = results;
+        for (int j = 0; j < kVector; ++j) {
+          float z = 0.0F;  // behind the last channel, where a NaN may lie
+          if (tile.channel(p, i) + j < p.channels) {
+            z = normalised(toFloat(values[r][i].values[j]), position,
+                           Affine{toFloat(scales[i].values[j]), toFloat(shifts[i].values[j])});
+          }
+          results.values[j] = fromFloat<T>(z);
+          squares[i][j] = fmaf(z, z, squares[i][j]);
+        }
+        if (p.squares == nullptr && tile.channel(p, i) < p.pitch) {
+          tile.write(p, positionOf(r), i, results);
+        }
       }
     }
   }
@@ -286,18 +338,17 @@ __global__ void __launch_bounds__(kBlockThreads)
   float* const shared = dynamicShared<float>();  // (groups, pitch)
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    const int vector = lane + i * p.lanes;
-    if (vector >= vectors) break;
+    if (tile.channel(p, i) >= p.pitch) break;
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
-      shared[group * p.pitch + vector * kVector + j] = squares[i][j];
+      shared[tile.group * p.pitch + tile.channel(p, i) + j] = squares[i][j];
     }
   }
   __syncthreads();
-  float* const sums = p.squares + blockIdx.x * int64_t{p.channels};
+  float* const sums = p.squares + int64_t{blockIdx.x} * p.channels;
   for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
     float sum = 0.0F;
-    for (int g = 0; g < groups; ++g) sum += shared[g * p.pitch + c];
+    for (int g = 0; g < tile.groups; ++g) sum += shared[g * p.pitch + c];
     sums[c] = sum;
   }
 }
@@ -327,6 +378,7 @@ __global__ void __launch_bounds__(kResponseThreads)
     const int c = begin + thread - part * columns;
     float sum = 0.0F;
     if (part < parts && c < p.channels) {
+#pragma unroll 8
       for (int tile = part; tile < p.tiles; tile += parts) {
         sum += squares[static_cast<int64_t>(tile) * p.channels + c];
       }
@@ -382,49 +434,85 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
   const int64_t first = n * p.channels * p.plane + position;
   const T* const x = static_cast<const T*>(p.x) + first;
   T* const y = static_cast<T*>(p.y) + first;
-#pragma unroll 8
-  for (int channel = warp; channel < p.channels; channel += warps) {
-    Access values = *reinterpret_cast<const Access*>(x + channel * p.plane);
+  for (int begin = warp; begin < p.channels; begin += kAtOnce * warps) {
+    // All loads ahead of the stores, which the compiler does not move them over.
+    Access values[kAtOnce];
+    Affine channels[kAtOnce];
 #pragma unroll
-    for (int j = 0; j < kPositions; ++j) {
-      values.values[j] =
-          fromFloat<T>(normalised(toFloat(values.values[j]), statistics[j], affines[channel]));
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int channel = begin + i * warps;
+      if (channel < p.channels) {
+        values[i] = *reinterpret_cast<const Access*>(x + channel * p.plane);
+        channels[i] = affines[channel];
+      }
     }
-    *reinterpret_cast<Access*>(y + channel * p.plane) = values;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int channel = begin + i * warps;
+      if (channel >= p.channels) break;
+#pragma unroll
+      for (int j = 0; j < kPositions; ++j) {
+        values[i].values[j] =
+            fromFloat<T>(normalised(toFloat(values[i].values[j]), statistics[j], channels[i]));
+      }
+      *reinterpret_cast<Access*>(y + channel * p.plane) = values[i];
+    }
   }
 }
 
-// GSPN2_NHWC8: the tiles of normRowsKernel.
-template <typename T>
+template <typename T, int kVectors, int kRows>
 __global__ void __launch_bounds__(kBlockThreads)
     scaleRowsKernel(const __grid_constant__ NormParams p) {
-  constexpr int kVector = static_cast<int>(kNormVector);
-  using Vector = AlignedVector<T, kVector>;
+  using Tile = RowTile<T, kVectors>;
+  using Vector = typename Tile::Vector;
+  constexpr int kVector = Tile::kVector;
   waitForPreviousKernel();
-  const int64_t n = static_cast<int64_t>(blockIdx.x) / p.tiles;
-  const int64_t tile = static_cast<int64_t>(blockIdx.x) - n * p.tiles;
-  const int64_t begin = tile * p.tile;
-  const int64_t end = begin + p.tile < p.plane ? begin + p.tile : p.plane;
-  const int vectors = p.pitch / kVector;
-  const int count = static_cast<int>(end - begin) * vectors;
-  const Affine* const affines = p.affines + n * p.channels;
-  const Statistics* const statistics = p.statistics + n * p.plane + begin;
-  const int64_t first = (n * p.plane + begin) * p.pitch;
-  for (int at = static_cast<int>(threadIdx.x); at < count; at += static_cast<int>(blockDim.x)) {
-    const int row = at / vectors;
-    const int channel = (at - row * vectors) * kVector;
-    const Statistics position = statistics[row];
-    const int64_t offset = first + int64_t{at} * kVector;
-    Vector values = *reinterpret_cast<const Vector*>(static_cast<const T*>(p.x) + offset);
+  const Tile tile(p);
+  Affine affines[kVectors][kVector];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
-      float z = 0.0F;  // behind the last channel
-      if (channel + j < p.channels) {
-        z = normalised(toFloat(values.values[j]), position, affines[channel + j]);
-      }
-      values.values[j] = fromFloat<T>(z);
+      const int channel = tile.channel(p, i) + j;
+      affines[i][j] =
+          channel < p.channels ? p.affines[tile.n * p.channels + channel] : Affine{0.0F, 0.0F};
     }
-    *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + offset) = values;
+  }
+  for (int64_t base = tile.begin + tile.group; base < tile.end; base += tile.groups * kRows) {
+    // All loads ahead of the stores, which the compiler does not move them over.
+    Vector values[kRows][kVectors];
+    Statistics positions[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t position = base + r * tile.groups;
+      if (position >= tile.end) break;
+      positions[r] = p.statistics[tile.n * p.plane + position];
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        if (tile.channel(p, i) < p.pitch) {
+          values[r][i] = tile.read(p.x, tile.offset(p, position, i));
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t position = base + r * tile.groups;
+      if (position >= tile.end) break;
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        if (tile.channel(p, i) >= p.pitch) break;
+        Vector results;
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) {
+          float z = 0.0F;  // behind the last channel, where a NaN may lie
+          if (tile.channel(p, i) + j < p.channels) {
+            z = normalised(toFloat(values[r][i].values[j]), positions[r], affines[i][j]);
+          }
+          results.values[j] = fromFloat<T>(z);
+        }
+        tile.write(p, position, i, results);
+      }
+    }
   }
 }
 
@@ -442,17 +530,23 @@ Kernel planesKernel(int channels) {
   if (channels <= 8) return normPlanesKernel<T, kPositions, 8>;
   if (channels <= kMostPaired) return normPlanesKernel<T, kPositions, kMostPaired>;
   if constexpr (kPositions == 1) {
-    return channels <= 32 ? normPlanesKernel<T, 1, 32> : normPlanesKernel<T, 1, 0>;
+    return channels <= kMostHeld ? normPlanesKernel<T, 1, kMostHeld> : normPlanesKernel<T, 1, 0>;
   }
   return nullptr;
 }
 
+// The kernels whose lanes have `vectors`, and the rows that they take at once.
+struct RowKernels {
+  Kernel norm, scale;
+  int rows;
+};
+
 template <typename T>
-Kernel rowsKernel(int vectors) {
-  if (vectors <= 1) return normRowsKernel<T, 1>;
-  if (vectors <= 2) return normRowsKernel<T, 2>;
-  if (vectors <= 4) return normRowsKernel<T, 4>;
-  return normRowsKernel<T, 8>;
+RowKernels rowKernels(int vectors) {
+  if (vectors <= 1) return {normRowsKernel<T, 1, 4>, scaleRowsKernel<T, 1, 4>, 4};
+  if (vectors <= 2) return {normRowsKernel<T, 2, 2>, scaleRowsKernel<T, 2, 2>, 2};
+  if (vectors <= 4) return {normRowsKernel<T, 4, 1>, scaleRowsKernel<T, 4, 1>, 1};
+  return {normRowsKernel<T, 8, 1>, scaleRowsKernel<T, 8, 1>, 1};
 }
 
 // The largest tile that leaves enough of them, from `least` on.
@@ -496,18 +590,21 @@ class Launcher {
   }
 
   cudaError_t rows() {
-    cut(chooseTile(mCall.norm, kLeastTile));
     const int vectors = mParams.pitch / static_cast<int>(kNormVector);
     mParams.lanes = 1;
     while (mParams.lanes < std::min(vectors, kWarpSize)) mParams.lanes *= 2;
+    const RowKernels kernels = rowKernels<T>(planCeilDiv(vectors, mParams.lanes));
     const auto rowBytes = sizeof(float) * static_cast<size_t>(mParams.pitch);
     int threads = kBlockThreads;
     while (threads > kWarpSize && threads / mParams.lanes * rowBytes > kRowSumsBytes) threads /= 2;
-    const size_t shared = hasResponse() ? threads / mParams.lanes * rowBytes : 0;
-    const Kernel kernel = rowsKernel<T>(planCeilDiv(vectors, mParams.lanes));
-    const cudaError_t status = run(kernel, tiles(), threads, shared);
-    if (status != cudaSuccess || !hasResponse()) return status;
-    return finish(scaleRowsKernel<T>, kBlockThreads);
+    const int groups = threads / mParams.lanes;
+    if (!hasResponse()) {
+      cut(groups * kernels.rows);  // one pass
+      return run(kernels.norm, tiles(), threads, 0);
+    }
+    cut(chooseTile(mCall.norm, kLeastTile));
+    const cudaError_t status = run(kernels.norm, tiles(), threads, groups * rowBytes);
+    return status == cudaSuccess ? finish(kernels.scale, threads) : status;
   }
 
  private:

@@ -70,7 +70,7 @@ def make_report(steps: Mapping[str, Json], files: Mapping[str, Json]) -> Json:
         "builds": each("build", _build),
         "parity": each("validate", _parity),
         "latency": each("bench", lambda bench: [_row(row) for row in bench["rows"]]),
-        "packing": each("packing", lambda bench: [_row(row) for row in bench["rows"]]),
+        "variants": each("variants", lambda bench: [_row(row) for row in bench["rows"]]),
         "layers": each("bench", lambda bench: [_table(table) for table in bench["layers"]]),
         "bodies": each("body", _body),
     }

@@ -17,6 +17,9 @@ from gpu_options import option_steps
 from gpu_places import HEADERS, LONGEST, MODELS, PLUGIN, PRECISIONS, SEED, Places
 from gpu_proofs import bisect_steps, body_steps
 
+# Other ways to build an engine, by the option that asks for them.
+VARIANTS = {"packed": "--pack", "unfused": "--no-fuse-norms"}
+
 
 def make_steps(work: Path) -> list[Step]:
     """Return the steps, in order."""
@@ -27,7 +30,7 @@ def make_steps(work: Path) -> list[Step]:
     steps += _runtime(at) + bisect_steps(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
-    steps += _packing(at, "tiny", "fp16")
+    steps += _variants(at, "tiny", "fp16")
     steps += _bench(at, "tiny", "fp16", compiled=True) + _bench(at, "tiny", "fp32")
     for name in ("tiny-512x768", "small", "base"):
         for precision in ("fp16", "fp32"):
@@ -208,12 +211,17 @@ def _build_options(name: str, precision: str) -> list[object]:
 
 
 def _build_step(
-    kind: str, name: str, precision: str, commands: Callable[[], Sequence[Command]]
+    kind: str,
+    name: str,
+    precision: str,
+    commands: Callable[[], Sequence[Command]],
+    which: str | None = None,
 ) -> Step:
-    """A step that builds an engine of a model."""
+    """A step that builds an engine of a model, or a variant of it."""
     full, estimate = f"{name}-{precision}", MODELS[name].estimates[PRECISIONS.index(precision)]
     needs = ("prepare:machine", "prepare:native", f"export:{full}")
-    return Step(f"{kind}:{full}", commands, estimate, min(3 * estimate + 60, LONGEST), needs)
+    title = full if which is None else f"{full}-{which}"
+    return Step(f"{kind}:{title}", commands, estimate, min(3 * estimate + 60, LONGEST), needs)
 
 
 def _profile(name: str) -> str:
@@ -315,32 +323,34 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
     ]
 
 
-def _packing(at: Places, name: str, precision: str) -> list[Step]:
-    """The engine beside one whose plugin layers take gates and affinities unsplit."""
+def _variants(at: Places, name: str, precision: str) -> list[Step]:
+    """The engine beside those of the same file by other options, each of them measured twice."""
     model, full = MODELS[name], f"{name}-{precision}"
-    onnx, parted = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
-    packed = parted.with_name(f"{full}-packed.plan")
+    onnx, usual = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
+    plans = {which: usual.with_name(f"{full}-{which}.plan") for which in VARIANTS}
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
 
-    def build() -> Sequence[Command]:
-        arguments = ("build", onnx, "-o", packed, "--pack", *_build_options(name, precision))
-        return [at.tensorrt("-m", "gspn2_deploy", *arguments, output=at.result(f"packed-{full}"))]
+    def build(which: str) -> Callable[[], Sequence[Command]]:
+        words = ("build", onnx, "-o", plans[which], VARIANTS[which])
+        output = at.result(f"variant-{full}-{which}")
+        return lambda: [
+            at.tensorrt(
+                "-m", "gspn2_deploy", *words, *_build_options(name, precision), output=output
+            )
+        ]
 
     def bench() -> Sequence[Command]:
-        # There and back, so that neither has the warmer GPU.
-        runs = [("parted", parted), ("packed", packed), ("packed-again", packed),
-                ("parted-again", parted)]  # fmt: skip
+        there = {"usual": usual, **plans}
+        back = {f"{which}-again": plan for which, plan in reversed(there.items())}
         return [
             at.deploy("bench", "--engine", plan, *batches, "--layers", "--json",
-                      output=at.result(f"packing-{full}-{which}"))
-            for which, plan in runs
+                      output=at.result(f"variants-{full}-{which}"))
+            for which, plan in (there | back).items()  # so that none has the warmer GPU
         ]  # fmt: skip
 
-    ready = (f"validate:{full}", f"packed:{full}")
-    return [
-        _build_step("packed", name, precision, build),
-        Step(f"packing:{full}", bench, 60, 200, ready, alone=True),
-    ]
+    steps = [_build_step("variant", name, precision, build(which), which) for which in VARIANTS]
+    ready = (f"validate:{full}", *(step.name for step in steps))
+    return [*steps, Step(f"variants:{full}", bench, 120, 400, ready, alone=True)]
 
 
 def _runtime(at: Places) -> list[Step]:

@@ -255,7 +255,7 @@ def test_the_steps_need_steps_that_come_before_them(tmp_path):
         assert {*item.needs, *item.after} <= set(names[:index]), item.name
         assert item.estimate < item.limit, item.name
         assert item.limit <= 600 or item.resumes, item.name  # a call takes 10 minutes
-        measures = ("torch:", "bench:", "packing:", "runner:", "body:")
+        measures = ("torch:", "bench:", "variants:", "runner:", "body:")
         assert item.alone == item.name.startswith(measures), item.name
     for model in MODELS:
         for precision in ("fp32", "fp16"):

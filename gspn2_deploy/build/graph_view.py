@@ -1,0 +1,98 @@
+"""A graph by its tensors: who gives them, what they hold, and what the file says of their shapes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from gspn2_deploy.build.reshapes import Shape, annotated_shapes
+from gspn2_deploy.export.check import iterate_nodes
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """A graph as it was when this was made.
+
+    Args:
+        graph: A model's main graph.
+        constants: Its initializers and constants by name.
+    """
+
+    graph: onnx.GraphProto
+    constants: Mapping[str, onnx.TensorProto]
+    producers: Mapping[str, onnx.NodeProto] = field(init=False)
+    shapes: Mapping[str, Shape] = field(init=False)
+    uses: Mapping[str, int] = field(init=False)  # nodes and outputs that read a tensor
+
+    def __post_init__(self) -> None:
+        """Look through the graph once."""
+        producers = {output: node for node in self.graph.node for output in node.output}
+        uses = Counter(name for node in iterate_nodes(self.graph) for name in node.input)
+        uses.update(value.name for value in self.graph.output)
+        object.__setattr__(self, "producers", producers)
+        object.__setattr__(self, "shapes", annotated_shapes(self.graph))
+        object.__setattr__(self, "uses", uses)
+
+    def producer(self, name: str, *op_types: str) -> onnx.NodeProto | None:
+        """The node that gives a tensor, if it is one of these ONNX ops."""
+        node = self.producers.get(name)
+        return node if node is not None and not node.domain and node.op_type in op_types else None
+
+    def values(self, node: onnx.NodeProto, index: int) -> NDArray[np.generic] | None:
+        """An input's constant values; None where it is absent, or not known here."""
+        return self.constant(node.input[index]) if index < len(node.input) else None
+
+    def constant(self, name: str) -> NDArray[np.generic] | None:
+        """A tensor's constant values; None where they are not known here."""
+        tensor = self.constants.get(name)
+        if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return None
+        return numpy_helper.to_array(tensor)
+
+    def integers(self, node: onnx.NodeProto, index: int) -> list[int] | None:
+        """An input's constant values in one row; None as for :meth:`values`."""
+        found = self.values(node, index)
+        return None if found is None else [int(value) for value in found.ravel()]
+
+    def rank(self, name: str) -> int | None:
+        """The number of a tensor's axes, if the file says it."""
+        if name in self.constants:
+            return len(self.constants[name].dims)
+        return len(self.shapes[name]) if name in self.shapes else None
+
+    def as_vector(self, name: str) -> str:
+        """The name of a constant with one axis: that of a copy where it has more of them."""
+        if name not in self.constants or len(self.constants[name].dims) == 1:
+            return name
+        vector = onnx.TensorProto()
+        vector.CopyFrom(self.constants[name])
+        vector.name = f"{name}_vector"
+        vector.dims[:] = [int(np.prod(self.constants[name].dims))]
+        if all(tensor.name != vector.name for tensor in self.graph.initializer):
+            self.graph.initializer.append(vector)
+        return vector.name
+
+
+def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
+    """Remove what gives these tensors, and what that alone needs, where nothing else uses it."""
+    nodes = list(graph.node)
+    producers = {output: index for index, node in enumerate(nodes) for output in node.output}
+    uses = Counter(name for node in iterate_nodes(graph) for name in node.input)
+    uses.update(value.name for value in graph.output)
+    pending = list(names)
+    dropped: set[int] = set()
+    while pending:
+        index = producers.get(pending.pop())
+        if index is None or index in dropped or any(uses[name] for name in nodes[index].output):
+            continue
+        dropped.add(index)
+        uses.subtract(nodes[index].input)
+        pending += nodes[index].input
+    del graph.node[:]
+    graph.node.extend(node for index, node in enumerate(nodes) if index not in dropped)

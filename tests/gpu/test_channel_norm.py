@@ -1,0 +1,57 @@
+"""gspn2_channel_norm against float64 on fresh random data."""
+
+from __future__ import annotations
+
+import norm_reference
+import pytest
+import torch
+from kernel_calls import DTYPES, NCHW, NHWC8, channel_norm, channel_norm_inputs, misaligned
+from tolerances import FORWARD, assert_close
+
+pytestmark = pytest.mark.gpu
+
+# N, C, H, W: those of GSPN-2-tiny and of base's widest map, odd ones, and more than a warp holds.
+SIZES = (
+    (2, 80, 56, 56), (3, 120, 56, 56), (2, 240, 28, 28), (5, 480, 14, 14), (64, 960, 7, 7),
+    (1, 40, 112, 112), (1, 1440, 7, 7), (1, 2048, 3, 3), (1, 1, 1, 1), (2, 3, 5, 7),
+    (1, 513, 65, 3), (1, 2500, 4, 4), (300, 8, 2, 2), (1, 16, 1, 70_001),
+)  # fmt: skip
+LAYOUTS = ((NCHW, torch.float32), *((layout, dtype) for layout in (NCHW, NHWC8)
+                                    for dtype in DTYPES[1:]))  # fmt: skip
+
+
+@pytest.mark.parametrize("response", [False, True])
+@pytest.mark.parametrize(("layout", "dtype"), LAYOUTS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_size(
+    size: tuple[int, int, int, int], layout: int, dtype: torch.dtype, response: bool
+) -> None:
+    if layout == NHWC8 and size[1] > 2048:
+        with pytest.raises(AssertionError, match="at most 2048 channels"):
+            channel_norm(*channel_norm_inputs(size, dtype, response), layout=layout)
+        return
+    x, *rest = channel_norm_inputs(size, dtype, response)
+    expected = norm_reference.channel_norm(x, *rest)
+    out = channel_norm(x, *rest, layout=layout)
+    assert_close(out, expected, FORWARD[dtype], f"{size}")
+    assert torch.equal(channel_norm(x, *rest, layout=layout), out), "other bits the second time"
+    if layout == NCHW:
+        out = channel_norm(misaligned(x), *rest, offset=1)
+        assert_close(out, expected, FORWARD[dtype], f"{size}, misaligned")
+
+
+def test_a_graph_replays_it() -> None:
+    x, *rest = channel_norm_inputs((4, 120, 28, 28), torch.float16, True)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        channel_norm(x, *rest)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        # The guard bands are looked at behind the capture, which allows no synchronisation.
+        out = channel_norm(x, *rest, check=False)
+    for _ in range(3):
+        x.copy_(3 + 2 * torch.randn_like(x))
+        graph.replay()
+        expected = norm_reference.channel_norm(x, *rest)
+        assert_close(out, expected, FORWARD[torch.float16])
