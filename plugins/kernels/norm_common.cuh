@@ -1,0 +1,121 @@
+// What the kernels of gspn2_channel_norm share: channel_norm.cu has the whole.
+#ifndef GSPN2_KERNELS_NORM_COMMON_CUH_
+#define GSPN2_KERNELS_NORM_COMMON_CUH_
+
+#include <cstdint>
+
+#include "common.cuh"
+#include "hopper.cuh"
+
+namespace gspn2 {
+
+// Of the channels of a position: the mean, and 1 / sqrt(variance + epsilon).
+struct alignas(8) Statistics {
+  float mean, scale;
+};
+
+// What a normalised channel is multiplied by, and what is added.
+struct alignas(8) Affine {
+  float scale, shift;
+};
+
+struct NormParams {
+  const void *x, *scale, *shift, *responseScale, *responseShift;
+  void* y;
+  Statistics* statistics;  // (N, H W); null without a response normalisation, as all of the three
+  Affine* affines;         // (N, C)
+  float* squares;          // (N, tiles, C): sums over a tile
+  int64_t plane;           // positions of a map
+  int channels;
+  int pitch;  // elements from one position to the next, GSPN2_NHWC8
+  int tile;   // positions
+  int tiles;  // of a batch item
+  int lanes;  // that hold a position, GSPN2_NHWC8
+  bool wide;  // whether scale and shift are aligned to vectors, GSPN2_NHWC8
+  float epsilon, responseEpsilon;
+};
+
+// A block's positions.
+struct NormTile {
+  int64_t n, begin, end;
+
+  __device__ __forceinline__ explicit NormTile(const NormParams& p)
+      : n(static_cast<int64_t>(blockIdx.x) / p.tiles),
+        begin((static_cast<int64_t>(blockIdx.x) - n * p.tiles) * p.tile),
+        end(begin + p.tile < p.plane ? begin + p.tile : p.plane) {}
+};
+
+// How a kernel goes on behind the statistics.
+enum class NormStage {
+  kPlain,  // writes the result
+  kSums,   // leaves the tile's sums of squares to later launches
+  kWhole  // the blocks of a cluster share a batch item: they exchange the sums and go on themselves
+};
+
+__device__ __forceinline__ float normalised(float value, const Statistics& position,
+                                            const Affine& channel) {
+  return fmaf((value - position.mean) * position.scale, channel.scale, channel.shift);
+}
+
+template <typename T>
+__device__ __forceinline__ Affine affineOf(const NormParams& p, int channel) {
+  return {toFloat(static_cast<const T*>(p.scale)[channel]),
+          toFloat(static_cast<const T*>(p.shift)[channel])};
+}
+
+// Over `lanes` adjacent lanes, a power of two; every lane of the warp takes part.
+__device__ __forceinline__ float laneSum(float value, int lanes) {
+  for (int other = lanes / 2; other > 0; other /= 2) {
+    value += __shfl_xor_sync(kFullMask, value, other);
+  }
+  return value;
+}
+template <int kLanes>
+__device__ __forceinline__ float laneSum(float value) {
+#pragma unroll
+  for (int other = kLanes / 2; other > 0; other /= 2) {
+    value += __shfl_xor_sync(kFullMask, value, other);
+  }
+  return value;
+}
+
+// Turns the sums of squares of a batch item into what each channel's response and the mean one make
+// of its scale and shift. Every thread of the block takes part; `affines` (C) are there for all of
+// them behind it.
+template <typename T>
+__device__ __forceinline__ void respond(const NormParams& p, int64_t n, Affine* affines) {
+  struct Totals {
+    float warps[kWarpSize];
+  };
+  auto& totals = staticShared<Totals>();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const float* const squares = p.squares + n * p.tiles * p.channels;
+  float total = 0.0F;
+  for (int c = thread; c < p.channels; c += threads) {
+    float sum = 0.0F;
+#pragma unroll 8
+    for (int tile = 0; tile < p.tiles; ++tile) {
+      sum += squares[static_cast<int64_t>(tile) * p.channels + c];
+    }
+    const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
+    affines[c].scale = response;
+    total += response;
+  }
+  total = laneSum<kWarpSize>(total);
+  if (thread % kWarpSize == 0) totals.warps[thread / kWarpSize] = total;
+  __syncthreads();
+  float mean = thread % kWarpSize < threads / kWarpSize ? totals.warps[thread % kWarpSize] : 0.0F;
+  mean = laneSum<kWarpSize>(mean) / static_cast<float>(p.channels);
+  for (int c = thread; c < p.channels; c += threads) {  // what this thread has written
+    const float scale = toFloat(static_cast<const T*>(p.responseScale)[c]);
+    const float shift = toFloat(static_cast<const T*>(p.responseShift)[c]);
+    const float factor = fmaf(scale, affines[c].scale / mean, 1.0F);
+    const Affine affine = affineOf<T>(p, c);
+    affines[c] = {affine.scale * factor, fmaf(affine.shift, factor, shift)};
+  }
+  __syncthreads();
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_NORM_COMMON_CUH_
