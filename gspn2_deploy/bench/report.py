@@ -152,6 +152,7 @@ class BenchReport:
         machine: The software, the load, the time.
         layers: Where they were asked for.
         warnings: What weakens the figures.
+        of_file: What was said of the ONNX file before anything ran. The table does not repeat it.
     """
 
     rows: tuple[Row, ...]
@@ -159,6 +160,7 @@ class BenchReport:
     machine: Mapping[str, Any]
     layers: tuple[LayerTable, ...] = ()
     warnings: tuple[str, ...] = ()
+    of_file: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Row, ...]:
@@ -172,7 +174,7 @@ class BenchReport:
             "schema": SCHEMA,
             "machine": dict(self.machine),
             "effort": asdict(self.effort),
-            "warnings": list(self.warnings),
+            "warnings": [*self.of_file, *self.warnings],
             "rows": [row.as_dict() for row in self.rows],
             "layers": [
                 {

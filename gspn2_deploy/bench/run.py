@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _LAYER_RUNS = 20
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,12 @@ def run_benchmark(
     earlier = tuple(row for path in request.earlier for row in read_rows(path))
     rows: list[Row] = list(earlier)
     layers: list[LayerTable] = []
+    of_file: tuple[str, ...] = ()
     if request.onnx is not None or request.engines:
         source = read_source(request.onnx, request.engines)
+        of_file = source.warnings
+        for warning in of_file:  # now: the measuring may take minutes
+            _LOG.warning("%s", warning)
         subjects = _subjects(request, source)
         _check_places(subjects, request)
         samples = _samples(request, source)
@@ -162,6 +168,7 @@ def run_benchmark(
         },
         tuple(layers),
         (*filter(None, [_left_out(request)]), *warnings, *_doubts(rows)),
+        of_file,
     )
 
 

@@ -21,13 +21,13 @@ class Source:
         inputs: The model's inputs.
         outputs: Its outputs' names.
         metadata: The ONNX file's metadata.
-        onnx_sha256: The ONNX file's hash.
+        warnings: What whoever uses the ONNX file should know.
     """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[str, ...]
     metadata: Mapping[str, str]
-    onnx_sha256: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -70,13 +70,12 @@ def read_source(onnx: Path | None, engines: Sequence[Path]) -> Source:
     manifests = {path: Manifest.load(manifest_path(path)) for path in engines}
     if onnx is not None:
         from gspn2_deploy.export.check import check_onnx
-        from gspn2_deploy.files import sha256_of
 
         for path, manifest in manifests.items():
             manifest.verify(path, onnx_path=onnx)
         summary = check_onnx(onnx, full=False)
         outputs = tuple(tensor.name for tensor in summary.outputs)
-        return Source(summary.inputs, outputs, summary.metadata, sha256_of(onnx))
+        return Source(summary.inputs, outputs, summary.metadata, summary.warnings)
     first, *others = manifests.values()
     for manifest in others:
         if manifest.onnx_sha256 != first.onnx_sha256:
@@ -87,4 +86,4 @@ def read_source(onnx: Path | None, engines: Sequence[Path]) -> Source:
                 expected="plans of one file",
             )
     outputs = tuple(tensor.name for tensor in first.outputs)
-    return Source(first.inputs, outputs, first.metadata, first.onnx_sha256)
+    return Source(first.inputs, outputs, first.metadata)

@@ -138,6 +138,23 @@ class TestOnTheCpu:
         assert body["rows"][1]["agrees_with_first"] is False
         assert any("gives something else than pytorch eager" in item for item in body["warnings"])
 
+    def test_a_file_that_was_altered_is_told_of_once(self, exported, tmp_path, caplog):
+        model = onnx.load(exported / "fp32.onnx")
+        model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+        onnx.save(model, tmp_path / "m.onnx")
+        words = "the weights in m.onnx are not those that were exported"
+        result = invoke(tmp_path / "m.onnx", "--report", tmp_path / "bench.json")
+        assert result.exit_code == 0, result.output
+        assert sum(words in record.getMessage() for record in caplog.records) == 1
+        assert words not in result.stdout
+        body = json.loads((tmp_path / "bench.json").read_text())
+        assert sum(words in item for item in body["warnings"]) == 1
+
+    def test_a_sound_file_is_not_warned_of(self, exported, caplog):
+        body = json.loads(invoke(exported / "fp32.onnx", "--json").stdout)
+        assert not any("exported" in item for item in body["warnings"])
+        assert caplog.records == []
+
     def test_the_configuration_mirrors_the_options(self, exported, tmp_path):
         config = tmp_path / "gspn2.toml"
         config.write_text(
