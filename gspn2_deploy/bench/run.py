@@ -50,7 +50,8 @@ class BenchRequest:
 
     Args:
         onnx: The ONNX file, or None to rely on the plans' manifests.
-        model: The PyTorch model in float32, or None to leave PyTorch out.
+        model: The PyTorch model in float32, or None to leave PyTorch out. What ``torch.compile``
+            or ``DataParallel`` wrapped around it is left out: ``compile_modes`` says what to run.
         engines: TensorRT plans.
         eager: Whether to run PyTorch as it is.
         compile_modes: Modes of ``torch.compile`` to run too.
@@ -256,7 +257,9 @@ def _left_out(request: BenchRequest) -> str | None:
 def _prepared(model: nn.Module, source: Source) -> nn.Module:
     """The model in the file's precision."""
     from gspn2_deploy.export.precision import plan_from_metadata, prepare_model
+    from gspn2_deploy.models.wrappers import unwrap
 
+    model = unwrap(model)
     told = source.metadata.get(keys.CONFIG)
     found = keys.config_json(getattr(model, "config", None))
     if told and found and told != found:

@@ -65,6 +65,7 @@ def validate_file(
             is another one and refuses the file's inputs.
     """
     request.check()
+    request = request.unwrapped()
     facts = OnnxFacts.read(request.onnx)
     if request.calibrate and facts.tolerance_row == "fp32":
         raise UsageError("--calibrate needs a file in reduced precision", got="fp32")

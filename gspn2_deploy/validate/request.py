@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ class Request:
 
     Args:
         onnx: The ONNX file.
-        model: The PyTorch model in float32 with its weights, or None to rely on ``golden``.
+        model: The PyTorch model in float32 with its weights, or None to rely on ``golden``. What
+            ``torch.compile`` or ``DataParallel`` wrapped around it is left out, as at export.
         golden: A golden sample file, or None to rely on ``model``.
         engine: A TensorRT plan that was built from the file, or None.
         data: The user's inputs (and labels), needs ``model``.
@@ -60,6 +61,14 @@ class Request:
     device: str = "cpu"
     bisect: bool = False
     bisect_folder: Path | None = None
+
+    def unwrapped(self) -> Request:
+        """The same with the model inside what ``torch.compile`` or ``DataParallel`` made of it."""
+        if self.model is None:
+            return self
+        from gspn2_deploy.models.wrappers import unwrap
+
+        return replace(self, model=unwrap(self.model))
 
     def check(self) -> None:
         """Raise UsageError when the parts do not fit together."""
