@@ -112,7 +112,8 @@ def source_sha256(model: nn.Module, config: str) -> str:
     """Hash a model's weights and configuration.
 
     Args:
-        model: The model; parameters and persistent buffers count, with their names and types.
+        model: The model; parameters and persistent buffers count, with their names and types. That
+            ``torch.compile`` wrapped some part of it makes no difference.
         config: Its configuration as JSON.
 
     Returns:
@@ -121,12 +122,17 @@ def source_sha256(model: nn.Module, config: str) -> str:
     import torch
 
     digest = hashlib.sha256(config.encode())
-    for name, value in sorted(model.state_dict().items()):
+    plain = {_uncompiled(name): value for name, value in model.state_dict().items()}
+    for name, value in sorted(plain.items()):
         if isinstance(value, torch.Tensor):
             digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            plain = value.detach().cpu().contiguous().flatten()
-            digest.update(plain.view(torch.uint8).numpy().data)
+            flat = value.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _uncompiled(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def weights_sha256(weights: Iterable[tuple[str, int, Iterable[int], bytes]]) -> str:

@@ -56,7 +56,9 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
     """Load weights from a safetensors file or a PyTorch file, told apart by their content.
 
     A PyTorch file may hold the state dict itself or one under ``state_dict``, ``model``,
-    ``model_ema`` or ``state_dict_ema``, with the prefixes of DataParallel and torch.compile.
+    ``model_ema`` or ``state_dict_ema``, with the prefixes of DataParallel and torch.compile; where
+    these wrapped parts of the model, as in ``stages.0._orig_mod.norm.weight``, they are taken out
+    of the keys if that gives the model's own, each once.
     Values are converted to the dtype and device of the model's own. On an error the model is
     unchanged.
 
@@ -73,8 +75,8 @@ def load_checkpoint(model: nn.Module, path: str | Path, strict: bool = True) -> 
     """
     path = Path(path)
     model = unwrap(model)  # the prefixes go off on both sides
-    state = _strip_prefixes(read_state_dict(path))
     own = model.state_dict()
+    state = _renamed(read_state_dict(path), own)
     missing = tuple(key for key in own if key not in state)
     unexpected = tuple(key for key in state if key not in own)
     shapes = [
@@ -305,11 +307,25 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     )
 
 
-def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES * 2:  # either may be inside the other
-        if all(key.startswith(prefix) for key in state):
-            state = {key[len(prefix) :]: value for key, value in state.items()}
-    return state
+def _renamed(state: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Name a checkpoint's tensors as the model does, where only wrappers tell the names apart."""
+    stripped = state
+    for prefix in ("", *_PREFIXES * 2):  # either may be inside the other
+        if all(key.startswith(prefix) for key in stripped):
+            stripped = {key[len(prefix) :]: value for key, value in stripped.items()}
+        if stripped.keys() <= own.keys():
+            return stripped
+    # Parts of either may be wrapped. Only a whole match, one to one, is beyond doubt: a model may
+    # have a part of its own that is called "module".
+    names = {_plain(key): key for key in own}
+    plain = {_plain(key): value for key, value in state.items()}
+    if len(names) == len(own) and len(plain) == len(state) and plain.keys() == names.keys():
+        return {names[key]: value for key, value in plain.items()}
+    return stripped
+
+
+def _plain(key: str) -> str:
+    return ".".join(part for part in key.split(".") if f"{part}." not in _PREFIXES)
 
 
 def _floating(state: dict[str, Tensor]) -> Iterable[torch.dtype]:

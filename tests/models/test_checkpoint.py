@@ -100,6 +100,110 @@ def test_a_wrapped_model_is_filled_and_saved_like_the_one_inside(tmp_path, train
     assert same(model, trained)
 
 
+def in_parts(state, marks):
+    """The keys of a state dict as they are where parts of the model were wrapped."""
+    renamed = {}
+    for key, value in state.items():
+        for part, mark in marks.items():
+            if key.startswith(f"{part}."):
+                key = f"{part}.{mark}{key.removeprefix(f'{part}.')}"
+        renamed[key] = value
+    return renamed
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {"stages.0": "_orig_mod."},
+        {"stages.0": "module.", "head": "_orig_mod."},
+        {"stages.0.blocks.0": "module._orig_mod.", "stages": "_orig_mod."},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_marks_of_wrapped_parts_are_taken_out(tmp_path, trained, marks, prefix):
+    state = in_parts(trained.state_dict(), marks)
+    assert set(state) != set(trained.state_dict())
+    torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "parts.pt")
+    model = small_model()
+    report = load_checkpoint(model, tmp_path / "parts.pt")
+    assert same(model, trained)
+    assert report.missing == report.unexpected == ()
+
+
+def test_real_compiled_parts_on_either_side(tmp_path, trained):
+    path, plain = tmp_path / "parts.safetensors", tmp_path / "plain.safetensors"
+    save_checkpoint(trained, plain)
+    trained.stages[0] = torch.compile(trained.stages[0], backend="eager")
+    assert "stages.0._orig_mod." in next(key for key in trained.state_dict() if "stages" in key)
+    save_checkpoint(trained, path)
+    assert same(model_from_checkpoint(path), model_from_checkpoint(plain))
+    model = small_model()
+    model.head = torch.compile(model.head, backend="eager")
+    load_checkpoint(model, path)
+    assert torch.equal(model.stages[0].blocks[0].norm1.weight, trained.state_dict()[NORM])
+    assert torch.equal(model.head.weight, trained.head.weight)
+
+
+NORM = "stages.0._orig_mod.blocks.0.norm1.weight"
+
+
+@pytest.mark.parametrize("damage", ["collision", "missing", "unexpected"])
+def test_marks_stay_where_the_rest_is_no_whole_match(tmp_path, trained, damage):
+    state = in_parts(trained.state_dict(), {"stages.0": "_orig_mod."})
+    if damage == "collision":
+        state["stages.0.blocks.0.norm1.weight"] = torch.zeros_like(state[NORM])
+    elif damage == "missing":
+        del state["head.bias"]
+    else:
+        state["extra"] = torch.zeros(1)
+    torch.save(state, tmp_path / "parts.pt")
+    text = refused(tmp_path / "parts.pt")
+    assert "missing: stages.0.blocks.0." in text
+    assert "unexpected: stages.0._orig_mod.blocks.0." in text
+
+
+def test_shapes_are_told_by_the_models_names(tmp_path, trained):
+    state = in_parts(trained.state_dict(), {"stages.0": "_orig_mod."})
+    state[NORM] = torch.zeros(3)
+    torch.save(state, tmp_path / "parts.pt")
+    text = refused(tmp_path / "parts.pt")
+    assert "1 of another shape: stages.0.blocks.0.norm1.weight: checkpoint (3,)" in text
+    assert "missing" not in text
+
+
+class Named(nn.Module):
+    """Parts of its own that are called as wrappers call theirs."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        for part in parts:
+            self.add_module(part, nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("parts", [["module"], ["module", "head"]], ids=str)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_a_model_with_a_part_called_module(tmp_path, parts, prefix):
+    trained, model = Named(*parts), Named(*parts)
+    state = {prefix + key: value for key, value in trained.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pt")
+    load_checkpoint(model, tmp_path / "weights.pt")
+    assert same(model, trained)
+
+
+def test_marks_that_are_all_that_tells_keys_apart_stay(tmp_path):
+    model = Named("module")
+    model.weight = nn.Parameter(torch.zeros(2, 2))  # "module.weight" without the mark
+    state = {f"_orig_mod.{key}": value for key, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "whole.pt")
+    load_checkpoint(model, tmp_path / "whole.pt")
+    del state["_orig_mod.weight"]
+    torch.save(state, tmp_path / "part.pt")
+    text = refused(tmp_path / "part.pt", model)
+    assert "1 missing: weight" in text
+    assert "unexpected" not in text
+
+
 def test_the_content_decides_not_the_name(tmp_path, trained):
     model = small_model()
     save_checkpoint(trained, tmp_path / "weights.pth")

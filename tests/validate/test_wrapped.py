@@ -51,3 +51,10 @@ def test_measured_is_the_model_inside(three_blocks, wrapped):
     (row,) = run_benchmark(request).rows
     assert (row.subject, row.error) == ("pytorch eager", None)
     assert row.description["compile_mode"] is None
+
+
+def test_a_model_with_a_compiled_part_is_no_other_model(three_blocks):
+    model = model_from_checkpoint(three_blocks / "model.safetensors")
+    model.stages[0] = torch.compile(model.stages[0], backend="eager")
+    report = validate_file(Request(three_blocks / "fp32.onnx", model, samples=1))
+    assert report.passed, report.verdict
