@@ -13,7 +13,7 @@ one sample, each block is then looked at in two ways:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from gspn2_deploy.validate.tolerances import OP_TOLERANCES, Tolerance
 
 # Computes one propagation from its inputs, to at least float32: (block, inputs) -> output.
 ExactOp = Callable[[Block, Arrays], Array]
+# Says why a block's op is wrong, in a clause: (block) -> text.
+Explain = Callable[[Block], str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Check:
         return not self.reasons
 
 
+_NOTHING = Check(None)  # was compared
+
+
 @dataclass(frozen=True)
 class BlockResult:
     """What was found of one propagation.
@@ -72,7 +77,8 @@ class BlockResult:
             inputs.
         output: Its output in the candidate's own chain, against the reference's.
         alone: Its output fed with the reference's inputs outside the model, against the op
-            computed exactly from those; None where that was not run.
+            computed exactly from those, or the reference's output where nothing computes it
+            exactly; None where that was not run.
     """
 
     name: str
@@ -97,7 +103,7 @@ class Bisection:
         candidate: Its name.
         reference: The reference's name.
         sample: What both ran.
-        exact: What computed the op exactly.
+        exact: What computed the op exactly; empty where nothing did.
         blocks: Every propagation, in order.
         outputs: The model's outputs.
         reproduced: Whether the candidate, with the blocks marked, is off as it was without.
@@ -152,7 +158,7 @@ def bisect(
     reference: Chain,
     candidate: Chain,
     tolerance: Tolerance,
-    exact: ExactOp,
+    exact: ExactOp | None,
     *,
     alone: Mapping[str, Array] | None = None,
     names: tuple[str, str, str, str],
@@ -160,6 +166,7 @@ def bisect(
     op_suspect: Suspect,
     layers_suspect: Suspect,
     unmarked: str,
+    explain: Explain | None = None,
 ) -> Bisection:
     """Compare two runs of a marked file block by block.
 
@@ -168,13 +175,14 @@ def bisect(
         reference: What is right.
         candidate: What is held against it.
         tolerance: Of the model's precision: for what flows between the blocks.
-        exact: Computes the op.
+        exact: Computes the op; None where nothing can but the candidate itself.
         alone: What the candidate's op gave for the reference's inputs, by block.
         names: The candidate's, the reference's, the sample's, and that of ``exact``.
         was_right: Whether the candidate was right on this sample without the marks.
         op_suspect: Who is to blame where the op is wrong.
         layers_suspect: Who is to blame where the layers around are.
         unmarked: What follows where it is right with the marks and was wrong without.
+        explain: Says why the op is wrong in the candidate; None where nobody knows.
     """
     results = []
     for block in blocks:
@@ -184,19 +192,22 @@ def bisect(
                 block.name,
                 block.op_type,
                 inputs=_compare_all(expected.inputs, found.inputs, tolerance),
-                op=_against_exact(exact(block, found.inputs), found.output),
+                op=_NOTHING if exact is None else check_op(exact, block, found),
                 output=_compare("y", expected.output, found.output, tolerance),
                 alone=(
                     None
                     if alone is None
-                    else _against_exact(exact(block, expected.inputs), alone[block.name])
+                    else check_alone(exact, block, expected, alone[block.name])
                 ),
             )
         )
     outputs = _compare_all(reference.outputs, candidate.outputs, tolerance)
     name, against, sample, exact_name = names
     suspects = op_suspect, layers_suspect
-    blame = _blame(results, outputs, name, suspects, None if was_right else unmarked)
+    blame = _blame(results, outputs, (name, against), suspects, None if was_right else unmarked)
+    if blame is not None and blame.block is not None and explain is not None:
+        block = next(item for item in blocks if item.name == blame.block)
+        blame = replace(blame, because=f"{blame.because}; {explain(block)}")
     return Bisection(
         candidate=name,
         reference=against,
@@ -209,14 +220,59 @@ def bisect(
     )
 
 
+def stopped(
+    blocks: Sequence[Block],
+    alone: Mapping[str, Check],
+    error: str,
+    *,
+    names: tuple[str, str, str, str],
+    op_suspect: Suspect,
+    layers_suspect: Suspect,
+    explain: Explain,
+) -> Bisection:
+    """Say who is wrong where the candidate cannot run the file.
+
+    Args:
+        blocks: The file's propagations.
+        alone: How each fared outside the model, with the reference's inputs.
+        error: Why the file did not run.
+        names: The candidate's, the reference's, the sample's, and that of what computed the op.
+        op_suspect: Who is to blame where a propagation does not run alone either.
+        layers_suspect: Who is to blame where all do.
+        explain: Says why an op is wrong.
+    """
+    name, against, sample, exact_name = names
+    results = tuple(
+        BlockResult(
+            block.name, block.op_type, _NOTHING, _NOTHING, _NOTHING, alone=alone[block.name]
+        )
+        for block in blocks
+    )
+    bad = next((block for block in blocks if not alone[block.name].passed), None)
+    if bad is None:
+        because = f"every propagation runs alone, and {name} does not run the file: {error}"
+        blame = Blame(layers_suspect, because)
+    else:
+        because = (
+            f"{name} does not run the file, and {bad.name} is wrong alone on the reference's "
+            f"inputs too ({alone[bad.name].reasons[0]}); {explain(bad)}"
+        )
+        blame = Blame(op_suspect, because, bad.name)
+    outputs = Check(None, (error,))
+    return Bisection(
+        name, against, sample, exact_name, results, outputs, reproduced=True, blame=blame
+    )
+
+
 def _blame(
     results: Sequence[BlockResult],
     outputs: Check,
-    name: str,
+    names: tuple[str, str],
     suspects: tuple[Suspect, Suspect],
     unmarked: str | None,
 ) -> Blame | None:
     op_suspect, layers_suspect = suspects
+    name, against = names
     position = next((i for i, block in enumerate(results) if not block.passed), None)
     if position is None:
         if not outputs.passed:
@@ -241,23 +297,28 @@ def _blame(
                 f"{block.name} is wrong on the very inputs that it was fed, and right alone on "
                 "the reference's: its place in the model hurts it (formats, strides or memory "
                 "that it is handed)",
+                block.name,
             )
         return Blame(
             op_suspect,
             f"{block.name} does not compute {block.op_type}: its output is wrong on the very "
             "inputs that it was fed" + ("" if block.alone is None else ", and alone too"),
+            block.name,
         )
     if not block.inputs.passed:
+        rightly = "" if block.op is _NOTHING else "computes rightly what it is fed, and "
         return Blame(
             layers_suspect,
-            f"{block.name} computes rightly what it is fed, and is fed wrong values: the layers "
-            f"{after} {block.name} are wrong in {name}",
+            f"{block.name} {rightly}is fed wrong values: the layers {after} {block.name} are wrong "
+            f"in {name}",
         )
     if block.alone is not None and not block.alone.passed:
-        return Blame(
-            op_suspect,
-            f"{block.name} is right in the model and wrong alone on the reference's inputs",
+        how = (
+            f"gives something else than in {against}, which fed it the same"
+            if block.op is _NOTHING
+            else "is right in the model and wrong alone on the reference's inputs"
         )
+        return Blame(op_suspect, f"{block.name} {how}", block.name)
     return Blame(
         layers_suspect,
         f"{block.name} computes rightly what it is fed and amplifies differences that are within "
@@ -287,5 +348,22 @@ def _compare(name: str, reference: Array, actual: Array, tolerance: Tolerance) -
     return Check(ratio, tuple(f"{name}: {reason}" for reason in result.failures))
 
 
-def _against_exact(exact: Array, actual: Array) -> Check:
-    return _compare("y", exact, actual, OP_TOLERANCES[actual.dtype.name])
+def check_op(exact: ExactOp, block: Block, values: BlockValues) -> Check:
+    """Hold what a propagation gave against the op computed exactly from what it took."""
+    found = values.output
+    return _compare("y", exact(block, values.inputs), found, OP_TOLERANCES[found.dtype.name])
+
+
+def check_alone(exact: ExactOp | None, block: Block, expected: BlockValues, found: Array) -> Check:
+    """Hold what a propagation gave alone against the op, or the reference where ``exact`` is None.
+
+    Args:
+        exact: Computes the op.
+        block: The propagation.
+        expected: What it took and gave in the reference; it took the same alone.
+        found: What it gave alone.
+    """
+    if exact is not None:
+        return check_op(exact, block, BlockValues(expected.inputs, found))
+    # The reference rounds to its own type, which may be the narrower one.
+    return _compare("y", expected.output, found, OP_TOLERANCES[expected.output.dtype.name])

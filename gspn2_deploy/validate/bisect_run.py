@@ -1,20 +1,27 @@
-"""Bisection of a request: the marked files, what runs them, and what each is held against."""
+"""Bisection of a request: the marked files, and what each executor of them is held against."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gspn2_deploy.errors import OutputError, UsageError
-from gspn2_deploy.manifest import Manifest, Profile, manifest_path
+from gspn2_deploy.errors import Gspn2Error, OnnxFileError, OutputError, PlatformError, UsageError
 from gspn2_deploy.runners.base import Array, Arrays, Runner
 from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner
-from gspn2_deploy.validate.bisect import Bisection, Chain, ExactOp, bisect
-from gspn2_deploy.validate.blame import Suspect
+from gspn2_deploy.validate.bisect import (
+    Bisection,
+    Chain,
+    Check,
+    ExactOp,
+    Explain,
+    bisect,
+    check_alone,
+    stopped,
+)
 from gspn2_deploy.validate.blocks import (
     Block,
     BlockValues,
@@ -25,112 +32,14 @@ from gspn2_deploy.validate.blocks import (
     write_alone,
     write_marked,
 )
+from gspn2_deploy.validate.body import explain
+from gspn2_deploy.validate.executors import Executor
 from gspn2_deploy.validate.report import ValidationReport
 from gspn2_deploy.validate.samples import Sample
 from gspn2_deploy.validate.tolerances import Tolerance
 
 MARKED, ALONE = "marked", "alone"  # stems of the files
 _EXACT = "exact-"
-
-
-@dataclass(frozen=True)
-class Executor:
-    """Something that runs ONNX files, to be looked into.
-
-    Args:
-        name: The candidate's name in the report.
-        open: Makes a runner, not entered, of a file: (file, folder for what it needs, whether
-            its shapes are those of the model's inputs).
-        op_suspect: Who is to blame where the op is wrong.
-        layers_suspect: Who is to blame where the layers around are.
-        unmarked: What follows where it is right with the marks and wrong without.
-        fits: Whether it can run a sample.
-    """
-
-    name: str
-    open: Callable[[Path, Path, bool], Runner]
-    op_suspect: Suspect
-    layers_suspect: Suspect
-    unmarked: str
-    fits: Callable[[Sample], bool] = lambda _: True
-
-
-def onnxruntime_executor(providers: Sequence[str], precision: str, *, engine: bool) -> Executor:
-    """Have onnxruntime looked into.
-
-    Args:
-        providers: Its execution providers.
-        precision: The file's, by the row of the table of tolerances.
-        engine: Whether an engine is there to say that the file is right.
-    """
-
-    def open_(path: Path, folder: Path, _: bool) -> Runner:
-        # onnxruntime leaves roundings out between 16-bit ops, so that a block would be fed
-        # something else than what its marked input shows.
-        path = path if precision == "fp32" else _widened(path, folder)
-        return OnnxRuntimeRunner(path, providers=providers)
-
-    layers = Suspect.ONNXRUNTIME if engine else Suspect.EXPORT
-    unmarked = (
-        "how it rewrites the graph is wrong"
-        if precision == "fp32"
-        else f"with every tensor widened to float32 it is right too: {precision} is too little "
-        "for this model, or onnxruntime's 16-bit arithmetic is wrong"
-    )
-    return Executor("onnxruntime", open_, Suspect.BODY, layers, unmarked)
-
-
-def engine_executor(plan: Path, name: str, covers: Callable[[Sample], bool]) -> Executor:
-    """Have an engine looked into: engines of the marked files are built like it.
-
-    Args:
-        plan: The plan.
-        name: Its runner's name.
-        covers: Whether one of its profiles covers a sample.
-    """
-    manifest = Manifest.load(manifest_path(plan))
-
-    def open_(path: Path, folder: Path, dynamic: bool) -> Runner:
-        from gspn2_deploy.runners.tensorrt_runner import TensorRTRunner
-
-        target = folder / f"{path.stem}.plan"
-        build_like(manifest, path, target, manifest.profiles if dynamic else ())
-        return TensorRTRunner(target)
-
-    unmarked = "how TensorRT fuses or places the layers is wrong"
-    return Executor(name, open_, Suspect.PLUGIN, Suspect.TENSORRT, unmarked, covers)
-
-
-def build_like(manifest: Manifest, onnx: Path, plan: Path, profiles: Sequence[Profile]) -> None:
-    """Build an engine with the options of another.
-
-    Args:
-        manifest: The other's.
-        onnx: What to build.
-        plan: Where it goes.
-        profiles: The shapes to build for.
-    """
-    from gspn2_deploy.build import BuildOptions, build_engine
-
-    asked = BuildOptions.from_dict(manifest.options) if manifest.options else BuildOptions()
-    # What decides on where a plan runs, not on what it computes, is left out: it is looked into
-    # here and now, and its layers by name.
-    options = replace(
-        asked,
-        version_compatible=False,
-        exclude_lean_runtime=False,
-        embed_plugin=False,
-        weights="fixed",
-    )
-    mib = manifest.workspace_bytes and manifest.workspace_bytes >> 20
-    build_engine(
-        onnx,
-        plan,
-        backend=manifest.backend,
-        profiles=profiles,
-        workspace_mib=mib,
-        options=options,
-    )
 
 
 def run_bisections(
@@ -154,8 +63,8 @@ def run_bisections(
         report: What the comparison found: a sample that failed is taken.
         samples: All of them.
         tolerance: Of what flows between the blocks.
-        executors: What to look into. Where the reference is not live, the first one is the
-            reference of the others.
+        executors: What to look into: one, or two. Where the reference is not live, one is held
+            against the other.
         reference: The live PyTorch model, entered; None where there is none.
         providers: onnxruntime's execution providers, for the op where PyTorch is not installed.
         folder: Where marked files and engines are kept; None to drop them.
@@ -169,45 +78,148 @@ def run_bisections(
         BuildError: An engine of a marked file could not be built.
     """
     blocks = read_blocks(onnx)
-    tell = on_step or (lambda _: None)
     with _folder(folder) as place:
-        marked = write_marked(onnx, blocks, place / f"{MARKED}.onnx")
-        results = []
-        for executor in executors:
-            against_executor = None if reference is not None else executors[0]
-            sample, was_right = _choose(report, samples, executor, against_executor)
-            attributes: dict[str, Mapping[str, Any]] = {}
-            if reference is not None:
-                tell(f"bisecting {executor.name}: PyTorch")
-                against, attributes = _torch_chain(reference, blocks, sample)
-                against_name = reference.name
-            elif executor is executors[0]:
-                continue  # there is nothing to hold it against but the other candidates
-            else:
-                against_name = executors[0].name
-                tell(f"bisecting {executor.name}: {against_name}")
-                against = _marked_chain(executors[0], marked, place, blocks, sample, outputs)
-            tell(f"bisecting {executor.name}: its own chain")
-            candidate = _marked_chain(executor, marked, place, blocks, sample, outputs)
-            tell(f"bisecting {executor.name}: the propagations alone")
-            alone = _run_alone(executor, onnx, place, blocks, against.blocks)
-            exact, exact_name = _exact_op(onnx, place, attributes, providers)
-            results.append(
-                bisect(
-                    blocks,
-                    against,
-                    candidate,
-                    tolerance,
-                    exact,
-                    alone=alone,
-                    names=(executor.name, against_name, sample.name, exact_name),
-                    was_right=was_right,
-                    op_suspect=executor.op_suspect,
-                    layers_suspect=executor.layers_suspect,
-                    unmarked=executor.unmarked,
-                )
+        look = _Look(
+            onnx=onnx,
+            marked=write_marked(onnx, blocks, place / f"{MARKED}.onnx"),
+            folder=place,
+            blocks=blocks,
+            outputs=outputs,
+            report=report,
+            samples=samples,
+            tolerance=tolerance,
+            providers=providers,
+            tell=on_step or (lambda _: None),
+        )
+        if reference is not None:
+            return tuple(look.against_pytorch(executor, reference) for executor in executors)
+        if len(executors) < 2:
+            return ()  # there is nothing to hold it against
+        candidate, against = _order(report, executors[0], executors[1])
+        return (look.against_executor(candidate, against),)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is looked into, and where; see :func:`run_bisections`."""
+
+    onnx: Path
+    marked: Path
+    folder: Path
+    blocks: Sequence[Block]
+    outputs: Sequence[str]
+    report: ValidationReport
+    samples: Sequence[Sample]
+    tolerance: Tolerance
+    providers: Sequence[str]
+    tell: Callable[[str], None]
+
+    def against_pytorch(self, executor: Executor, reference: Runner) -> Bisection:
+        """Hold an executor against the live model."""
+        sample, was_right = _choose(self.report, self.samples, executor, None)
+        self.tell(f"bisecting {executor.name}: PyTorch")
+        chain, attributes = _torch_chain(reference, self.blocks, sample)
+        names = executor.name, reference.name, sample.name
+        return self._bisect(executor, sample, was_right, chain, names, attributes)
+
+    def against_executor(self, executor: Executor, against: Executor) -> Bisection:
+        """Hold an executor against another one."""
+        sample, was_right = _choose(self.report, self.samples, executor, against)
+        self.tell(f"bisecting {executor.name}: {against.name}")
+        chain = self._chain(against, sample)
+        names = executor.name, against.name, sample.name
+        return self._bisect(executor, sample, was_right, chain, names, {})
+
+    def _bisect(
+        self,
+        executor: Executor,
+        sample: Sample,
+        was_right: bool,
+        reference: Chain,
+        names: tuple[str, str, str],
+        attributes: Mapping[str, Mapping[str, Any]],
+    ) -> Bisection:
+        exact, exact_name = _exact_op(self.onnx, self.folder, attributes, self.providers, executor)
+        name = executor.name
+        self.tell(f"bisecting {name}: its own chain")
+        try:
+            candidate = self._chain(executor, sample)
+        except PlatformError as error:
+            if not executor.runs_body:
+                raise
+            self.tell(f"bisecting {name}: the propagations one by one")
+            return stopped(
+                self.blocks,
+                {
+                    block.name: self._one_alone(executor, block, reference, exact)
+                    for block in self.blocks
+                },
+                _in_short(error),
+                names=(*names, exact_name),
+                op_suspect=executor.op_suspect,
+                layers_suspect=executor.layers_suspect,
+                explain=self._explain(attributes),
             )
-        return tuple(results)
+        self.tell(f"bisecting {name}: the propagations alone")
+        return bisect(
+            self.blocks,
+            reference,
+            candidate,
+            self.tolerance,
+            exact,
+            alone=self._run_alone(executor, self.blocks, reference.blocks),
+            names=(*names, exact_name),
+            was_right=was_right,
+            op_suspect=executor.op_suspect,
+            layers_suspect=executor.layers_suspect,
+            unmarked=executor.unmarked,
+            explain=self._explain(attributes) if executor.runs_body else None,
+        )
+
+    def _explain(self, attributes: Mapping[str, Mapping[str, Any]]) -> Explain:
+        return lambda block: explain(self.onnx, block, attributes.get(block.name))
+
+    def _chain(self, executor: Executor, sample: Sample) -> Chain:
+        with executor.open(self.marked, self.folder, True) as runner:
+            found = runner.infer(_fed(runner, sample.inputs))
+        chain = values_of(self.blocks, dict(sample.inputs), found)
+        return Chain(chain, {name: found[name] for name in self.outputs})
+
+    def _run_alone(
+        self, executor: Executor, blocks: Sequence[Block], values: Mapping[str, BlockValues]
+    ) -> dict[str, Array]:
+        path = write_alone(self.onnx, blocks, values, self.folder / f"{ALONE}.onnx")
+        with executor.open(path, self.folder, False) as runner:
+            outputs = runner.infer(_fed(runner, alone_inputs(blocks, values)))
+        return {block.name: outputs[alone_output(block)] for block in blocks}
+
+    def _one_alone(
+        self, executor: Executor, block: Block, reference: Chain, exact: ExactOp | None
+    ) -> Check:
+        values = reference.blocks[block.name]
+        try:
+            found = self._run_alone(executor, [block], reference.blocks)[block.name]
+        except (PlatformError, OnnxFileError) as error:
+            return Check(None, (f"does not run: {_in_short(error)}",))
+        return check_alone(exact, block, values, found)
+
+
+def _in_short(error: Gspn2Error) -> str:
+    """What the library said, without the error's frame, whose paths may be gone by then."""
+    return " ".join(str(error.got or error.problem).split())
+
+
+def _order(
+    report: ValidationReport, first: Executor, second: Executor
+) -> tuple[Executor, Executor]:
+    """Which of two is held against which: (candidate, reference).
+
+    The first is the reference, unless recorded outputs say that it is the one that is wrong.
+    """
+    passed = {case.sample for case in report.cases if case.candidate == second.name and case.passed}
+    if _failed(report, first) & passed and not _failed(report, second):
+        return first, second
+    return second, first
 
 
 @contextmanager
@@ -249,22 +261,10 @@ def _failed(report: ValidationReport, executor: Executor) -> set[str]:
     return {
         case.sample
         for case in report.cases
-        if case.candidate == executor.name and not case.passed and case.error is None
+        if case.candidate == executor.name
+        and not case.passed
+        and (case.error is None or executor.runs_body)
     }
-
-
-def _marked_chain(
-    executor: Executor,
-    marked: Path,
-    folder: Path,
-    blocks: Sequence[Block],
-    sample: Sample,
-    outputs: Sequence[str],
-) -> Chain:
-    with executor.open(marked, folder, True) as runner:
-        found = runner.infer(_fed(runner, sample.inputs))
-    chain = values_of(blocks, dict(sample.inputs), found)
-    return Chain(chain, {name: found[name] for name in outputs})
 
 
 def _fed(runner: Runner, inputs: Arrays) -> Arrays:
@@ -274,19 +274,6 @@ def _fed(runner: Runner, inputs: Arrays) -> Arrays:
         name: value.astype("float32") if types.get(name) == "float32" else value
         for name, value in inputs.items()
     }
-
-
-def _widened(path: Path, folder: Path) -> Path:
-    """A 16-bit file in float32, its weights exactly as they are."""
-    import onnx
-
-    from gspn2_deploy.runners.widen import widen
-
-    model = onnx.load(path)
-    widen(model, (onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16))
-    target = folder / f"{path.stem}-widened.onnx"
-    onnx.save(model, target)
-    return target
 
 
 def _torch_chain(
@@ -313,26 +300,17 @@ def _signature(op_type: str, inputs: Mapping[str, Any]) -> str:
     return f"{op_type}({', '.join(sorted(inputs))})"
 
 
-def _run_alone(
-    executor: Executor,
-    onnx: Path,
-    folder: Path,
-    blocks: Sequence[Block],
-    values: Mapping[str, BlockValues],
-) -> dict[str, Array]:
-    path = write_alone(onnx, blocks, values, folder / f"{ALONE}.onnx")
-    with executor.open(path, folder, False) as runner:
-        outputs = runner.infer(_fed(runner, alone_inputs(blocks, values)))
-    return {block.name: outputs[alone_output(block)] for block in blocks}
-
-
 def _exact_op(
     onnx: Path,
     folder: Path,
     attributes: Mapping[str, Mapping[str, Any]],
     providers: Sequence[str],
-) -> tuple[ExactOp, str]:
-    """What computes a propagation: PyTorch in float64, or its body in float32 without PyTorch."""
+    candidate: Executor,
+) -> tuple[ExactOp | None, str]:
+    """What computes a propagation: PyTorch in float64, or its body in float32 without PyTorch.
+
+    None where it is the body that is looked into.
+    """
     try:
         from gspn2_deploy.validate.torch_blocks import exact_output
     except ImportError:
@@ -345,6 +323,9 @@ def _exact_op(
             return exact_output(block.op_type, inputs, told)
 
         return in_torch, "PyTorch in float64"
+
+    if candidate.runs_body:
+        return None, ""
 
     def in_onnxruntime(block: Block, inputs: Arrays) -> Array:
         wide = {name: value.astype("float32") for name, value in inputs.items()}

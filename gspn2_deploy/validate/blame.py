@@ -7,11 +7,12 @@ onnxruntime and the engine             the suspect
 =====================================  ============================================
 agree, and differ from PyTorch         the export (or PyTorch is another model)
 onnxruntime agrees with PyTorch        the engine: the plugin or TensorRT
-the engine agrees with PyTorch         onnxruntime
+the engine agrees with PyTorch         onnxruntime, or the op's body, which it alone runs
 =====================================  ============================================
 
 Where PyTorch itself answers NaN or Inf nothing can agree with it, and nobody else is to blame.
-Which of the plugin and TensorRT it is takes a look inside: :mod:`gspn2_deploy.validate.bisect`.
+Which of the plugin and TensorRT it is, or of onnxruntime and the body, takes a look inside:
+:mod:`gspn2_deploy.validate.bisect`.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ class Suspect(str, Enum):
 
 @dataclass(frozen=True)
 class Blame:
-    """A suspect, and what speaks against it in one sentence."""
+    """A suspect, what speaks against it in one sentence, and the block that shows it."""
 
     suspect: Suspect
     because: str
+    block: str | None = None
+
+    def __str__(self) -> str:
+        return self.suspect.value + (f" in {self.block}" if self.block else "")
 
 
 def blame(
@@ -147,7 +152,8 @@ def _of_one(
         return Blame(Suspect.GOLDEN, others if sound else f"{name} agrees with nothing else")
     if kinds[name] is Kind.ONNXRUNTIME:
         if any(kinds[other] is Kind.ENGINE for other in sound):
-            return Blame(Suspect.ONNXRUNTIME, others)
+            alone = "; it alone runs the op's function body (--bisect tells whether that is wrong)"
+            return Blame(Suspect.ONNXRUNTIME, others + alone)
         suspect = Suspect.ANOTHER_MODEL if another_model else Suspect.EXPORT
         return Blame(suspect, others if sound else f"{name} differs (--bisect tells where)")
     return Blame(Suspect.EXPORT, others if sound else f"{name} differs from {reference}")

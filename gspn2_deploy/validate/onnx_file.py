@@ -134,7 +134,7 @@ def _refined(blames: tuple[Blame, ...], closer: list[Blame]) -> tuple[Blame, ...
         if item.suspect in (Suspect.PLUGIN, Suspect.TENSORRT):
             settled.add(Suspect.ENGINE)
         elif item.suspect in (Suspect.ONNXRUNTIME, Suspect.BODY):
-            settled.add(Suspect.EXPORT)
+            settled |= {Suspect.EXPORT, Suspect.ONNXRUNTIME}
     return (*closer, *(item for item in blames if item.suspect not in settled))
 
 
@@ -180,11 +180,8 @@ def _bisect(
     reference: Runner | None,
     on_step: Callable[[str], None] | None,
 ) -> tuple[Bisection, ...]:
-    from gspn2_deploy.validate.bisect_run import (
-        engine_executor,
-        onnxruntime_executor,
-        run_bisections,
-    )
+    from gspn2_deploy.validate.bisect_run import run_bisections
+    from gspn2_deploy.validate.executors import engine_executor, onnxruntime_executor
 
     row = facts.tolerance_row
     executors = [onnxruntime_executor(request.providers, row, engine=engine is not None)]

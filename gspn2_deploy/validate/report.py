@@ -155,16 +155,16 @@ class ValidationReport:
         """One sentence; where something failed it names who is wrong."""
         candidates = ", ".join(dict.fromkeys(case.candidate for case in self.cases))
         failed = [case for case in self.cases if not case.passed]
+        suspect = f"; suspect: {self.blames[0]}" if self.blames else ""
         if self.passed:
             return f"PASS: {candidates} equals {self.reference} in {len(self.cases)} comparisons"
         if failed:
             names = ", ".join(dict.fromkeys(case.candidate for case in failed))
             return (
                 f"FAIL: {names} differs from {self.reference} in {len(failed)} of "
-                f"{len(self.cases)} comparisons"
-                + (f"; suspect: {self.suspects[0]}" if self.suspects else "")
+                f"{len(self.cases)} comparisons{suspect}"
             )
-        return f"FAIL: {self.failures[0] if self.failures else 'nothing was compared'}"
+        return f"FAIL: {self.failures[0] if self.failures else 'nothing was compared'}{suspect}"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON-ready values."""
@@ -318,10 +318,10 @@ def _blocks(bisection: Bisection) -> Table:
 
 
 def _share(check: Check | None) -> str:
-    if check is None:
+    if check is None or (check.ratio is None and check.passed):
         return "-"
     if check.ratio is None:
-        return "ok" if check.passed else "wrong"
+        return "wrong"
     return f"{check.ratio:.0%}" if check.ratio < 10 else f"{check.ratio:.0f}x"
 
 

@@ -19,7 +19,7 @@ from runners.tensorrt_fakes import FakeCuda, FakeEngine, install
 
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import Manifest, ShapeRange, TensorInfo, manifest_path
-from gspn2_deploy.validate import bisect_run
+from gspn2_deploy.validate import executors
 
 NAMES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 WORDS = {TensorProto.FLOAT: "FP32", TensorProto.FLOAT16: "FP16"}
@@ -95,7 +95,7 @@ class Factory:
         self.machine = install(monkeypatch, FakeEngine)
         runtime = SimpleNamespace(deserialize_cuda_engine=self.load)
         self.machine.tensorrt.Runtime = lambda logger: runtime
-        monkeypatch.setattr(bisect_run, "build_like", self.build_like)
+        monkeypatch.setattr(executors, "build_like", self.build_like)
 
     @property
     def cuda(self) -> FakeCuda:
@@ -178,6 +178,14 @@ def set_chunk(model, index, value=1):
     node = propagations(model)[index]
     attribute = next(item for item in node.attribute if item.name == "chunk")
     attribute.i = value
+
+
+def set_constant(model, name, value):
+    """Change a constant in every function body: onnxruntime alone runs those."""
+    for node in (node for function in model.functions for node in function.node):
+        if node.name == name:
+            dtype = numpy_helper.to_array(node.attribute[0].t).dtype
+            node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(value, dtype)))
 
 
 def scale_weight(model, part, factor=1.5):

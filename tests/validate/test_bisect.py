@@ -69,11 +69,13 @@ class TestOnnxruntime:
         assert found["first_bad"] == BLOCKS[index]
         assert found["suspect"] == "the op's function body"
         assert "wrong on the very inputs that it was fed, and alone too" in found["because"]
+        calls = "its node says chunk=1, and PyTorch calls it with chunk="
+        assert f"{calls}{(2, 0, 0)[index]}" in found["because"]
         assert found["because"] in body["findings"]
         assert body["suspects"][0] == "the op's function body"
         if precision == "fp32":
             assert found["reproduced"] is True
-            assert body["verdict"].endswith("; suspect: the op's function body")
+            assert body["verdict"].endswith(f"; suspect: the op's function body in {BLOCKS[index]}")
         else:  # within the tolerance of the outputs, and wrong all the same
             assert f"onnxruntime: {BLOCKS[index]}" in body["failures"][0]
 
@@ -273,7 +275,7 @@ def test_none_of_it_needs_pytorch(three_blocks, tmp_path):
 
 def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_path, monkeypatch):
     from gspn2_deploy.build import BuildOptions
-    from gspn2_deploy.validate.bisect_run import build_like
+    from gspn2_deploy.validate.executors import build_like
 
     seen = []
     monkeypatch.setattr("gspn2_deploy.build.build_engine", lambda *a, **k: seen.append((a, k)))
