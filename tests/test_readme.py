@@ -63,6 +63,13 @@ def test_the_code_runs():
     assert scope["x"].grad is not None
 
 
+def test_completion_is_what_the_help_says():
+    lines = re.findall(r"^    (.*_GSPN2_DEPLOY_COMPLETE=.*)$", README, flags=re.MULTILINE)
+    assert len(lines) == 3
+    said = invoke(["--help"]).output
+    assert all(line in said for line in lines)
+
+
 def test_mentioned_files_and_commands_exist():
     root = Path(__file__).parents[1]
     for target in re.findall(r"\]\(((?!https?:)[^)#]+)\)", README):
