@@ -92,6 +92,27 @@ class BenchRequest:
     earlier: tuple[Path, ...] = ()
     allow_different_devices: bool = False
 
+    def check(self) -> None:
+        """Raise UsageError when an option would do nothing."""
+        pytorch = {"--compile": self.compile_modes, "--tf32": self.tf32}
+        onnxruntime = {"--onnxruntime": self.onnxruntime, "--provider": self.providers}
+        engines = {"--layers": self.layers}
+        needing = (
+            (self.model is None, pytorch, "the PyTorch model", "add --model or --checkpoint"),
+            (self.onnx is None, onnxruntime, "an ONNX file", "add ONNX_FILE"),
+            (not self.engines, engines, "an engine", "add --engine PLAN"),
+        )
+        for absent, options, what, hint in needing:
+            given = [option for option, value in options.items() if value]
+            if absent and given:
+                verb = "needs" if len(given) == 1 else "need"
+                raise UsageError(f"{' and '.join(given)} {verb} {what}", hint=hint)
+        if self.providers and self.onnxruntime is False:
+            raise UsageError(
+                "--provider is for onnxruntime, which --no-onnxruntime leaves out",
+                hint="leave out one of them",
+            )
+
     @property
     def place(self) -> str:
         """Where PyTorch and onnxruntime run, with the GPU's number."""
@@ -129,6 +150,7 @@ def run_benchmark(
         PlatformError: There is no such GPU, the provider cannot start, or it is all that is
             missing.
     """
+    request.check()
     tell = on_step or (lambda _: None)
     earlier = tuple(row for path in request.earlier for row in read_rows(path))
     rows: list[Row] = list(earlier)
@@ -156,6 +178,9 @@ def run_benchmark(
         raise UsageError(
             "there is nothing to measure",
             expected="an ONNX file, --engine PLAN, or earlier reports (--add)",
+            hint=None
+            if request.model is None
+            else "give the file that the model was exported to: it says inputs and precision",
         )
     warnings = check_comparable(rows, allow_different_devices=request.allow_different_devices)
     return BenchReport(
@@ -192,8 +217,6 @@ def _subjects(request: BenchRequest, source: Source) -> list[Subject]:
             )
             for mode in modes
         ]
-    elif request.compile_modes:
-        raise UsageError("--compile needs the PyTorch model", hint="add --model or --checkpoint")
     if request.onnx is not None and _left_out(request) is None:
         subjects.append(
             OnnxRuntimeSubject(

@@ -83,9 +83,7 @@ _MIB = 1 << 20
 @click.option(
     "--golden-samples",
     type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="How many random inputs are recorded.",
+    help="How many random inputs are recorded. [default: 4]",
 )
 @click.option(
     "--golden-inputs",
@@ -113,7 +111,7 @@ def command(
     dynamic_batch: bool,
     dynamic_size: bool,
     golden: Path | None,
-    golden_samples: int,
+    golden_samples: int | None,
     golden_inputs: Path | None,
     seed: int,
     as_json: bool,
@@ -124,8 +122,12 @@ def command(
     put in place the file is checked and, where onnxruntime is installed, run and compared with
     PyTorch.
     """
-    if golden_inputs is not None and golden is None:
-        raise click.UsageError("--golden-inputs needs --golden, the file to write.")
+    recorded = {"--golden-inputs": golden_inputs, "--golden-samples": golden_samples}
+    given = [option for option, value in recorded.items() if value is not None]
+    if given and golden is None:
+        raise click.UsageError(f"{given[0]} needs --golden, the file to write.")
+    if len(given) > 1:
+        raise click.UsageError("--golden-samples counts random inputs: not with --golden-inputs.")
     keep_apart(
         (("--output", output), ("--golden", golden)),
         (("--checkpoint", source.checkpoint), ("--golden-inputs", golden_inputs)),
@@ -142,7 +144,7 @@ def command(
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
         golden=golden,
-        golden_source=GoldenSource(golden_samples, seed, golden_inputs),
+        golden_source=GoldenSource(golden_samples or GoldenSource.count, seed, golden_inputs),
         seed=seed,
     )
     report = export_onnx(model, output, options)

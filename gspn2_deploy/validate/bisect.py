@@ -140,7 +140,9 @@ class Bisection:
     def summary(self) -> str:
         """One sentence."""
         if self.blame is None:
-            return f"{self.candidate}: all {len(self.blocks)} blocks are right on {self.sample}"
+            count = len(self.blocks)
+            right = "the one block is" if count == 1 else f"all {count} blocks are"
+            return f"{self.candidate}: {right} right on {self.sample}"
         return f"{self.candidate}: {self.blame.because}"
 
     def as_dict(self) -> dict[str, Any]:

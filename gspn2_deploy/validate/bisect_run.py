@@ -231,7 +231,9 @@ def _folder(folder: Path | None) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write to {folder}", got=error) from error
+        raise OutputError(
+            f"cannot write to {folder}", got=error, hint="choose another --bisect-folder"
+        ) from error
     yield folder
 
 

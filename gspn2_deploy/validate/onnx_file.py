@@ -115,6 +115,7 @@ def validate_file(
             *(reason for item in bisections for reason in item.failures),
         ),
         warnings=(
+            *_tolerance_warnings(request, facts),
             *_calibration_warnings(calibration),
             *facts.summary.warnings,
             *uncovered,
@@ -287,6 +288,14 @@ def _tolerance(
         return table, None
     calibration = calibrate(side.full, side.reduced, samples, table)
     return calibration.tolerance, calibration
+
+
+def _tolerance_warnings(request: Request, facts: OnnxFacts) -> tuple[str, ...]:
+    row = facts.tolerance_row
+    if not request.tolerances or row in request.tolerances:
+        return ()
+    given = ", ".join(request.tolerances)
+    return (f"--tolerance for {given} was not applied: this file goes by the row of {row}",)
 
 
 def _calibration_warnings(calibration: Calibration | None) -> tuple[str, ...]:

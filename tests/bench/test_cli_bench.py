@@ -174,6 +174,12 @@ class TestWrongUse:
         [
             ([], "there is nothing to measure"),
             (["{fp32}", "--compile", "default"], "--compile needs the PyTorch model"),
+            (["{fp32}", "--compile", "default", "--tf32"], "--compile and --tf32 need the PyTorch"),
+            (["{fp32}", "--layers"], "--layers needs an engine"),
+            (["--add", "{fp32}", "--onnxruntime"], "--onnxruntime needs an ONNX file"),
+            (["--engine", "x.plan", "--provider", "P"], "--provider needs an ONNX file"),
+            (["{fp32}", "--no-onnxruntime", "--provider", "P"], "which --no-onnxruntime leaves"),
+            (["--model", "nano"], "give the file that the model was exported to"),
             (["{fp32}", "--device", "tpu"], "no such device"),
             (["{fp32}", "--device", "cpu:1"], "no such device"),
             (["{fp32}", "--provider", "CUDAExecutionProvider"], "does not run where --device"),

@@ -75,11 +75,17 @@ def test_nothing_but_progress_reaches_stderr(tmp_path):
         (["--model", "nano", "--precision", "fp16", "--keep-fp32", "stage"], "did you mean"),
         (["--model", "nano", "--keep-fp32", "stages"], "only be kept in fp32 when"),
         (["--model", "nano", "--golden-inputs", "a.npz"], "--golden-inputs needs --golden"),
+        (["--model", "nano", "--golden-samples", 4], "--golden-samples needs --golden"),
+        (
+            ["--golden", "{folder}/g.npz", "--golden-samples", 4, "--golden-inputs", "a.npz"],
+            "not with --golden-inputs",
+        ),
         ([], "no model was given"),
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path, arguments, text):
-    done = run(*arguments, "--output", tmp_path / "a.onnx")
+    given = [str(item).format(folder=tmp_path) for item in arguments]
+    done = run(*given, "--output", tmp_path / "a.onnx")
     assert done.exit_code == 2
     assert text in done.stderr
     assert "Traceback" not in done.output

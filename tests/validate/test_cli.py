@@ -167,6 +167,19 @@ def test_the_tolerance_can_be_replaced(trained):
     assert "given on the command line" in result.stdout
 
 
+def test_a_tolerance_of_another_precision_is_not_dropped_in_silence(trained):
+    arguments = [*checkpoint(trained), "--samples", 1, "--json"]
+    given = ["--tolerance", "fp16=1e-2", "--tolerance", "bf16=1e-1"]
+    body = json.loads(invoke(trained / "fp32.onnx", *arguments, *given).stdout)
+    assert body["passed"]
+    (warning,) = body["warnings"]
+    assert (
+        warning == "--tolerance for fp16, bf16 was not applied: this file goes by the row of fp32"
+    )
+    body = json.loads(invoke(trained / "fp16.onnx", *arguments, *given).stdout)
+    assert body["warnings"] == []
+
+
 def test_another_model_is_named(trained):
     other = [f"--model-arg={key}={json.dumps(value)}" for key, value in MODEL_ARGUMENTS.items()]
     result = invoke(
