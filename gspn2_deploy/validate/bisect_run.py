@@ -33,12 +33,11 @@ from gspn2_deploy.validate.blocks import (
     write_marked,
 )
 from gspn2_deploy.validate.body import explain
-from gspn2_deploy.validate.executors import Executor
+from gspn2_deploy.validate.executors import ALONE, MARKED, Executor
 from gspn2_deploy.validate.report import ValidationReport
 from gspn2_deploy.validate.samples import Sample
 from gspn2_deploy.validate.tolerances import Tolerance
 
-MARKED, ALONE = "marked", "alone"  # stems of the files
 _EXACT = "exact-"
 
 

@@ -268,6 +268,9 @@ def _external_files(model: onnx.ModelProto) -> set[str]:
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        return  # the folder was used before, or is the file's own
+    target.unlink(missing_ok=True)
     # Not a symbolic link: onnx takes those for an attempt to read elsewhere.
     try:
         os.link(source, target)

@@ -12,6 +12,10 @@ from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner
 from gspn2_deploy.validate.blame import Suspect
 from gspn2_deploy.validate.samples import Sample
 
+MARKED, ALONE = "marked", "alone"  # stems of a bisection's files
+_WIDENED = "-widened"
+STEMS = tuple(stem + end for stem in (MARKED, ALONE) for end in ("", _WIDENED))
+
 
 @dataclass(frozen=True)
 class Executor:
@@ -123,6 +127,6 @@ def _widened(path: Path, folder: Path) -> Path:
 
     model = onnx.load(path)
     widen(model, (onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16))
-    target = folder / f"{path.stem}-widened.onnx"
+    target = folder / f"{path.stem}{_WIDENED}.onnx"
     onnx.save(model, target)
     return target

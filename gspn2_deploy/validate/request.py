@@ -96,6 +96,19 @@ class Request:
             )
         if self.bisect_folder is not None and not self.bisect:
             raise UsageError("--bisect-folder is for the files of --bisect", hint="add --bisect")
+        if self.bisect_folder is not None:
+            self._check_replaced(self.bisect_folder)
+
+    def _check_replaced(self, folder: Path) -> None:
+        from gspn2_deploy.validate.executors import STEMS
+
+        for option, path in (("ONNX_FILE", self.onnx), ("--engine", self.engine)):
+            if path and path.stem in STEMS and path.parent.resolve() == folder.resolve():
+                raise UsageError(
+                    f"--bisect-folder would replace the file of {option}",
+                    got=path,
+                    hint="choose another folder",
+                )
 
 
 @dataclass(frozen=True)

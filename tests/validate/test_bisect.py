@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import CliRunner
+from gspn2_deploy.export import ExportOptions, export_onnx
 from runners.tensorrt_fakes import install
 from validate.engine_double import (
     Factory,
@@ -19,6 +20,7 @@ from validate.engine_double import (
 
 from gspn2_deploy.cli.app import app
 from gspn2_deploy.manifest import Manifest, manifest_path
+from gspn2_deploy.models import model_from_checkpoint
 
 BLOCKS = [
     "stages.0.blocks.0.mixer.prop2d",
@@ -122,6 +124,34 @@ class TestOnnxruntime:
         validate(three_blocks, three_blocks / "fp32.onnx", *options)
         names = {path.name for path in (tmp_path / "kept").iterdir()}
         assert names == {"marked.onnx", "alone.onnx"}
+
+    @pytest.mark.parametrize("place", ["kept", "."])
+    def test_the_folder_can_be_used_again_with_weights_beside_the_file(
+        self, three_blocks, tmp_path, place
+    ):
+        model = model_from_checkpoint(three_blocks / "model.safetensors")
+        report = export_onnx(model, tmp_path / "x.onnx", ExportOptions(external_data_bytes=1000))
+        (name,) = report.summary.external_data
+        weights = (tmp_path / name).read_bytes()
+        options = ["--bisect", "--bisect-folder", tmp_path / place]
+        for _ in range(2):
+            assert validate(three_blocks, tmp_path / "x.onnx", *options)[0] == 0
+        (tmp_path / place / "older.data").write_bytes(b"of an older file")
+        if place == "kept":  # where another file of that name is in the way, it alone goes
+            (tmp_path / place / "older.data").replace(tmp_path / place / name)
+            assert validate(three_blocks, tmp_path / "x.onnx", *options)[0] == 0
+        assert (tmp_path / place / name).read_bytes() == (tmp_path / name).read_bytes() == weights
+
+    @pytest.mark.parametrize("name", ["marked", "alone-widened"])
+    def test_the_folders_files_do_not_replace_the_users(self, three_blocks, tmp_path, name):
+        path = damaged(three_blocks, tmp_path / f"{name}.onnx", lambda model: None)
+        before = path.read_bytes()
+        arguments = ["--quiet", "validate", path, "--bisect", "--bisect-folder", tmp_path / "."]
+        source = ["--checkpoint", three_blocks / "model.safetensors"]
+        result = CliRunner().invoke(app, list(map(str, [*arguments, *source])))
+        assert result.exit_code == 2
+        assert "--bisect-folder would replace the file of ONNX_FILE" in result.stderr
+        assert path.read_bytes() == before
 
     @pytest.mark.parametrize(
         "options, words",
