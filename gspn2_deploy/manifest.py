@@ -206,6 +206,12 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            plan = path.with_suffix("")
+            if not plan.exists():
+                raise ManifestError(
+                    f"there is no {plan}, and its manifest is missing too",
+                    hint=f"check the path; it is looked for from {Path.cwd()}",
+                ) from None
             raise ManifestError(
                 f"the manifest {path} is missing",
                 hint="keep the plan and its manifest together, or build the plan again",

@@ -9,6 +9,7 @@ import click
 
 from gspn2_deploy import progress
 from gspn2_deploy.cli.common import emit, json_option
+from gspn2_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from gspn2_deploy.export.check import OnnxSummary
@@ -26,6 +27,12 @@ def command(file: Path, as_json: bool) -> None:
     Both are checked first: an ONNX file by ONNX's own checker, its weights by the hashes in its
     metadata, a plan by the hashes in its manifest.
     """
+    if file.is_dir():
+        raise UsageError(
+            f"{file} is a folder",
+            expected="an ONNX file, or a plan",
+            hint="gspn2-deploy verify checks a bundle; name the file for a plan in a folder",
+        )
     if file.suffix == ".onnx":
         with progress.step(f"Checking {file.name}"):
             from gspn2_deploy.export.check import check_onnx

@@ -312,3 +312,16 @@ def test_inspect_missing_file(tmp_path: Path, name: str):
     result = call("inspect", tmp_path / name)
     assert result.exit_code == 2
     assert "m." in result.stderr
+    if "plan" in name:  # the plan, not only its manifest
+        assert f"there is no {tmp_path / 'm.plan'}, and its manifest" in result.stderr
+        assert "check the path" in result.stderr
+        (tmp_path / "m.plan").touch()
+        result = call("inspect", tmp_path / name)
+        assert "keep the plan and its manifest together" in result.stderr
+
+
+def test_inspect_a_folder(tmp_path: Path):
+    result = call("inspect", tmp_path)
+    assert result.exit_code == 2
+    assert "is a folder" in result.stderr
+    assert "gspn2-deploy verify checks a bundle" in result.stderr

@@ -260,7 +260,7 @@ class TestBadPlans:
         with pytest.raises(AlteredPlanError, match="is missing"), runner:
             pass
         (tmp_path / "m.plan.json").unlink()
-        with pytest.raises(ManifestError, match=r"the manifest .* is missing"), runner:
+        with pytest.raises(ManifestError, match="its manifest is missing"), runner:
             pass
 
     def test_a_plan_that_does_not_load_leaves_nothing_behind(self, make, monkeypatch):
