@@ -14,7 +14,7 @@ enum class PathChoice {
 };
 PathChoice pathChoice();
 
-// Whether a vertical line scan is faster by strips than by tiles.
+// Whether a vertical scan is faster by strips than by tiles, where both take it.
 bool isFasterByStrips(const gspn2_problem_t& problem, const DeviceInfo& device);
 
 }  // namespace gspn2

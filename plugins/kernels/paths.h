@@ -28,6 +28,9 @@ cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& devi
 // hundred positions, or one before compute capability 9.0.
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
+
+// Four directions, a scan each: the horizontal ones by strips, the vertical ones by strips or
+// tiles.
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem);

@@ -1,31 +1,21 @@
-// Both ops by strip scans: GspnLineScan in one launch, GspnProp2D in one for each direction, and
-// one for the skip gates where it has them.
+// GspnLineScan by one strip scan; GspnProp2D by one scan for each direction, of strips or, where
+// they are faster, of tiles, and one launch for the skip gates where it has them.
 #include <cstdint>
 
 #include "by_dtype.h"
+#include "path_choice.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "strip_plan.h"
 #include "strip_weights.h"
 #include "tiled_plan.h"
-#include "tuning.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
 
-// Whether tiles take the vertical directions whose states are added to sums: to be measured.
-bool tilesAddToSums() {
-  int tuned[1];
-  return readTuning("GSPN2_TILED_GATES", 1, tuned) && tuned[0] != 0;
-}
-
-cudaError_t launch(const DirectionScan& scan, const DeviceInfo& device) {
-  if (scan.output == ScanOutput::kSums && !scan.horizontal() && tilesAddToSums()) {
-    const TiledPlan tiles = planTiledScan(scan, device);
-    if (tiles.parts > 0) return launchTiledScan(scan, tiles);
-  }
+cudaError_t launchStrips(const DirectionScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
   if (!planStripScan(scan, device, &plan)) return cudaErrorNotSupported;
   return scan.horizontal()
@@ -33,6 +23,25 @@ cudaError_t launch(const DirectionScan& scan, const DeviceInfo& device) {
                              launchStripColumnsFloat16, launchStripColumnsBfloat16, scan, plan)
              : launchByDtype(scan.problem.dtype, launchStripRowsFloat32, launchStripRowsFloat16,
                              launchStripRowsBfloat16, scan, plan);
+}
+
+// The tiles of one direction of GspnProp2D, by the rule of vertical line scans; no parts where
+// strips take it. On an H200 tiles against strips alone, all four directions, in ms, fp32 (fp16,
+// where one vertical direction is by tiles): 16x8x1024x1024 3.61, 3.99 (2.93, 3.00); 8x64x256x256
+// 0.868, 0.885 (0.706, 0.732); 32x32x128x128 0.433, 0.439 (0.400, 0.443); 1x8x1024x1024, which the
+// rule leaves to strips, 0.742, 0.613 (0.747, 0.686).
+TiledPlan planTiles(const DirectionScan& scan, const DeviceInfo& device) {
+  return isFasterByStrips(scan.problem, device) ? TiledPlan{} : planTiledScan(scan, device);
+}
+
+bool takesDirection(const DirectionScan& scan, const DeviceInfo& device) {
+  StripPlan strips{};
+  return planTiles(scan, device).parts > 0 || planStripScan(scan, device, &strips);
+}
+
+cudaError_t launchDirection(const DirectionScan& scan, const DeviceInfo& device) {
+  const TiledPlan tiles = planTiles(scan, device);
+  return tiles.parts > 0 ? launchTiledScan(scan, tiles) : launchStrips(scan, device);
 }
 
 bool sumsInPlace(const gspn2_problem_t& problem) { return problem.dtype == GSPN2_FLOAT32; }
@@ -78,7 +87,7 @@ bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
 }
 
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device) {
-  return launch(directionOf(call), device);
+  return launchStrips(directionOf(call), device);
 }
 
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
@@ -88,8 +97,7 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
     return false;
   }
   for (int k = 0; k < kDirections; ++k) {
-    StripPlan plan{};
-    if (!planStripScan(direction(call, k), device, &plan)) return false;
+    if (!takesDirection(direction(call, k), device)) return false;
   }
   return true;
 }
@@ -107,7 +115,7 @@ cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device)
     if (status != cudaSuccess) return status;
   }
   for (int k = 0; k < kDirections; ++k) {
-    const cudaError_t status = launch(direction(call, k), device);
+    const cudaError_t status = launchDirection(direction(call, k), device);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

@@ -7,7 +7,6 @@
 #include "tensor_map.h"
 #include "tiled_plan.h"
 #include "tiled_scan.cuh"
-#include "tuning.h"
 
 namespace gspn2 {
 
@@ -73,11 +72,7 @@ cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) 
   if (scan.output == ScanOutput::kStates) {
     return dispatchTiledScan<T, ScanOutput::kStates>(scan, plan);
   }
-  if constexpr (kTuning) {  // what that gives is to be measured
-    if (scan.output == ScanOutput::kSums) {
-      return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
-    }
-  }
+  if (scan.output == ScanOutput::kSums) return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
   return cudaErrorNotSupported;
 }
 

@@ -57,8 +57,9 @@ TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
   const int64_t planes = problem.n * std::max({problem.c, scan.gateBatch(), scan.affinityBatch()});
   const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
                          planes * kMaxClusterParts < 2 * kMaxCoordinate;
-  if (scan.horizontal() || scan.output == ScanOutput::kFinal || device.computeCapability < 90 ||
-      !aligned || !indexable) {
+  const bool stores = scan.output == ScanOutput::kSums && !scan.add;  // tiles can only add
+  if (scan.horizontal() || stores || scan.output == ScanOutput::kFinal ||
+      device.computeCapability < 90 || !aligned || !indexable) {
     return {};
   }
   TiledPlan plan{};

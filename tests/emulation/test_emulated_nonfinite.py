@@ -19,7 +19,9 @@ from kernel_calls import (
     prop2d_inputs,
 )
 
-EXTENTS = ((1, 6), (6, 1), (7, 7), (33, 40), (64, 64), (136, 24), (24, 136), (6, 520))
+EXTENTS = (
+    (1, 6), (6, 1), (7, 7), (33, 40), (64, 64), (136, 24), (24, 136), (6, 504), (6, 520),
+)  # fmt: skip
 POISONS = (torch.nan, torch.inf, -torch.inf)
 MODES = ("sigmoid", "softmax", "none")
 
@@ -91,7 +93,7 @@ def test_affinities_with_influence_spread(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_features_spread_in_prop2d(library: ctypes.CDLL, dtype: torch.dtype) -> None:
-    for extent in ((7, 9), (33, 40), (64, 64), (40, 136)):
+    for extent in ((7, 9), (33, 40), (64, 64), (40, 136), (9, 504), (9, 520)):
         x, *rest = prop2d_inputs((1, 2, *extent), False, dtype, "sigmoid", True, "cpu")
         x[0, 1, extent[0] // 2, extent[1] // 2] = torch.nan
         expected = scan_reference.prop2d(x, *rest, "sigmoid", 5)

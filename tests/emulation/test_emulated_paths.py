@@ -24,6 +24,9 @@ EXTENTS = (
 # neighbours that tiles take.
 STRIPS = ((528, 2, 64), (528, 2, 8), (33, 2, 512), (34, 2, 5256))
 TILES = ((527, 2, 64), (528, 2, 72), (1, 2, 64), (34, 2, 512), (33, 2, 504))
+# The same of maps that are too large for chips.
+MAP_STRIPS = ((528, 129, 8), (33, 2, 512), (34, 2, 5256))
+MAP_TILES = ((527, 129, 8), (528, 2, 132), (1, 129, 64), (34, 2, 512), (33, 2, 504))
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
@@ -89,6 +92,20 @@ def test_strips_and_tiles_share_the_vertical_scans(opener: Opener, direction: st
         assert line_scan_kernels(library, size, direction) == ["tiledScanKernel"], size
 
 
+def test_strips_and_tiles_share_the_vertical_directions_by_the_same_rule(opener: Opener) -> None:
+    library = opener("fastest")
+    for sizes, expected in ((MAP_STRIPS, "stripRowsKernel"), (MAP_TILES, "tiledScanKernel")):
+        for slices, height, width in sizes:
+            inputs = prop2d_inputs(
+                (1, slices, height, width), True, torch.float32, "none", False, "cpu"
+            )
+            emulated.take_kernels(library)
+            prop2d(*inputs, "none", library=library)
+            kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+            what = (slices, height, width)
+            assert kernels == ["stripColumnsKernel"] * 2 + [expected] * 2, what
+
+
 def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
     for size, old in ((1, 64, 8), "stripColumnsKernel"), ((1, 520, 8), "scanTransposedKernel"):
         assert line_scan_kernels(opener("fastest"), size, "left_to_right") == ["stripColumnsKernel"]
@@ -134,7 +151,7 @@ def test_any_schedule_of_a_line_scan(
 
 @pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize(
-    "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264)], ids=str
+    "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264), (9, 520)], ids=str
 )
 def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options: bool) -> None:
     library = opener("fastest")

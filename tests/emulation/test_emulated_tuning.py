@@ -9,7 +9,7 @@ import pytest
 import scan_reference
 import torch
 from conftest import Opener
-from kernel_calls import line_scan, line_scan_inputs, packed, prop2d, prop2d_inputs
+from kernel_calls import line_scan, line_scan_inputs, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
 
 HORIZONTAL, VERTICAL = "left_to_right", "top_to_bottom"
@@ -81,22 +81,3 @@ def test_an_onchip_plan_is_taken(library: ctypes.CDLL, plan: str, expected: str)
     assert emulated.kernel_template(kernel) == expected
     assert library.gspn2_tuned_plans() > before
     assert_close(out, scan_reference.prop2d(*inputs), FORWARD[torch.float16], plan)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("extent", [(136, 24), (24, 136), (9, 520)], ids=str)
-def test_tiles_add_to_sums(
-    library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype
-) -> None:
-    for c, per_channel, normalize, chunk in ((4, False, "sigmoid", 0), (3, True, "softmax", 5)):
-        inputs = prop2d_inputs((2, c, *extent), per_channel, dtype, normalize, True, "cpu")
-        expected = scan_reference.prop2d(*inputs, normalize, chunk)
-        emulated.take_kernels(library)
-        with emulated.environment(GSPN2_TILED_GATES="1"):
-            out = prop2d(*inputs, normalize, chunk, library=library)
-            parts = prop2d(*packed(*inputs), normalize, chunk, library=library)
-        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
-        directions = 2 if dtype == torch.float32 else 1  # that add
-        assert kernels.count("tiledScanKernel") == 2 * directions, kernels
-        assert_close(out, expected, FORWARD[dtype], f"{extent} {normalize}")
-        assert torch.equal(parts, out)
