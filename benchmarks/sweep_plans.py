@@ -145,8 +145,8 @@ def sweep_onchip(sweep: Sweep) -> None:
     """A block or a cluster, the channels that share it, threads that load."""
     for size, name in itertools.product(MAPS, ("fp32", "fp16")):
         most = max(size[2:])
-        workers = [0] + [w for w in (128, 160, 192, 256, 384, 512) if w >= 2 * most]
-        plans = [*itertools.product((0, 2), (1, 2), workers)]
+        workers = [0] + [w for w in (128, 160, 192, 256) if w >= 2 * most]
+        plans = [*itertools.product((0,), (1, 2), workers)]
         plans += itertools.product((1,), (1, 2), (0, 128, 256, 384, 512))
 
         def make(size: Size = size, name: str = name) -> LibraryCall:

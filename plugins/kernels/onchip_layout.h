@@ -18,12 +18,6 @@ constexpr int kOnchipMaxSmallWorkers = 128;  // of a map up to 32 positions on a
 constexpr int kOnchipMaxThreads = 512;       // of a block that has a map to itself
 constexpr int kOnchipMaxBatches = 128;
 
-// The same where each of two channels has a walker, in tuning builds: one block to a
-// multiprocessor.
-__host__ __device__ constexpr int onchipMaxWorkers(int walkers) {
-  return walkers == 1 ? kOnchipMaxWorkers : 2 * kOnchipMaxWorkers;
-}
-
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null
   void* y;

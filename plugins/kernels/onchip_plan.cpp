@@ -104,19 +104,16 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   return true;
 }
 
-// A cluster (0), a block (1) or a cluster with a walker for each channel (2), the channels that
-// share it, its workers or 0, as the environment says it; false where that does not fit.
+// A cluster (0) or a block (1), the channels that share it, its workers or 0, as the environment
+// says it; false where that does not fit.
 bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[3],
                  OnchipPlan* plan) {
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
+  if (tuned[0] != 0 && tuned[0] != 1) return false;
   if (!(tuned[0] == 1 ? planBlock : planCluster)(problem, device, plan)) return false;
   if (plan->channels != tuned[1]) return false;
-  if (tuned[0] == 2 && (plan->channels != kPaired || plan->rows != 2)) return false;
-  plan->walkers = tuned[0] == 2 ? kPaired : 1;
   if (tuned[2] != 0) plan->workers = tuned[2];
-  if (plan->workers > (plan->block ? kOnchipMaxThreads : onchipMaxWorkers(plan->walkers))) {
-    return false;
-  }
+  if (plan->workers > (plan->block ? kOnchipMaxThreads : kOnchipMaxWorkers)) return false;
   countTuned();
   return true;
 }
@@ -129,7 +126,6 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
-  plan->walkers = 1;
   if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
     return planAsTuned(problem, device, tuned, plan);
   }

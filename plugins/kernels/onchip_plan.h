@@ -18,7 +18,6 @@ struct OnchipPlan {
   int vector;     // elements of a load: 1 or kOnchipVector
   int channels;   // of a block or cluster: 1, or 2 that share their affinities
   int workers;    // threads of a block that load and weigh
-  int walkers;    // warps of a cluster's block that walk
   bool overlaps;  // whether the device starts a kernel while the one before it ends
   size_t sharedBytes;
 };

@@ -170,7 +170,6 @@ struct OnchipWalker {
 
   uint32_t at;            // the next step's first position of this lane, in shared memory
   uint32_t array, pitch;  // bytes of an array, of a step
-  uint32_t inputOffset;   // from the first array to that of the first channel
   bool writes;            // whether the lane has positions on the line
   uint32_t inside[kRows];
   uint32_t hasBelow, hasAbove;
@@ -178,11 +177,10 @@ struct OnchipWalker {
   float h[kChannels][kRows], left[kChannels], right[kChannels];
 
   __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
-                                          int lane, int firstChannel = 0)
+                                          int lane)
       : at(arrays + 4 * min(lane * kRows, scan.pitch - kRows)),
         array(static_cast<uint32_t>(4 * scan.size)),
         pitch(static_cast<uint32_t>(4 * scan.pitch)),
-        inputOffset((3 + firstChannel) * array),
         writes(lane * kRows < scan.line),
         hasBelow(lane == 0 ? 0U : ~0U),
         hasAbove((lane + 1) * kRows < scan.line ? ~0U : 0U),
@@ -207,7 +205,7 @@ struct OnchipWalker {
     loadSharedFloatsNow(from + 2 * array, inputs.plus);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      loadSharedFloatsNow(from + inputOffset + c * array, inputs.input[c]);
+      loadSharedFloatsNow(from + (3 + c) * array, inputs.input[c]);
     }
   }
 
@@ -248,9 +246,7 @@ struct OnchipWalker {
     }
     if (writes) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) {
-        storeSharedFloats(at + inputOffset + c * array, h[c]);
-      }
+      for (int c = 0; c < kChannels; ++c) storeSharedFloats(at + (3 + c) * array, h[c]);
     }
     load(inputs, ahead);
     at += pitch;

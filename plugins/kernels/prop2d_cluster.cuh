@@ -201,9 +201,8 @@ __device__ __forceinline__ void mergeDirections(const float* parts, int quarter,
   }
 }
 
-// kWalkers warps walk, each its share of the channels.
-template <typename T, int kRows, int kVector, int kChannels, int kWalkers>
-__global__ void __launch_bounds__(onchipMaxWorkers(kWalkers) + kWalkers * kWarpSize, 3 - kWalkers)
+template <typename T, int kRows, int kVector, int kChannels>
+__global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
     prop2dClusterKernel(const __grid_constant__ OnchipParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   auto* const arrays = dynamicShared<float>();
@@ -221,7 +220,7 @@ __global__ void __launch_bounds__(onchipMaxWorkers(kWalkers) + kWalkers * kWarpS
   const uint32_t collected = sharedAddress(&barriers.collected);
   for (int i = threadIdx.x; i < batches.count; i += blockDim.x) {
     barrierInit(ready + 8 * i, p.workers / kWarpSize);
-    barrierInit(done + 8 * i, kWalkers);
+    barrierInit(done + 8 * i, 1);
   }
   if (threadIdx.x == 0) barrierInit(collected, 1);
   barrierInitFence();
@@ -239,12 +238,9 @@ __global__ void __launch_bounds__(onchipMaxWorkers(kWalkers) + kWalkers * kWarpS
   const int64_t c = (static_cast<int64_t>(blockIdx.x / kOnchipDirections) - n * groups) * kChannels;
   const int64_t slice = n * p.channels + c;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  if (threadIdx.x < kWalkers * kWarpSize) {
+  if (threadIdx.x < kWarpSize) {
     clusterWait();
-    constexpr int kShare = kChannels / kWalkers;
-    const int walkerWarp = kWalkers == 1 ? 0 : static_cast<int>(threadIdx.x) / kWarpSize;
-    OnchipWalker<kRows, kShare> walker(scan, sharedAddress(arrays), p.chunk, lane,
-                                       walkerWarp * kShare);
+    OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
     for (int batch = 0; batch < batches.count; ++batch) {
       barrierWait(ready + 8 * batch, 0);
       walker.walk(min(batches.steps, scan.steps - batch * batches.steps));
@@ -261,8 +257,7 @@ __global__ void __launch_bounds__(onchipMaxWorkers(kWalkers) + kWalkers * kWarpS
         p,
         scan,
         batches,
-        OnchipWork(scan, batches, p.width, kVector,
-                   static_cast<int>(threadIdx.x) - kWalkers * kWarpSize),
+        OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
         {static_cast<const T*>(p.x) + slice * elements, static_cast<const T*>(p.lam) + gate,
          static_cast<const T*>(p.w) + affinity, elements,
          static_cast<int64_t>(p.affinities) * elements},

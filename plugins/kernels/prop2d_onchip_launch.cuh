@@ -9,7 +9,6 @@
 #include "onchip_plan.h"
 #include "prop2d_block.cuh"
 #include "prop2d_cluster.cuh"
-#include "tuning.h"
 
 namespace gspn2 {
 
@@ -47,18 +46,12 @@ cudaError_t launchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
     return plan.rows == 1 ? launch(prop2dBlockKernel<T, 1, kVector, kChannels>, 1, plan.workers)
                           : launch(prop2dBlockKernel<T, 2, kVector, kChannels>, 1, plan.workers);
   }
-  const int threads = plan.workers + plan.walkers * kWarpSize;
-  if constexpr (kTuning && kChannels == 2) {
-    if (plan.rows == 2 && plan.walkers == 2) {
-      return launch(prop2dClusterKernel<T, 2, kVector, 2, 2>, kOnchipDirections, threads);
-    }
-  }
-  if (plan.walkers != 1) return cudaErrorNotSupported;
+  const int threads = plan.workers + kWarpSize;
   if (plan.rows == 2) {
-    return launch(prop2dClusterKernel<T, 2, kVector, kChannels, 1>, kOnchipDirections, threads);
+    return launch(prop2dClusterKernel<T, 2, kVector, kChannels>, kOnchipDirections, threads);
   }
   if constexpr (kChannels == 1) {
-    return launch(prop2dClusterKernel<T, 4, kVector, 1, 1>, kOnchipDirections, threads);
+    return launch(prop2dClusterKernel<T, 4, kVector, 1>, kOnchipDirections, threads);
   }
   return cudaErrorNotSupported;
 }

@@ -10,13 +10,11 @@
 namespace gspn2 {
 
 #ifdef GSPN2_KERNELS_TUNING
-constexpr bool kTuning = true;
 // Reads `count` comma-separated integers; false where the variable is unset or empty.
 bool readTuning(const char* variable, int count, int* values);
 // Counts a plan that was taken from the environment.
 void countTuned();
 #else
-constexpr bool kTuning = false;
 inline bool readTuning(const char*, int, int*) { return false; }
 inline void countTuned() {}
 #endif

@@ -65,8 +65,6 @@ def test_a_plan_that_no_block_holds_is_left(library: ctypes.CDLL) -> None:
     [
         ("0,1,0", "prop2dClusterKernel"),
         ("0,2,96", "prop2dClusterKernel"),
-        ("2,2,128", "prop2dClusterKernel"),
-        ("2,2,512", "prop2dClusterKernel"),
         ("1,1,0", "prop2dBlockKernel"),
         ("1,2,512", "prop2dBlockKernel"),
     ],
