@@ -100,6 +100,9 @@ __device__ __forceinline__ void produceStripRows(const StripParams& p, const Str
     if constexpr (kHopper) {
       if (p.bulk) {
         const int steps = (count - mate + p.producers - 1) / p.producers;  // at least 0
+        // Without steps of this warp the walkers can free the stage again as soon as lane 0 has
+        // arrived: a lane that still waited would see the next phase, and wait for ever.
+        __syncwarp();
         if (lane == 0) barrierArriveExpect(full, static_cast<uint32_t>(steps * stepBytes));
         __syncwarp();
         if (copies && step < count) {

@@ -149,6 +149,14 @@ def test_any_schedule_of_a_line_scan(
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
 
 
+def test_no_schedule_stops_a_warp_that_loads_nothing(opener: Opener) -> None:
+    """Of four producer warps three have no step in the last group of a scan of 17."""
+    inputs = line_scan_inputs((1, 2, 17, 512), False, torch.float16, "none", "cpu")
+    for seed in range(40):
+        with emulated.seeded(seed):
+            line_scan(*inputs, "top_to_bottom", "none", library=opener("fastest"))
+
+
 @pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize(
     "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264), (9, 520)], ids=str
