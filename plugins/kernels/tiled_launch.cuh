@@ -31,7 +31,7 @@ template <typename C>
 cudaError_t launchTiles(const DirectionScan& scan, const TiledPlan& plan) {
   const gspn2_problem_t& problem = scan.problem;
   TiledScanParams params{};
-  params.h = scan.out;
+  params.out = scan.out;
   params.sums = scan.sums;
   params.m = scan.m;
   params.plane = scan.plane();
@@ -69,10 +69,17 @@ cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) 
 
 template <typename T>
 cudaError_t dispatchTiledScan(const DirectionScan& scan, const TiledPlan& plan) {
-  if (scan.output == ScanOutput::kStates) {
-    return dispatchTiledScan<T, ScanOutput::kStates>(scan, plan);
+  switch (scan.output) {
+    case ScanOutput::kStates:
+      return dispatchTiledScan<T, ScanOutput::kStates>(scan, plan);
+    case ScanOutput::kSums:
+      return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
+    case ScanOutput::kFinal:  // float32 adds up in y itself
+      if constexpr (sizeof(T) < sizeof(float)) {
+        return dispatchTiledScan<T, ScanOutput::kFinal>(scan, plan);
+      }
+      break;
   }
-  if (scan.output == ScanOutput::kSums) return dispatchTiledScan<T, ScanOutput::kSums>(scan, plan);
   return cudaErrorNotSupported;
 }
 

@@ -50,16 +50,14 @@ void cut(TiledPlan& plan, const gspn2_problem_t& problem, const DeviceInfo& devi
 TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
   const gspn2_problem_t& problem = scan.problem;
   const int bytes = planElementBytes(problem.dtype);
-  const void* const target = scan.output == ScanOutput::kStates ? scan.out : scan.sums;
   const bool aligned = problem.w * bytes % kPlanAccessBytes == 0 && isCopyAligned(scan.x) &&
                        isCopyAligned(scan.lam) && isCopyAligned(scan.w) && isCopyAligned(scan.u) &&
-                       isCopyAligned(target);
+                       isCopyAligned(scan.out) && isCopyAligned(scan.sums);
   const int64_t planes = problem.n * std::max({problem.c, scan.gateBatch(), scan.affinityBatch()});
   const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
                          planes * kMaxClusterParts < 2 * kMaxCoordinate;
   const bool stores = scan.output == ScanOutput::kSums && !scan.add;  // tiles can only add
-  if (scan.horizontal() || stores || scan.output == ScanOutput::kFinal ||
-      device.computeCapability < 90 || !aligned || !indexable) {
+  if (scan.horizontal() || stores || device.computeCapability < 90 || !aligned || !indexable) {
     return {};
   }
   TiledPlan plan{};

@@ -24,7 +24,7 @@ struct TiledPlan {
   int boxPositions() const { return ((extent() + boxes() - 1) / boxes() + 15) / 16 * 16; }
 };
 
-// The plan of a scan that writes states or adds to sums, or parts == 0 where tiles do not take it.
+// The plan of a scan, or parts == 0 where tiles do not take it.
 TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device);
 cudaError_t launchTiledScan(const DirectionScan& scan, const TiledPlan& plan);
 

@@ -1,11 +1,11 @@
-// The tiled scan: vertical line scans on compute capability 9.0 and later.
+// The tiled scan: vertical directions of either op on compute capability 9.0 and later.
 //
 // A block, or a cluster of blocks each with a part of the line, walks the steps of one slice. A
-// tile is `tileSteps` rows of x, lam and the three affinities at the block's positions. A producer
-// thread has the copy engine bring tiles into a ring of shared-memory stages. The other warps hold
-// the state in registers, kRows adjacent positions to a lane. They meet once a step, over two
-// values each; between publishing theirs and meeting they turn the next step's affinities into
-// weights.
+// tile is `tileSteps` rows of x, lam, the three affinities and, where states are gated, u at the
+// block's positions. A producer thread has the copy engine bring tiles into a ring of shared-memory
+// stages. The other warps hold the state in registers, kRows adjacent positions to a lane. They
+// meet once a step, over two values each; between publishing theirs and meeting they turn the next
+// step's affinities into weights.
 //
 // Blocks of a cluster meet once per tile: each loads `halo` = tileSteps positions of its
 // neighbours too and computes them redundantly. After s steps the outermost s of them are stale,
@@ -29,8 +29,8 @@ constexpr int kConsumerBarrier = 1;  // named barrier of the consumer warps
 // Everything a launch needs; lives in constant memory.
 struct TiledScanParams {
   CUtensorMap xMap, lamMap, wMap, uMap;
-  void* h;          // states
-  float* sums;      // or what m u h is added to
+  void* out;        // states, or rounded sums
+  float* sums;      // what m u h is added to
   const void* m;    // the direction's, or null
   int64_t plane;    // H * W
   int line, steps;  // W, H
@@ -71,8 +71,8 @@ template <typename T_, gspn2_normalize_t kNormalize_, ScanOutput kOutput>
 struct TiledConfig {
   using T = T_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
-  static constexpr bool kGated = kOutput == ScanOutput::kSums;
-  static_assert(kGated || kOutput == ScanOutput::kStates, "tiles do not round sums");
+  static constexpr bool kGated = kOutput != ScanOutput::kStates;
+  static constexpr bool kReadsSums = kOutput == ScanOutput::kFinal;
   static constexpr int kTensors = scanTensors(kOutput);
   static constexpr int kRows = 2;   // positions of a lane
   static constexpr int kGroup = 4;  // steps that are turned into weights ahead of their use
@@ -259,7 +259,40 @@ __device__ __forceinline__ void exchangeHalos(const TiledScanParams& p, const Ti
   __syncwarp();
 }
 
-// States go straight to the map.
+// The sums that a lane's results are added to. They come straight from memory: in a stage they
+// would take as much as two more tensors, which leaves 1,024 positions one stage instead of two. A
+// group of steps is asked for at once, ahead of the steps of the group before it: all these loads
+// share a scoreboard (CUDA 13.0), so that one load a step would be waited for in the next step.
+template <typename C>
+struct SumsAhead {
+  static_assert(C::kRows == 2, "two positions to a lane");
+  float2 now[C::kGroup], next[C::kGroup];
+
+  // Asks for the group that begins at `row` of the map; `first` is this lane's element of row 0.
+  __device__ __forceinline__ void load(const TiledScanParams& p, int64_t first, bool stores,
+                                       int row) {
+    if constexpr (C::kReadsSums) {
+#pragma unroll
+      for (int s = 0; s < C::kGroup; ++s) {
+        const int at = p.reverse ? row - s : row + s;
+        if (stores && at >= 0 && at < p.steps) {
+          const float* const source = p.sums + first + static_cast<int64_t>(at) * p.line;
+          next[s] = __ldcs(reinterpret_cast<const float2*>(source));
+        }
+      }
+    }
+  }
+
+  // Opens the group that was asked for last.
+  __device__ __forceinline__ void take() {
+    if constexpr (C::kReadsSums) {
+#pragma unroll
+      for (int s = 0; s < C::kGroup; ++s) now[s] = next[s];
+    }
+  }
+};
+
+// Results go straight to the map.
 template <typename C>
 __device__ __forceinline__ void storeRow(const float (&h)[C::kRows], typename C::T* target) {
   using T = typename C::T;
@@ -269,6 +302,26 @@ __device__ __forceinline__ void storeRow(const float (&h)[C::kRows], typename C:
 #pragma unroll
   for (int r = 0; r < C::kRows; ++r) values[r] = fromFloat<T>(h[r]);
   __stcs(reinterpret_cast<Access*>(target), *reinterpret_cast<const Access*>(values));
+}
+
+// One step's results.
+template <typename C>
+__device__ __forceinline__ void emitRow(const TiledScanParams& p, int64_t target,
+                                        const Column<C::kRows>& column, float2 sums, float merge,
+                                        const float (&h)[C::kRows]) {
+  static_assert(C::kRows == 2, "two positions to a lane");
+  auto* const out = static_cast<typename C::T*>(p.out) + target;
+  if constexpr (!C::kGated) {
+    storeRow<C>(h, out);
+  } else {
+    const float first = merge * (column.gate[0] * h[0]);
+    const float second = merge * (column.gate[1] * h[1]);
+    if constexpr (C::kReadsSums) {
+      storeRow<C>({sums.x + first, sums.y + second}, out);
+    } else {
+      addToGlobal(p.sums + target, make_float2(first, second));
+    }
+  }
 }
 
 template <typename C>
@@ -345,6 +398,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   const int64_t outFirst = block.slice * p.plane + at.position;
   const float merge = C::kGated ? mergeWeight<T>(p.m, 0) : 1.0F;
 
+  SumsAhead<C> ahead{};
+  int aheadRow = p.reverse ? p.tiles * p.tileSteps - 1 : 0;  // of the map
+  ahead.load(p, outFirst, stores, aheadRow);
+
   Column<kRows> columns[kGroup];
   reader.open();
 #pragma unroll
@@ -359,6 +416,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     for (int group = 0; group < groups; ++group) {
       const bool last = i * groups + group + 2 >= p.tiles * groups;
       reader.open();
+      ahead.take();
+      aheadRow += p.reverse ? -kGroup : kGroup;
+      ahead.load(p, outFirst, stores, aheadRow);
 #pragma unroll
       for (int s = 0; s < kGroup; ++s) {
         if (lane == 0) line[warp + 1] = h[0];
@@ -392,13 +452,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         const int row = p.reverse ? (p.tiles - i) * p.tileSteps - 1 - step : i * p.tileSteps + step;
         if (stores && row < p.steps) {
           const int64_t target = outFirst + static_cast<int64_t>(row) * p.line;
-          if constexpr (C::kGated) {
-            static_assert(kRows == 2, "two positions to a lane");
-            addToGlobal(p.sums + target, make_float2(merge * (columns[s].gate[0] * h[0]),
-                                                     merge * (columns[s].gate[1] * h[1])));
-          } else {
-            storeRow<C>(h, static_cast<T*>(p.h) + target);
-          }
+          emitRow<C>(p, target, columns[s], ahead.now[s], merge, h);
         }
         columns[s] = next;
       }
