@@ -28,7 +28,7 @@ PathChoice pathChoice() {
 //   1x8x1024x1024 fp16 0.175, 0.213: few slices, whose lines the strips split further;
 //   1x32x64x64 0.0131, 0.0112; 64x2x56x56 0.0121, 0.0112; 16x8x1024x1024 fp16 0.633, 0.566;
 //     1x128x512x512 fp32 0.296, 0.279; 8x64x256x256 fp16 0.167, 0.149: all else.
-// The directions of GspnProp2D that are added to sums follow the same rule: see strip_paths.cpp.
+// The directions of GspnProp2D follow the same rule: see strip_paths.cpp.
 bool isFasterByStrips(const gspn2_problem_t& problem, const DeviceInfo& device) {
   const int64_t slices = problem.n * problem.c;
   if (problem.w <= kShortLine) return slices >= kManySlices * device.multiprocessors;

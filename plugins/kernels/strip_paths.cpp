@@ -27,9 +27,9 @@ cudaError_t launchStrips(const DirectionScan& scan, const DeviceInfo& device) {
 
 // The tiles of one direction of GspnProp2D, by the rule of vertical line scans; no parts where
 // strips take it. On an H200 tiles against strips alone, all four directions, in ms, fp32 (fp16,
-// where one vertical direction is by tiles): 16x8x1024x1024 3.61, 3.99 (2.93, 3.00); 8x64x256x256
-// 0.868, 0.885 (0.706, 0.732); 32x32x128x128 0.433, 0.439 (0.400, 0.443); 1x8x1024x1024, which the
-// rule leaves to strips, 0.742, 0.613 (0.747, 0.686).
+// top to bottom alone by tiles): 16x8x1024x1024 3.61, 3.99 (2.93, 3.00); 8x64x256x256 0.868, 0.885
+// (0.706, 0.732); 1x128x512x512 0.783, 0.812 (0.710, 0.747); 32x32x128x128 0.433, 0.439 (0.400,
+// 0.443); 1x8x1024x1024, which the rule leaves to strips, 0.742, 0.613 (0.747, 0.686).
 TiledPlan planTiles(const DirectionScan& scan, const DeviceInfo& device) {
   return isFasterByStrips(scan.problem, device) ? TiledPlan{} : planTiledScan(scan, device);
 }

@@ -189,9 +189,9 @@ constexpr int kKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
 // ops and dtypes, and on other maps.
 std::vector<Call> makeCalls(bool small) {
   constexpr int64_t kSmall = 4096;  // elements
-  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},  {64, 64},
-                                {8, 136},  {136, 8},  {40, 136}, {136, 72}, {8, 1030},
-                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}};
+  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},   {64, 64},
+                                {8, 136},  {136, 8},  {40, 136}, {136, 72},  {8, 1030},
+                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}, {24, 264}};
   std::vector<const int64_t*> maps;
   for (const auto& extent : extents) {
     if (!small || extent[0] * extent[1] <= kSmall) maps.push_back(extent);

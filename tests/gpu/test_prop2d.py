@@ -89,6 +89,18 @@ def test_maps_that_two_blocks_share(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "size", [(1, 3, 40, 504), (2, 17, 40, 520), (1, 34, 40, 1400), (2, 66, 137, 72)], ids=str
+)
+def test_vertical_directions_by_tiles(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    """Lines of one block and of clusters of two and three."""
+    check(size, dtype)
+    check(size, dtype, "softmax", 7, per_channel=True, options=False)
+    inputs = prop2d_inputs(size, False, dtype, "sigmoid", True)
+    assert torch.equal(prop2d(*packed(*inputs)), prop2d(*inputs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [(64, 8, 28, 28), (70, 4, 14, 14), (3, 90, 7, 7)], ids=str)
 def test_many_small_maps(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     check(size, dtype)
