@@ -239,6 +239,54 @@ def channel_norm_inputs(
     return x, *(torch.randn(size[1], device=device).to(dtype) for _ in range(4 if response else 2))
 
 
+class Depthwise(ctypes.Structure):
+    """gspn2_depthwise_t."""
+
+    _fields_ = (
+        *((extent, ctypes.c_int64) for extent in "nchw"),
+        ("dtype", ctypes.c_int),
+        ("kernel", ctypes.c_int32),
+        ("activation", ctypes.c_int),
+        ("residual", ctypes.c_int32),
+    )
+
+
+def depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    silu: bool = False,
+    residual: bool = False,
+    offset: int = 0,
+    library: ctypes.CDLL | None = None,
+) -> Tensor:
+    """y (N, C, H, W) by gspn2_depthwise; x is laid out anew, and y back."""
+    library = library or cuda.load_library()
+    conv = Depthwise(*x.shape, DTYPE_CODES[x.dtype], weight.shape[-1], int(silu), int(residual))
+    source = x.movedim(1, -1).contiguous()
+    out = GuardedBuffer(tuple(source.shape), x.dtype, offset, x.device)
+    tensors = (source, weight, bias, out.tensor)
+    status = library.gspn2_depthwise(
+        ctypes.byref(conv),
+        *(ctypes.c_void_p(None if value is None else value.data_ptr()) for value in tensors),
+        ctypes.c_void_p(stream_of(x)),
+    )
+    assert status == 0, last_error(library)
+    out.check("y")
+    return out.tensor.movedim(-1, 1)
+
+
+def depthwise_inputs(
+    size: tuple[int, int, int, int], kernel: int, dtype: torch.dtype, device: str = "cuda"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), weight (C, 1, K, K), bias (C,)."""
+    c = size[1]
+    x = torch.randn(size, device=device).to(dtype)
+    weight = (torch.randn((c, 1, kernel, kernel), device=device) / kernel).to(dtype)
+    return x, weight, torch.randn(c, device=device).to(dtype)
+
+
 def powerless(extent: tuple[int, int], direction: str, chunk: int, device: str = "cuda") -> Tensor:
     """Where affinities have no influence: (3, 1, H, W), booleans."""
     height, width = extent

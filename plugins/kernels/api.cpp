@@ -2,13 +2,13 @@
 #include <algorithm>
 
 #include "channel_norm.h"
+#include "depthwise.h"
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
 #include "gspn2/kernels.h"
 #include "path_choice.h"
 #include "paths.h"
-#include "plan_arithmetic.h"
 #include "validate.h"
 
 namespace gspn2 {
@@ -154,11 +154,8 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const
                                 {"response_shift", response_shift, norm->c, true}},
                                {"y", y, map}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
-  if (norm->layout == GSPN2_NHWC8 && !(gspn2::isCopyAligned(x) && gspn2::isCopyAligned(y))) {
-    return gspn2::fail(GSPN2_INVALID_ARGUMENT,
-                       "x is at %p and y at %p; expected multiples of %d bytes for layout NHWC8", x,
-                       y, gspn2::kPlanAccessBytes);
-  }
+  if (norm->layout == GSPN2_NHWC8) status = gspn2::checkVectorAligned(x, y);
+  if (status != GSPN2_SUCCESS) return status;
   status =
       gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_channel_norm_workspace");
   if (status != GSPN2_SUCCESS) return status;
@@ -168,6 +165,25 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const
   const gspn2::ChannelNormCall call{*norm,          x, scale,     shift, response_scale,
                                     response_shift, y, workspace, stream};
   return gspn2::checkCuda(gspn2::launchChannelNorm(call, device), "launching gspn2_channel_norm");
+}
+
+gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x, const void* weight,
+                               const void* bias, void* y, gspn2_stream_t stream) {
+  gspn2_status_t status = gspn2::checkDepthwise(conv);
+  if (status != GSPN2_SUCCESS) return status;
+  const int64_t map = conv->n * conv->c * conv->h * conv->w;
+  status = gspn2::checkBuffers(conv->dtype,
+                               {{"x", x, map},
+                                {"weight", weight, conv->c * conv->kernel * conv->kernel},
+                                {"bias", bias, conv->c, true}},
+                               {"y", y, map}, nullptr, 0);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkVectorAligned(x, y);
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::DepthwiseCall call{*conv, x, weight, bias, y, stream};
+  return gspn2::checkCuda(gspn2::launchDepthwise(call, device), "launching gspn2_depthwise");
 }
 
 }  // extern "C"

@@ -5,7 +5,9 @@
 #include <limits>
 
 #include "channel_norm.h"
+#include "depthwise.h"
 #include "errors.h"
+#include "plan_arithmetic.h"
 
 namespace gspn2 {
 namespace {
@@ -150,6 +152,39 @@ gspn2_status_t checkNorm(const gspn2_norm_t* norm) {
                 static_cast<long long>(norm->h), static_cast<long long>(norm->w));
   }
   return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
+  if (conv == nullptr) {
+    return fail(GSPN2_INVALID_ARGUMENT, "conv is null; expected a gspn2_depthwise_t");
+  }
+  gspn2_status_t status = checkExtents({conv->n, conv->c, conv->h, conv->w}, 1);
+  if (status == GSPN2_SUCCESS) status = checkDtype(conv->dtype);
+  if (status != GSPN2_SUCCESS) return status;
+  const int activation = static_cast<int>(conv->activation);
+  if (activation != GSPN2_IDENTITY && activation != GSPN2_SILU) {
+    return fail(GSPN2_INVALID_ARGUMENT, "activation is %d; expected 0 (identity) or 1 (SiLU)",
+                activation);
+  }
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - 16;
+  if (conv->dtype == GSPN2_FLOAT32 || conv->c % kNormVector != 0 || !hasDepthwise(conv->kernel) ||
+      conv->c > kMost || conv->h > kMost || conv->w > kMost) {
+    return fail(
+        GSPN2_UNSUPPORTED,
+        "dtype %d, c = %lld, h = %lld, w = %lld, kernel = %d; expected float16 or bfloat16, "
+        "c a multiple of %lld, a kernel of 3, 5 or 7, and each extent below 2^31 - 16",
+        static_cast<int>(conv->dtype), static_cast<long long>(conv->c),
+        static_cast<long long>(conv->h), static_cast<long long>(conv->w),
+        static_cast<int>(conv->kernel), static_cast<long long>(kNormVector));
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkVectorAligned(const void* x, const void* y) {
+  if (isCopyAligned(x) && isCopyAligned(y)) return GSPN2_SUCCESS;
+  return fail(GSPN2_INVALID_ARGUMENT,
+              "x is at %p and y at %p; expected multiples of %d bytes for layout NHWC8", x, y,
+              kPlanAccessBytes);
 }
 
 gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import emulated
-import norm_reference
+import layer_reference
 import pytest
 import torch
 from conftest import Opener
@@ -28,7 +28,7 @@ def test_against_float64(
     opener: Opener, size: tuple[int, int, int, int], layout: int, dtype: torch.dtype, response: bool
 ) -> None:
     inputs = channel_norm_inputs(size, dtype, response, "cpu")
-    expected = norm_reference.channel_norm(*inputs)
+    expected = layer_reference.channel_norm(*inputs)
     for choice in ("fastest", "old"):
         out = channel_norm(*inputs, layout=layout, library=opener(choice))
         assert_close(out, expected, FORWARD[dtype], f"{choice} {size}")
@@ -37,7 +37,7 @@ def test_against_float64(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_misaligned(opener: Opener, dtype: torch.dtype) -> None:
     x, *rest = channel_norm_inputs((2, 10, 4, 8), dtype, True, "cpu")
-    expected = norm_reference.channel_norm(x, *rest)
+    expected = layer_reference.channel_norm(x, *rest)
     out = channel_norm(misaligned(x), *rest, offset=1, library=opener("fastest"))
     assert_close(out, expected, FORWARD[dtype])
 
@@ -69,7 +69,7 @@ def test_reads_nothing_past_the_inputs(opener: Opener, layout: int) -> None:
             inputs = channel_norm_inputs((1, 24, 5, 7), torch.float16, True, "cpu")
             copies = fenced.copies(*inputs, at_end=at_end)
             out = channel_norm(*copies, layout=layout, library=library)
-            assert_close(out, norm_reference.channel_norm(*inputs), FORWARD[torch.float16])
+            assert_close(out, layer_reference.channel_norm(*inputs), FORWARD[torch.float16])
 
 
 def test_what_is_refused(opener: Opener) -> None:

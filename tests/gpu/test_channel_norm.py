@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import norm_reference
+import layer_reference
 import pytest
 import torch
 from kernel_calls import DTYPES, NCHW, NHWC8, channel_norm, channel_norm_inputs, misaligned
@@ -31,7 +31,7 @@ def test_every_size(
             channel_norm(*channel_norm_inputs(size, dtype, response), layout=layout)
         return
     x, *rest = channel_norm_inputs(size, dtype, response)
-    expected = norm_reference.channel_norm(x, *rest)
+    expected = layer_reference.channel_norm(x, *rest)
     out = channel_norm(x, *rest, layout=layout)
     assert_close(out, expected, FORWARD[dtype], f"{size}")
     assert torch.equal(channel_norm(x, *rest, layout=layout), out), "other bits the second time"
@@ -53,5 +53,5 @@ def test_a_graph_replays_it() -> None:
     for _ in range(3):
         x.copy_(3 + 2 * torch.randn_like(x))
         graph.replay()
-        expected = norm_reference.channel_norm(x, *rest)
+        expected = layer_reference.channel_norm(x, *rest)
         assert_close(out, expected, FORWARD[torch.float16])

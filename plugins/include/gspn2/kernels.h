@@ -142,6 +142,23 @@ GSPN2_API gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void
 GSPN2_API gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, int has_response,
                                                       size_t* bytes);
 
+typedef enum { GSPN2_IDENTITY = 0, GSPN2_SILU = 1 } gspn2_activation_t;
+
+typedef struct {
+  int64_t n, c, h, w;  /* c a multiple of 8 */
+  gspn2_dtype_t dtype; /* float16 or bfloat16 */
+  int32_t kernel;      /* 3, 5 or 7: its width and height */
+  gspn2_activation_t activation;
+  int32_t residual; /* whether x is added to the convolution, ahead of the activation */
+} gspn2_depthwise_t;
+
+/* Depthwise convolution with stride 1, padded by 0 to the size of x: x and y as GSPN2_NHWC8 says,
+ * aligned to 16 bytes, which must not overlap; weight (C, 1, K, K); bias (C), or null. One launch.
+ * The same guarantees as gspn2_line_scan. */
+GSPN2_API gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x,
+                                         const void* weight, const void* bias, void* y,
+                                         gspn2_stream_t stream);
+
 /* The message of this thread's last call that did not return GSPN2_SUCCESS: what was given, what
  * was expected. Never null; valid until this thread's next call. */
 GSPN2_API const char* gspn2_last_error(void);

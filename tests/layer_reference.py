@@ -1,4 +1,4 @@
-"""What gspn2_channel_norm has to give, in float64."""
+"""What gspn2_channel_norm and gspn2_depthwise have to give, in float64."""
 
 from __future__ import annotations
 
@@ -27,3 +27,21 @@ def channel_norm(
     column = (-1, 1, 1)
     factor = 1 + response_scale.double().view(column) * relative
     return z * factor + response_shift.double().view(column)
+
+
+def depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    silu: bool = False,
+    residual: bool = False,
+) -> Tensor:
+    """Convolve each channel of (N, C, H, W) by itself; add x; activate."""
+    wide = x.double()
+    added = None if bias is None else bias.double()
+    y = functional.conv2d(
+        wide, weight.double(), added, padding=weight.shape[-1] // 2, groups=x.shape[1]
+    )
+    y = y + wide if residual else y
+    return functional.silu(y) if silu else y

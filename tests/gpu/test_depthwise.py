@@ -1,0 +1,30 @@
+"""gspn2_depthwise against float64 on fresh random data."""
+
+from __future__ import annotations
+
+import layer_reference
+import pytest
+import torch
+from kernel_calls import DTYPES, depthwise, depthwise_inputs
+from tolerances import FORWARD, assert_close
+
+pytestmark = pytest.mark.gpu
+
+# N, C, H, W: those of GSPN-2-tiny, and odd ones.
+SIZES = (
+    (2, 80, 56, 56), (3, 120, 56, 56), (2, 240, 28, 28), (5, 480, 14, 14), (64, 960, 7, 7),
+    (1, 8, 1, 1), (1, 136, 9, 15), (3, 40, 113, 5), (1, 1440, 7, 6), (1, 16, 3, 4001),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_size(size: tuple[int, int, int, int], dtype: torch.dtype, kernel: int) -> None:
+    inputs = depthwise_inputs(size, kernel, dtype)
+    for silu, residual, given in ((False, True, inputs), (True, False, inputs[:2])):
+        out = depthwise(*given, silu=silu, residual=residual)
+        expected = layer_reference.depthwise(*given, silu=silu, residual=residual)
+        assert_close(out, expected, FORWARD[dtype], f"{silu=} {residual=}")
+        again = depthwise(*given, silu=silu, residual=residual)
+        assert torch.equal(again, out), "other bits the second time"
