@@ -22,12 +22,18 @@ PROP2D = "GspnProp2D"
 LINE_SCAN = "GspnLineScan"
 OP_TYPES = (PROP2D, LINE_SCAN)
 
-# The TensorRT plugin's layer normalisation over channels, and what may follow it: a build puts it in
-# the place of standard ops, so no ONNX file of ours holds it.
+# What the TensorRT plugin computes around the propagations: a build puts it in the place of standard
+# ops, so no ONNX file of ours holds it.
 CHANNEL_NORM = "GspnChannelNorm"
 CHANNEL_NORM_INPUTS = ("x", "scale", "shift", "response_scale", "response_shift")  # 3 or 5
 CHANNEL_NORM_ATTRIBUTES = {"epsilon": 1e-5, "response_epsilon": 0.0}
-PLUGINS = (*OP_TYPES, CHANNEL_NORM)
+DEPTHWISE = "GspnDepthwise"
+DEPTHWISE_INPUTS = ("x", "weight", "bias")  # 2 or 3
+DEPTHWISE_ATTRIBUTES = {"activation": "identity", "residual": 0}
+DEPTHWISE_KERNELS = (3, 5, 7)
+DEPTHWISE_MULTIPLE = 8  # of the channels
+FUSED_TYPES = (CHANNEL_NORM, DEPTHWISE)
+PLUGIN_TYPES = (*OP_TYPES, *FUSED_TYPES)
 
 NEIGHBOURS = 3  # the positions p-1, p, p+1 of the previous line, in this order
 SIGMOID_SUM_MIN = 1e-7  # the sum of the sigmoids is clamped here: all logits under -104 give 0/0

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "channel_norm.h"
+#include "depthwise.h"
 #include "guard.h"
 #include "propagation.h"
 #include "state.h"
@@ -76,18 +77,36 @@ void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& outpu
 }
 
 const PluginFieldCollection& fieldNames(Op op) {
-  return op == Op::kChannelNorm ? channelNormFields() : propagationFields(op);
+  switch (op) {
+    case Op::kChannelNorm:
+      return channelNormFields();
+    case Op::kDepthwise:
+      return depthwiseFields();
+    default:
+      return propagationFields(op);
+  }
 }
 
 std::unique_ptr<Layer> createLayer(Op op, const PluginFieldCollection* fields) {
-  if (op == Op::kChannelNorm) return std::make_unique<ChannelNorm>(parseChannelNorm(fields));
-  return std::make_unique<Propagation>(parseFields(op, fields));
+  switch (op) {
+    case Op::kChannelNorm:
+      return std::make_unique<ChannelNorm>(parseChannelNorm(fields));
+    case Op::kDepthwise:
+      return std::make_unique<Depthwise>(parseDepthwise(fields));
+    default:
+      return std::make_unique<Propagation>(parseFields(op, fields));
+  }
 }
 
 std::unique_ptr<Layer> restoreLayer(Op op, const void* state, size_t bytes) {
-  if (op == Op::kChannelNorm)
-    return std::make_unique<ChannelNorm>(restoreChannelNorm(state, bytes));
-  return std::make_unique<Propagation>(deserialize(op, state, bytes));
+  switch (op) {
+    case Op::kChannelNorm:
+      return std::make_unique<ChannelNorm>(restoreChannelNorm(state, bytes));
+    case Op::kDepthwise:
+      return std::make_unique<Depthwise>(restoreDepthwise(state, bytes));
+    default:
+      return std::make_unique<Propagation>(deserialize(op, state, bytes));
+  }
 }
 
 std::unique_ptr<Layer> restoreLayer(Op op, const PluginFieldCollection* fields) {

@@ -4,7 +4,8 @@ namespace gspn2 {
 namespace plugin {
 
 const char* opName(Op op) {
-  constexpr const char* kNames[] = {"GspnProp2D", "GspnLineScan", "GspnChannelNorm"};
+  constexpr const char* kNames[] = {"GspnProp2D", "GspnLineScan", "GspnChannelNorm",
+                                    "GspnDepthwise"};
   return kNames[static_cast<int32_t>(op)];
 }
 
