@@ -22,8 +22,8 @@ PROP2D = "GspnProp2D"
 LINE_SCAN = "GspnLineScan"
 OP_TYPES = (PROP2D, LINE_SCAN)
 
-# What the TensorRT plugin computes around the propagations: a build puts it in the place of standard
-# ops, so no ONNX file of ours holds it.
+# What the TensorRT plugin computes around the propagations: a build puts it in the place of
+# standard ops, so no ONNX file of ours holds it.
 CHANNEL_NORM = "GspnChannelNorm"
 CHANNEL_NORM_INPUTS = ("x", "scale", "shift", "response_scale", "response_shift")  # 3 or 5
 CHANNEL_NORM_ATTRIBUTES = {"epsilon": 1e-5, "response_epsilon": 0.0}

@@ -10,9 +10,10 @@ from typing import Any
 from gspn2_deploy.runners.engine_layers import EngineLayer
 
 PROPAGATION = "propagation"
+FUSED = "norm and depthwise, by the plugin"
 _OTHER = "other"
 # Groups by what TensorRT calls a layer's kind, or by the layer's name where it does not tell; the
-# first that fits counts. Plugin layers are propagations.
+# first that fits counts. Of plugin layers the name tells.
 _GROUPS = (
     ("reformat and copy", r"reformat|copy|shuffle|slice|concat|transpose|cast|identity|no-?op"),
     ("convolution", r"conv"),
@@ -142,7 +143,7 @@ def report_layers(layers: Sequence[EngineLayer], copy_bytes_per_second: float) -
 def group_of(layer: EngineLayer) -> str:
     """The sort of layer that one is."""
     if layer.is_plugin:
-        return PROPAGATION
+        return FUSED if layer.is_fused else PROPAGATION
     told = layer.kind or layer.name
     fitting = (name for name, words in _GROUPS if re.search(words, told, flags=re.IGNORECASE))
     return next(fitting, _OTHER)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.reshapes import Shape, annotated_shapes
 from gspn2_deploy.export.check import iterate_nodes
+from gspn2_deploy.spec import ONNX_DOMAIN
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,34 @@ class GraphView:
     constants: Mapping[str, onnx.TensorProto]
     producers: Mapping[str, onnx.NodeProto] = field(init=False)
     shapes: Mapping[str, Shape] = field(init=False)
-    uses: Mapping[str, int] = field(init=False)  # nodes and outputs that read a tensor
+    users: Mapping[str, list[onnx.NodeProto]] = field(init=False)  # nodes of this graph
+    uses: Mapping[str, int] = field(init=False)  # by nodes, those of inner graphs too, and outputs
 
     def __post_init__(self) -> None:
         """Look through the graph once."""
         producers = {output: node for node in self.graph.node for output in node.output}
+        users: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                users.setdefault(name, []).append(node)
         uses = Counter(name for node in iterate_nodes(self.graph) for name in node.input)
         uses.update(value.name for value in self.graph.output)
         object.__setattr__(self, "producers", producers)
         object.__setattr__(self, "shapes", annotated_shapes(self.graph))
+        object.__setattr__(self, "users", users)
         object.__setattr__(self, "uses", uses)
 
     def producer(self, name: str, *op_types: str) -> onnx.NodeProto | None:
         """The node that gives a tensor, if it is one of these ONNX ops."""
         node = self.producers.get(name)
         return node if node is not None and not node.domain and node.op_type in op_types else None
+
+    def only_user(self, name: str, *op_types: str) -> onnx.NodeProto | None:
+        """The one node that uses a tensor, if it is one of these ONNX ops."""
+        found = self.users.get(name, [])
+        if len(found) != 1 or self.uses[name] != 1 or found[0].domain:
+            return None
+        return found[0] if found[0].op_type in op_types else None
 
     def values(self, node: onnx.NodeProto, index: int) -> NDArray[np.generic] | None:
         """An input's constant values; None where it is absent, or not known here."""
@@ -77,6 +92,58 @@ class GraphView:
         if all(tensor.name != vector.name for tensor in self.graph.initializer):
             self.graph.initializer.append(vector)
         return vector.name
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name."""
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def pairs(node: onnx.NodeProto | None) -> Iterator[tuple[str, str]]:
+    """The inputs of a node with two, in either order."""
+    if node is not None and len(node.input) == 2:
+        one, other = node.input
+        yield one, other
+        yield other, one
+
+
+def put_plugins(
+    graph: onnx.GraphProto, op_type: str, found: Mapping[str, tuple[str, list[str], dict[str, Any]]]
+) -> dict[str, str]:
+    """Put a plugin's node in the place of each of these outputs' producers, in place.
+
+    What the producers alone needed goes with them.
+
+    Args:
+        graph: A model's main graph.
+        op_type: The plugin.
+        found: By output: a name for the node, its inputs and its attributes.
+
+    Returns:
+        The op type by the name of each new node.
+    """
+    names = {node.name for node in graph.node}
+    new: dict[str, str] = {}
+    nodes, needed = [], []
+    for node in graph.node:
+        output = node.output[0] if node.output else ""
+        if output not in found:
+            nodes.append(node)
+            continue
+        stem, inputs, attributes = found[output]
+        name = f"{op_type}_{stem}"
+        while name in names:
+            name += "_"
+        names.add(name)
+        new[name] = op_type
+        needed += node.input
+        nodes.append(
+            helper.make_node(op_type, inputs, [output], name, domain=ONNX_DOMAIN, **attributes)
+        )
+    del graph.node[:]
+    graph.node.extend(nodes)
+    drop_unused(graph, needed)
+    return new
 
 
 def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from gspn2_deploy.build.graph_view import GraphView, drop_unused
-from gspn2_deploy.spec import CHANNEL_NORM, CHANNEL_NORM_ATTRIBUTES, ONNX_DOMAIN
+from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
+from gspn2_deploy.spec import CHANNEL_NORM
 
 _TO_LAST = [0, 2, 3, 1]
 _FROM_LAST = [0, 3, 1, 2]
+_EPSILON = 1e-5  # where a LayerNormalization says none
 _CHANNELS = [1]
 _MAP = [2, 3]
 _MAP_RANK = 4
@@ -55,65 +55,36 @@ def fuse_norms(
         The op type by the name of each new node.
     """
     file = GraphView(graph, constants)
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    replaced: dict[str, onnx.NodeProto] = {}  # by the output that the new node gives
-    names = {node.name for node in graph.node}
+    found = {}
     for norm in graph.node:
-        last = _transposed_back(file, norm, users)
-        if last is None or not _has_own_type(norm, types):
+        output = _transposed_back(file, norm)
+        if output is None or not _all_of(types, norm.input[0], norm.input[1:]):
             continue
-        x = file.producers[norm.input[0]].input[0]
-        response = _find_response(file, last, users)
-        inputs = [x, *norm.input[1:]]
-        attributes = {"epsilon": _attributes(norm).get("epsilon", 1e-5)}
-        output = last
-        if response is not None and _all_of(types, x, (response.scale, response.shift)):
+        inputs = [file.producers[norm.input[0]].input[0], *norm.input[1:]]
+        attributes = {"epsilon": attributes_of(norm).get("epsilon", _EPSILON)}
+        response = _find_response(file, output)
+        if response is not None and _all_of(types, output, (response.scale, response.shift)):
             inputs += [file.as_vector(response.scale), file.as_vector(response.shift)]
             attributes["response_epsilon"] = response.epsilon
             output = response.output
-        name = f"{CHANNEL_NORM}_{norm.name or norm.output[0]}"
-        while name in names:
-            name += "_"
-        names.add(name)
-        assert attributes.keys() <= CHANNEL_NORM_ATTRIBUTES.keys()
-        replaced[output] = helper.make_node(
-            CHANNEL_NORM, inputs, [output], name=name, domain=ONNX_DOMAIN, **attributes
-        )
-    old = [file.producers[output] for output in replaced]
-    inner = [name for node in old for name in node.input]
-    nodes = [replaced.get(node.output[0] if node.output else "", node) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    drop_unused(graph, inner)
-    return {node.name: node.op_type for node in replaced.values()}
+        found[output] = norm.name or norm.output[0], inputs, attributes
+    return put_plugins(graph, CHANNEL_NORM, found)
 
 
-def _transposed_back(
-    file: GraphView, norm: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]
-) -> str | None:
+def _transposed_back(file: GraphView, norm: onnx.NodeProto) -> str | None:
     """The output of the transpose behind a layer norm over channels; None where it is no such."""
     if norm.domain or norm.op_type != "LayerNormalization" or len(norm.input) < _NORM_INPUTS:
         return None
     if not norm.input[2] or any(file.rank(name) != 1 for name in norm.input[1:]):
         return None
-    if _attributes(norm).get("axis", -1) not in (-1, _MAP_RANK - 1) or any(norm.output[1:]):
+    if attributes_of(norm).get("axis", -1) not in (-1, _MAP_RANK - 1) or any(norm.output[1:]):
         return None
     before = file.producer(norm.input[0], "Transpose")
-    behind = users.get(norm.output[0], [])
-    if before is None or len(behind) != 1 or file.uses[norm.output[0]] != 1:
+    behind = file.only_user(norm.output[0], "Transpose")
+    if before is None or behind is None:
         return None
-    after = behind[0]
-    if after.domain or after.op_type != "Transpose":
-        return None
-    permutations = [_attributes(node).get("perm") for node in (before, after)]
-    return after.output[0] if permutations == [_TO_LAST, _FROM_LAST] else None
-
-
-def _has_own_type(norm: onnx.NodeProto, types: Mapping[str, str]) -> bool:
-    return _all_of(types, norm.input[0], norm.input[1:])
+    permutations = [attributes_of(node).get("perm") for node in (before, behind)]
+    return behind.output[0] if permutations == [_TO_LAST, _FROM_LAST] else None
 
 
 def _all_of(types: Mapping[str, str], name: str, others: tuple[str, ...]) -> bool:
@@ -121,31 +92,27 @@ def _all_of(types: Mapping[str, str], name: str, others: tuple[str, ...]) -> boo
     return name in types and all(types.get(other) == types[name] for other in others)
 
 
-def _find_response(
-    file: GraphView, z: str, users: Mapping[str, list[onnx.NodeProto]]
-) -> _Response | None:
+def _find_response(file: GraphView, z: str) -> _Response | None:
     """The response norm of z, of which it is all that uses z."""
-    for product in users.get(z, []):
+    for product in file.users.get(z, []):
         for factor in _others(product, "Mul", z):
-            shifted = _only_user(file, product.output[0], users)
+            shifted = file.only_user(product.output[0], "Add")
             for shift in _others(shifted, "Add", product.output[0]):
                 found = _read_factor(file, factor, z)
                 if found is None or not _is_column(file, shift) or shifted is None:
                     continue
                 scale, epsilon, inner = found
-                # z: twice in its square, once in the product.
                 once = all(file.uses[name] == count for name, count in inner.items())
+                # z: twice in its square, once in the product.
                 if once and file.uses[z] == 3 and file.uses[factor] == 1:
                     return _Response(shifted.output[0], scale, shift, epsilon)
     return None
 
 
-def _read_factor(
-    file: GraphView, name: str, z: str
-) -> tuple[str, float, dict[str, int]] | None:
+def _read_factor(file: GraphView, name: str, z: str) -> tuple[str, float, dict[str, int]] | None:
     """Scale and epsilon of 1 + scale r / mean(r); how often each tensor within may be used."""
     for scaled in _beside_number(file, name, "Add", 1.0):
-        for ratio, scale in _pairs(file.producer(scaled, "Mul")):
+        for ratio, scale in pairs(file.producer(scaled, "Mul")):
             quotient = file.producer(ratio, "Div")
             if quotient is None or not _is_column(file, scale):
                 continue
@@ -166,7 +133,7 @@ def _read_factor(
 def _read_square(file: GraphView, name: str, z: str) -> tuple[float, dict[str, int]] | None:
     """Epsilon of mean(z z) + epsilon over the map."""
     total = file.producer(name, "Add")
-    for mean, added in _pairs(total):
+    for mean, added in pairs(total):
         value = _number(file, added)
         square = _reduced(file, mean, _MAP)
         if value is None or square is None:
@@ -182,7 +149,7 @@ def _reduced(file: GraphView, name: str, axes: list[int]) -> str | None:
     node = file.producer(name, "ReduceMean")
     if node is None:
         return None
-    given = _attributes(node)
+    given = attributes_of(node)
     found = given.get("axes") or file.integers(node, 1)
     if not given.get("keepdims", 1) or found is None:
         return None
@@ -193,31 +160,16 @@ def _others(node: onnx.NodeProto | None, op_type: str, name: str) -> Iterator[st
     """The other input of a node of this type that has this one."""
     if node is None or node.domain or node.op_type != op_type:
         return
-    for one, other in _pairs(node):
+    for one, other in pairs(node):
         if one == name and other != name:
             yield other
 
 
-def _only_user(
-    file: GraphView, name: str, users: Mapping[str, list[onnx.NodeProto]]
-) -> onnx.NodeProto | None:
-    found = users.get(name, [])
-    return found[0] if len(found) == 1 and file.uses[name] == 1 else None
-
-
 def _beside_number(file: GraphView, name: str, op_type: str, number: float) -> Iterator[str]:
     """What this op gives a tensor of, with this number."""
-    for one, other in _pairs(file.producer(name, op_type)):
+    for one, other in pairs(file.producer(name, op_type)):
         if _number(file, other) == number:
             yield one
-
-
-def _pairs(node: onnx.NodeProto | None) -> Iterator[tuple[str, str]]:
-    """The two inputs of a node in either order."""
-    if node is not None and len(node.input) == 2:  # noqa: PLR2004
-        one, other = node.input
-        yield one, other
-        yield other, one
 
 
 def _number(file: GraphView, name: str) -> float | None:
@@ -232,7 +184,3 @@ def _is_column(file: GraphView, name: str) -> bool:
         return False
     extents = [1] * (_MAP_RANK - len(tensor.dims)) + list(tensor.dims)
     return len(tensor.dims) >= _MAP_RANK - 1 and extents == [1, int(np.prod(extents)), 1, 1]
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, object]:
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}

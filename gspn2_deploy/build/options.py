@@ -46,7 +46,8 @@ class BuildOptions:
         precision_constraints: One of :data:`PRECISION_CONSTRAINTS`.
         pack: Whether the plugin takes gates and affinities unsplit where one convolution predicts
             them.
-        fuse_norms: Whether the plugin computes the norms over channels.
+        fuse: Whether the plugin computes norms over channels and depthwise convolutions; None for
+            where that was measured to be faster: TensorRT before 10.
 
     Raises:
         UsageError: A value is unknown, or two contradict each other.
@@ -64,7 +65,7 @@ class BuildOptions:
     tf32: bool = False
     precision_constraints: str = "obey"
     pack: bool = False
-    fuse_norms: bool = True
+    fuse: bool | None = None
 
     def __post_init__(self) -> None:
         """Check each value, then those that exclude each other."""

@@ -166,4 +166,3 @@ def _of_slice(file: GraphView, node: onnx.NodeProto, _: str, channels: int) -> r
 
 def _is_channels(axes: Sequence[int]) -> bool:
     return list(axes) in ([_CHANNELS], [_CHANNELS - _MAP_RANK])
-

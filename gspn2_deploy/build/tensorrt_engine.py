@@ -23,6 +23,7 @@ from gspn2_deploy.build.engine_checks import (
 )
 from gspn2_deploy.build.engine_run import inspect_after_run
 from gspn2_deploy.build.gpu import Gpu
+from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_model import PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
 from gspn2_deploy.build.tensorrt_plugin import (
@@ -105,12 +106,12 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
     model = prepare_model(
-        request.onnx_path, session.major, pack=options.pack, norms=options.fuse_norms
+        request.onnx_path, session.major, pack=options.pack, fuse=fuses(options, session.major)
     )
     channel.log(
         logging.DEBUG,
-        f"{len(model.plugins)} plugin layers: {len(model.norms)} norms, and propagations, of which "
-        f"{len(model.packed)} take a prediction unsplit",
+        f"{len(model.plugins)} plugin layers: {len(model.fused)} for standard ops, and "
+        f"propagations, of which {len(model.packed)} take a prediction unsplit",
     )
     _parse(session, request, model)
     types = _plugin_types(session, request, model)
@@ -150,8 +151,19 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     )
 
 
+def fuses(options: BuildOptions, major: int) -> bool:
+    """Whether the plugin computes what it can around the propagations.
+
+    Args:
+        options: Of the build.
+        major: TensorRT's major version. By default the plugin does that before 10, where it was
+            measured.
+    """
+    return major < _STRONGLY_TYPED_MAJOR if options.fuse is None else options.fuse
+
+
 def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> dict[str, str]:
-    """Check that every propagation, and every norm for the plugin, has become a plugin layer.
+    """Check that every propagation, and all else for the plugin, has become a plugin layer.
 
     Args:
         trt: TensorRT's module.
@@ -176,7 +188,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             "the network lacks plugin layers: "
             + ", ".join(f"{count} {op_type}" for op_type, count in counts.items()),
             got=f"{len(wanted) - len(missing)} of {len(wanted)}; missing: {', '.join(missing)}",
-            expected="one layer for each propagation of the file, and each norm that was fused",
+            expected="one layer for each propagation of the file, and for what was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
     return {name: trt_network.dtype_name(found[name].get_output(0).dtype) for name in wanted}

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from gspn2_deploy.build.depthwise import fuse_depthwise
 from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
 from gspn2_deploy.build.translate import EngineLibraryError
@@ -57,7 +58,7 @@ class PluginModel:
         tensor_types: The element type by tensor name, as far as the file says it.
         node_types: The element type of the first output by node name, likewise.
         packed: Those of the plugins that take a prediction unsplit.
-        norms: Those that stand for norms of the file.
+        fused: Those that stand for standard ops of the file.
     """
 
     content: bytes
@@ -65,11 +66,11 @@ class PluginModel:
     tensor_types: Mapping[str, str] = field(default_factory=dict)
     node_types: Mapping[str, str] = field(default_factory=dict)
     packed: tuple[str, ...] = ()
-    norms: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
 
 
 def prepare_model(
-    path: Path, tensorrt_major: int, *, pack: bool = False, norms: bool = False
+    path: Path, tensorrt_major: int, *, pack: bool = False, fuse: bool = False
 ) -> PluginModel:
     """Read an exported file for TensorRT's parser.
 
@@ -77,7 +78,7 @@ def prepare_model(
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
         pack: Whether propagations are to take a prediction unsplit where they can.
-        norms: Whether the plugin is to compute the norms over channels.
+        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -97,7 +98,10 @@ def prepare_model(
         )
     constants = _constants(model.graph)
     packed = pack_predictions(model.graph, constants) if pack else ()
-    fused = fuse_norms(model.graph, constants, tensor_types(model.graph)) if norms else {}
+    fused: dict[str, str] = {}
+    if fuse:
+        given = model.graph, constants, tensor_types(model.graph)
+        fused = fuse_norms(*given) | fuse_depthwise(*given)
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:
         lower_opset(model)
     types = tensor_types(model.graph)

@@ -11,7 +11,7 @@ from typing import Any
 
 import gspn2_deploy
 from gspn2_deploy.errors import KernelLibraryError
-from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
+from gspn2_deploy.spec import PLUGIN_NAMESPACE, PLUGIN_TYPES, PLUGIN_VERSION
 
 PLUGIN_VARIABLE = "GSPN2_TENSORRT_PLUGIN"
 LIBRARY_NAME = "libgspn2_tensorrt.so"
@@ -153,11 +153,11 @@ def load_plugin(trt: ModuleType, path: Path) -> ctypes.CDLL:
     register.restype = ctypes.c_bool
     register.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     accepted = register(None, PLUGIN_NAMESPACE.encode())
-    missing = [name for name in OP_TYPES if _creator(trt, name) is None]
+    missing = [name for name in PLUGIN_TYPES if _creator(trt, name) is None]
     if not accepted or missing:
         wanted = ", ".join(
             f"({name}, version {PLUGIN_VERSION}, namespace {PLUGIN_NAMESPACE!r})"
-            for name in missing or OP_TYPES
+            for name in missing or PLUGIN_TYPES
         )
         raise KernelLibraryError(
             f"{path} did not register {wanted}", got=last_error(library) or None, hint=_HINT

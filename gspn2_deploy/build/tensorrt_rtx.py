@@ -57,7 +57,7 @@ _ABSENT_OPTIONS = {
     "tf32": "it decides on the target",
     "precision_constraints": "its networks keep the file's types",
     "pack": "it has no plugins to pack the inputs of",
-    "fuse_norms": "it has no plugins",
+    "fuse": "it has no plugins to fuse for",
 }
 
 

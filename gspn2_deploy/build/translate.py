@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gspn2_deploy.errors import BuildError
-from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_VERSION
+from gspn2_deploy.spec import OP_TYPES, PLUGIN_NAMESPACE, PLUGIN_TYPES, PLUGIN_VERSION
 
 _PLUGIN = "gspn2 plugin, "  # how every message of the plugin library begins
 
@@ -251,7 +251,7 @@ def translate_parser(
         error = translate(raw, "parse the ONNX file")
         return EngineLibraryError(error.problem, raw, got=node, hint=error.hint)
     if "Plugin not found" in first.text or "No importer registered" in first.text:
-        if first.op_type in OP_TYPES and has_plugins:
+        if first.op_type in PLUGIN_TYPES and has_plugins:
             return EngineLibraryError(
                 f"TensorRT's parser does not find the plugin {first.op_type}",
                 raw,

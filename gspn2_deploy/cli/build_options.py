@@ -108,11 +108,10 @@ _OPTIONS = (
         "is replayed. Default: no. TensorRT.",
     ),
     click.option(
-        "--fuse-norms/--no-fuse-norms",
-        default=True,
-        show_default=True,
-        help="Whether the plugin computes the layer norms over channels, and the response norms "
-        "behind them, rather than TensorRT. TensorRT.",
+        "--fuse/--no-fuse",
+        default=None,
+        help="Whether the plugin computes norms over channels and, in half precision, depthwise "
+        "convolutions too, rather than TensorRT. Default: with TensorRT before 10. TensorRT.",
     ),
 )
 

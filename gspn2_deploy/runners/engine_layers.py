@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gspn2_deploy.spec import FUSED_TYPES
+
 logger = logging.getLogger(__name__)
 
 # Words of the inspector's description of a tensor ("Row major linear FP16 format" in 8.6, "Half"
@@ -91,6 +93,11 @@ class EngineLayer:
     def is_plugin(self) -> bool:
         """Whether a plugin runs it."""
         return self.kind.lower().startswith(_PLUGIN)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether a plugin runs it that stands for standard ops; it is named after the plugin."""
+        return self.is_plugin and self.node.startswith(FUSED_TYPES)
 
     @property
     def dtype(self) -> str | None:

@@ -15,7 +15,8 @@ from tolerances import FORWARD, assert_close
 # N, C, H, W: channels that one warp has, several, and more than they hold; tiles that end early.
 SIZES = (
     (1, 1, 1, 1), (2, 3, 5, 7), (1, 80, 8, 8), (2, 120, 7, 7), (1, 513, 6, 6), (1, 600, 3, 5),
-    (1, 1100, 2, 3), (3, 12, 48, 66), (5, 4, 62, 60), (1, 8, 96, 90), (264, 9, 2, 3), (2, 300, 9, 8),
+    (1, 1100, 2, 3), (3, 12, 48, 66), (5, 4, 62, 60), (1, 8, 96, 90), (264, 9, 2, 3),
+    (2, 300, 9, 8),
 )  # fmt: skip
 LAYOUTS = ((NCHW, torch.float32), *((layout, dtype) for layout in (NCHW, NHWC8)
                                     for dtype in DTYPES[1:]))  # fmt: skip
