@@ -41,7 +41,8 @@ def fuse_depthwise(
     for conv in graph.node:
         if not _is_depthwise(file, conv, types):
             continue
-        output, attributes = conv.output[0], {}
+        output = conv.output[0]
+        attributes: dict[str, str | int] = {}
         if (added := _with_residual(file, conv)) is not None:
             output, attributes = added, {"residual": 1}
         elif (activated := _with_silu(file, output)) is not None:
@@ -86,7 +87,7 @@ def _with_residual(file: GraphView, conv: onnx.NodeProto) -> str | None:
     """The sum of a convolution, which nothing else uses, and of what it convolves."""
     add = file.only_user(conv.output[0], "Add")
     wanted = (conv.output[0], conv.input[0])
-    return add.output[0] if add is not None and wanted in pairs(add) else None
+    return str(add.output[0]) if add is not None and wanted in pairs(add) else None
 
 
 def _with_silu(file: GraphView, name: str) -> str | None:
@@ -98,4 +99,4 @@ def _with_silu(file: GraphView, name: str) -> str | None:
     product = file.only_user(sigmoid.output[0], "Mul")
     if product is None or (name, sigmoid.output[0]) not in pairs(product):
         return None
-    return product.output[0]
+    return str(product.output[0])

@@ -1,4 +1,4 @@
-"""A graph by its tensors: who gives them, what they hold, and what the file says of their shapes."""
+"""A graph by its tensors: who gives and uses them, what they hold, and what shapes they have."""
 
 from __future__ import annotations
 

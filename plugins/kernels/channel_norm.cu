@@ -25,7 +25,8 @@ namespace gspn2 {
 
 // A block for each batch item.
 template <typename T>
-__global__ void __launch_bounds__(1024) normAffinesKernel(const __grid_constant__ NormParams p) {
+__global__ void __launch_bounds__(kNormThreads)
+    normAffinesKernel(const __grid_constant__ NormParams p) {
   waitForPreviousKernel();
   const int64_t n = blockIdx.x;
   respond<T>(p, n, p.affines + n * p.channels);
@@ -35,7 +36,6 @@ namespace {
 
 using Kernel = void (*)(NormParams);
 
-constexpr int kAffineThreads = 1024;
 constexpr int kClusterBlocks = 8;       // to a batch item
 constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
 constexpr int64_t kMostClusters = 16;
@@ -214,7 +214,7 @@ class Launcher {
       return run(kernels.plain, tiles(), threads, 0);
     }
     int tile = kMostTile;
-    while (tile > kLeastTile && tilesOf(tile) < kEnoughTiles) tile /= 2;
+    while (tile > std::max(kLeastTile, groups) && tilesOf(tile) < kEnoughTiles) tile /= 2;
     cut(tile);
     return runInTurn(kernels, threads, bytes());
   }
@@ -222,7 +222,7 @@ class Launcher {
   cudaError_t runInTurn(const Kernels& kernels, int threads, size_t shared) {
     cudaError_t status = run(kernels.sums, tiles(), threads, shared);
     if (status != cudaSuccess) return status;
-    status = run(normAffinesKernel<T>, mCall.norm.n, kAffineThreads, 0);
+    status = run(normAffinesKernel<T>, mCall.norm.n, kNormThreads, 0);
     return status == cudaSuccess ? run(kernels.scale, tiles(), threads, 0) : status;
   }
 

@@ -1,15 +1,15 @@
 // Depthwise convolutions on GSPN2_NHWC8.
 //
-// A lane has two adjacent channels of a patch: kStrip adjacent columns of kRows rows, whose sums it
-// keeps in float32 registers while it walks the rows of x that reach them; adjacent lanes have
-// adjacent channels. Arithmetic bounds a 7x7 kernel: 49 multiplications to two bytes read and two
-// written. Of x each row is read from the L1 cache by every row of patches that it reaches. A block
-// keeps the weights of its channels in shared memory, as float32, and takes patches until none is
-// left.
+// A block has a square tile of a map and 32 channels, which it copies into shared memory with the
+// border that its results need, 0 outside the map. A lane has two adjacent channels of a patch of
+// kRows x kStrip positions: it walks the rows that reach them, and keeps their sums in float32
+// registers. Arithmetic bounds a 7x7 kernel, 49 multiplications to two bytes read and two written;
+// of a lane's instructions three quarters are these.
 #include <algorithm>
 #include <cstdint>
 
 #include "by_dtype.h"
+#include "channel_norm.h"
 #include "common.cuh"
 #include "depthwise.h"
 #include "hopper.cuh"
@@ -21,148 +21,173 @@ namespace gspn2 {
 struct DepthwiseParams {
   const void *x, *weight, *bias;
   void* y;
-  int64_t patches;    // of all batch items
-  int height, width;  // of a map
-  int down, across;   // patches of a map
-  int channels;
-  int blockChannels;  // of a block; even
-  int channelBlocks;  // of a patch
+  int height, width, channels;
+  int down, across;   // tiles of a map
+  int channelBlocks;  // blocks of a tile
   bool silu, residual;
 };
 
 namespace {
 
-constexpr int kPair = 2;   // channels of a lane
-constexpr int kStrip = 7;  // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
-constexpr int kRows = 2;   // of a patch
-constexpr int kThreads = 256;
-constexpr int kMostChannels = 128;  // of a block
-constexpr int kBlocksPerMultiprocessor = 2;
+constexpr int kPair = 2;       // channels of a lane
+constexpr int kChannels = 32;  // of a block
+constexpr int kStrip = 7;      // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
+constexpr int kRows = 2;       // of a patch
+constexpr int kVector = static_cast<int>(kNormVector);
+constexpr int kVectors = kChannels / kVector;  // of a position
+constexpr int kPairs = kChannels / kPair;
+
+// Of a tile of kTile x kTile results.
+template <int kKernel, int kTile>
+struct DepthwiseTile {
+  static constexpr int kReach = kKernel / 2;
+  static constexpr int kTaps = kKernel * kKernel;
+  static constexpr int kStrips = kTile / kStrip;
+  static constexpr int kPatches = kStrips * ((kTile + kRows - 1) / kRows);
+  static constexpr int kThreads = kPatches * kPairs;
+  // Patches of two rows may reach a row further.
+  static constexpr int kInRows = (kTile + kRows - 1) / kRows * kRows + kKernel - 1;
+  static constexpr int kInColumns = kTile + kKernel - 1;
+  // Half a row of banks more, so that the two patches of a warp never want the same ones.
+  static constexpr int kPitch = kInColumns * kChannels + kChannels / 2;
+
+  template <typename T>
+  struct alignas(16) Shared {
+    T values[kInRows * kPitch];
+    float weights[kTaps][kChannels];
+  };
+};
 
 }  // namespace
 
-template <typename T, int kKernel>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+template <typename T, int kKernel, int kTile>
+__global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile>::kThreads)
     depthwiseKernel(const __grid_constant__ DepthwiseParams p) {
+  using Tile = DepthwiseTile<kKernel, kTile>;
+  using Shared = typename Tile::template Shared<T>;
+  using Vector = AlignedVector<T, kVector>;
   using Pair = AlignedVector<T, kPair>;
-  constexpr int kReach = kKernel / 2;
-  constexpr int kTaps = kKernel * kKernel;
-  constexpr int kColumns = kStrip + kKernel - 1;
+  using Floats = AlignedVector<float, kPair>;
+  constexpr int kReach = Tile::kReach;
   waitForPreviousKernel();
-  float* const weights = dynamicShared<float>();  // (kTaps, blockChannels)
-  const int threads = static_cast<int>(blockDim.x);
-  const int channelBlock = static_cast<int>(blockIdx.x) % p.channelBlocks;
-  const int firstChannel = channelBlock * p.blockChannels;
-  const int own = min(p.blockChannels, p.channels - firstChannel);
-  for (int i = static_cast<int>(threadIdx.x); i < own * kTaps; i += threads) {
-    const int channel = i / kTaps;
-    weights[(i - channel * kTaps) * p.blockChannels + channel] =
-        toFloat(static_cast<const T*>(p.weight)[int64_t{firstChannel} * kTaps + i]);
+  auto& shared = *dynamicShared<Shared>();
+  const int thread = static_cast<int>(threadIdx.x);
+  int64_t block = blockIdx.x;
+  const int firstChannel = static_cast<int>(block % p.channelBlocks) * kChannels;
+  block /= p.channelBlocks;
+  const int left = static_cast<int>(block % p.across) * kTile;
+  block /= p.across;
+  const int top = static_cast<int>(block % p.down) * kTile;
+  const int64_t n = block / p.down;
+  const int64_t map = n * p.height * p.width * p.channels + firstChannel;
+  const int own = min(kChannels, p.channels - firstChannel);  // a multiple of kVector
+
+  const T* const x = static_cast<const T*>(p.x) + map;
+#pragma unroll 4
+  for (int i = thread; i < Tile::kInRows * Tile::kInColumns * kVectors; i += Tile::kThreads) {
+    const int vector = i % kVectors;
+    const int position = i / kVectors;
+    const int y = position / Tile::kInColumns;
+    const int column = left + position - y * Tile::kInColumns - kReach;
+    const int row = top + y - kReach;
+    Vector values{};
+    if (row >= 0 && row < p.height && column >= 0 && column < p.width && vector * kVector < own) {
+      values = *reinterpret_cast<const Vector*>(
+          x + (static_cast<int64_t>(row) * p.width + column) * p.channels + vector * kVector);
+    }
+    *reinterpret_cast<Vector*>(shared.values + y * Tile::kPitch +
+                               (position - y * Tile::kInColumns) * kChannels + vector * kVector) =
+        values;
+  }
+#pragma unroll 4
+  for (int i = thread; i < own * Tile::kTaps; i += Tile::kThreads) {
+    const int channel = i / Tile::kTaps;
+    shared.weights[i - channel * Tile::kTaps][channel] =
+        toFloat(static_cast<const T*>(p.weight)[int64_t{firstChannel} * Tile::kTaps + i]);
   }
   __syncthreads();
-  const int pairs = p.blockChannels / kPair;
-  const int channel = static_cast<int>(threadIdx.x) % pairs * kPair;
+
+  const int channel = thread % kPairs * kPair;
+  const int patch = thread / kPairs;
+  const int patchTop = patch / Tile::kStrips * kRows;
+  const int patchLeft = patch % Tile::kStrips * kStrip;
   if (channel >= own) return;
-  float bias[kPair] = {};
-  if (p.bias != nullptr) {
+  float sums[kRows][kStrip][kPair];
 #pragma unroll
-    for (int c = 0; c < kPair; ++c) {
-      bias[c] = toFloat(static_cast<const T*>(p.bias)[firstChannel + channel + c]);
+  for (int c = 0; c < kPair; ++c) {
+    const float bias = p.bias == nullptr
+                           ? 0.0F
+                           : toFloat(static_cast<const T*>(p.bias)[firstChannel + channel + c]);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int o = 0; o < kStrip; ++o) sums[r][o][c] = bias;
     }
   }
-  const int patchesAtOnce = threads / pairs;
-  const int64_t step = static_cast<int64_t>(gridDim.x / p.channelBlocks) * patchesAtOnce;
-  for (int64_t patch = static_cast<int64_t>(blockIdx.x / p.channelBlocks) * patchesAtOnce +
-                       static_cast<int>(threadIdx.x) / pairs;
-       patch < p.patches; patch += step) {
-    const int64_t line = patch / p.across;
-    const int left = static_cast<int>(patch - line * p.across) * kStrip;
-    const int64_t n = line / p.down;
-    const int top = static_cast<int>(line - n * p.down) * kRows;
-    const int64_t map = n * p.height * p.width * p.channels + firstChannel + channel;
-    const T* const x = static_cast<const T*>(p.x) + map;
-    T* const y = static_cast<T*>(p.y) + map;
-    float sums[kRows][kStrip][kPair];
+  const T* const reach = shared.values + patchTop * Tile::kPitch + patchLeft * kChannels + channel;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+  for (int i = 0; i < kRows + kKernel - 1; ++i) {
+    float values[kStrip + kKernel - 1][kPair];
 #pragma unroll
-      for (int o = 0; o < kStrip; ++o) {
+    for (int k = 0; k < kStrip + kKernel - 1; ++k) {
+      const auto read = *reinterpret_cast<const Pair*>(reach + i * Tile::kPitch + k * kChannels);
 #pragma unroll
-        for (int c = 0; c < kPair; ++c) sums[r][o][c] = bias[c];
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kRows + kKernel - 1; ++i) {
-      const int row = top + i - kReach;
-      const bool isRow = row >= 0 && row < p.height;
-      const int64_t start = (static_cast<int64_t>(row) * p.width + left - kReach) * p.channels;
-      float values[kColumns][kPair];
-#pragma unroll
-      for (int k = 0; k < kColumns; ++k) {
-        const int column = left + k - kReach;
-        Pair read{};
-        if (isRow && column >= 0 && column < p.width) {
-          read = *reinterpret_cast<const Pair*>(x + start + int64_t{k} * p.channels);
-        }
-#pragma unroll
-        for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
-      }
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const int ky = i - r;  // of the kernel
-        if (ky < 0 || ky >= kKernel) continue;
-#pragma unroll
-        for (int kx = 0; kx < kKernel; ++kx) {
-          const auto weight = *reinterpret_cast<const AlignedVector<float, kPair>*>(
-              weights + (ky * kKernel + kx) * p.blockChannels + channel);
-#pragma unroll
-          for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-            for (int c = 0; c < kPair; ++c) {
-              sums[r][o][c] = fmaf(values[o + kx][c], weight.values[c], sums[r][o][c]);
-            }
-          }
-        }
-        if (ky == kReach && p.residual) {
-#pragma unroll
-          for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-            for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
-          }
-        }
-      }
+      for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      if (top + r >= p.height) break;
+      const int ky = i - r;
+      if (ky < 0 || ky >= kKernel) continue;
 #pragma unroll
-      for (int o = 0; o < kStrip; ++o) {
-        if (left + o >= p.width) break;
-        Pair result;
+      for (int kx = 0; kx < kKernel; ++kx) {
+        const auto weight =
+            *reinterpret_cast<const Floats*>(&shared.weights[ky * kKernel + kx][channel]);
 #pragma unroll
-        for (int c = 0; c < kPair; ++c) {
-          const float sum = sums[r][o][c];
-          result.values[c] = fromFloat<T>(p.silu ? sum * sigmoid(sum) : sum);
+        for (int o = 0; o < kStrip; ++o) {
+#pragma unroll
+          for (int c = 0; c < kPair; ++c) {
+            sums[r][o][c] = fmaf(values[o + kx][c], weight.values[c], sums[r][o][c]);
+          }
         }
-        *reinterpret_cast<Pair*>(y + (static_cast<int64_t>(top + r) * p.width + left + o) *
-                                         p.channels) = result;
       }
+      if (ky == kReach && p.residual) {
+#pragma unroll
+        for (int o = 0; o < kStrip; ++o) {
+#pragma unroll
+          for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
+        }
+      }
+    }
+  }
+  T* const y = static_cast<T*>(p.y) + map + channel;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const int row = top + patchTop + r;
+    if (patchTop + r >= kTile || row >= p.height) break;
+#pragma unroll
+    for (int o = 0; o < kStrip; ++o) {
+      const int column = left + patchLeft + o;
+      if (column >= p.width) break;
+      Pair result;
+#pragma unroll
+      for (int c = 0; c < kPair; ++c) {
+        const float sum = sums[r][o][c];
+        result.values[c] = fromFloat<T>(p.silu ? sum * sigmoid(sum) : sum);
+      }
+      *reinterpret_cast<Pair*>(y + (static_cast<int64_t>(row) * p.width + column) * p.channels) =
+          result;
     }
   }
 }
 
 namespace {
 
-using Kernel = void (*)(DepthwiseParams);
+constexpr int kSmallTile = 7;  // where a map is no larger
+constexpr int kLargeTile = 14;
 
-template <typename T>
-Kernel depthwiseKernelOf(int kernel) {
-  if (kernel == 3) return depthwiseKernel<T, 3>;
-  return kernel == 5 ? depthwiseKernel<T, 5> : depthwiseKernel<T, 7>;
-}
-
-template <typename T>
-cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
+template <typename T, int kKernel, int kTile>
+cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
+  using Tile = DepthwiseTile<kKernel, kTile>;
   const gspn2_depthwise_t& conv = call.conv;
   DepthwiseParams params{};
   params.x = call.x;
@@ -171,25 +196,36 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
   params.y = call.y;
   params.height = static_cast<int>(conv.h);
   params.width = static_cast<int>(conv.w);
-  params.down = planCeilDiv(conv.h, kRows);
-  params.across = planCeilDiv(conv.w, kStrip);
-  params.patches = conv.n * params.down * params.across;
   params.channels = static_cast<int>(conv.c);
+  params.down = planCeilDiv(conv.h, kTile);
+  params.across = planCeilDiv(conv.w, kTile);
+  params.channelBlocks = planCeilDiv(conv.c, kChannels);
   params.silu = conv.activation == GSPN2_SILU;
   params.residual = conv.residual != 0;
-  params.channelBlocks = planCeilDiv(conv.c, kMostChannels);
-  params.blockChannels = planRoundUp(planCeilDiv(conv.c, params.channelBlocks), kPair);
-  const int pairs = params.blockChannels / kPair;
-  const int patchesAtOnce = kThreads / pairs;
-  const size_t shared = sizeof(float) * static_cast<size_t>(conv.kernel * conv.kernel) *
-                        static_cast<size_t>(params.blockChannels);
-  const int64_t wanted = (params.patches + patchesAtOnce - 1) / patchesAtOnce;
-  const int64_t most =
-      std::max(1, kBlocksPerMultiprocessor * device.multiprocessors / params.channelBlocks);
-  const int64_t blocks = std::min(wanted, most) * params.channelBlocks;
-  return launchClusters(depthwiseKernelOf<T>(conv.kernel), static_cast<unsigned>(blocks),
-                        static_cast<unsigned>(patchesAtOnce * pairs), 1, shared, call.stream,
+  const int64_t blocks = conv.n * params.down * params.across * params.channelBlocks;
+  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
+  return launchClusters(depthwiseKernel<T, kKernel, kTile>, static_cast<unsigned>(blocks),
+                        Tile::kThreads, 1, sizeof(typename Tile::template Shared<T>), call.stream,
                         params, device.computeCapability >= 90);
+}
+
+template <typename T, int kKernel>
+cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
+  return std::max(call.conv.h, call.conv.w) <= kSmallTile
+             ? launchTiles<T, kKernel, kSmallTile>(call, device)
+             : launchTiles<T, kKernel, kLargeTile>(call, device);
+}
+
+template <typename T>
+cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
+  switch (call.conv.kernel) {
+    case 3:
+      return launchKernelOf<T, 3>(call, device);
+    case 5:
+      return launchKernelOf<T, 5>(call, device);
+    default:
+      return launchKernelOf<T, 7>(call, device);
+  }
 }
 
 }  // namespace

@@ -35,6 +35,8 @@ struct NormParams {
   float epsilon, responseEpsilon;
 };
 
+constexpr int kNormThreads = 1024;  // of a block, at most
+
 // A block's positions.
 struct NormTile {
   int64_t n, begin, end;
@@ -84,30 +86,44 @@ __device__ __forceinline__ float laneSum(float value) {
 // them behind it.
 template <typename T>
 __device__ __forceinline__ void respond(const NormParams& p, int64_t n, Affine* affines) {
-  struct Totals {
-    float warps[kWarpSize];
+  struct Parts {
+    float sums[kNormThreads];
   };
-  auto& totals = staticShared<Totals>();
+  auto& parts = staticShared<Parts>();
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
   const float* const squares = p.squares + n * p.tiles * p.channels;
+  // Threads side by side have channels side by side; the tiles are dealt out among rows of them.
+  const int rounded = (p.channels + kWarpSize - 1) / kWarpSize * kWarpSize;
+  const int columns = rounded < threads ? rounded : threads;
+  const int rows = threads / columns;
+  const int row = thread / columns;
   float total = 0.0F;
-  for (int c = thread; c < p.channels; c += threads) {
+  for (int begin = 0; begin < p.channels; begin += columns) {
+    const int c = begin + thread - row * columns;
     float sum = 0.0F;
+    if (row < rows && c < p.channels) {
 #pragma unroll 8
-    for (int tile = 0; tile < p.tiles; ++tile) {
-      sum += squares[static_cast<int64_t>(tile) * p.channels + c];
+      for (int tile = row; tile < p.tiles; tile += rows) {
+        sum += squares[static_cast<int64_t>(tile) * p.channels + c];
+      }
     }
-    const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
-    affines[c].scale = response;
-    total += response;
+    parts.sums[thread] = sum;
+    __syncthreads();
+    if (row == 0 && c < p.channels) {
+      for (int other = 1; other < rows; ++other) sum += parts.sums[other * columns + thread];
+      const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
+      affines[c].scale = response;
+      total += response;
+    }
+    __syncthreads();
   }
   total = laneSum<kWarpSize>(total);
-  if (thread % kWarpSize == 0) totals.warps[thread / kWarpSize] = total;
+  if (thread % kWarpSize == 0) parts.sums[thread / kWarpSize] = total;
   __syncthreads();
-  float mean = thread % kWarpSize < threads / kWarpSize ? totals.warps[thread % kWarpSize] : 0.0F;
+  float mean = thread % kWarpSize < threads / kWarpSize ? parts.sums[thread % kWarpSize] : 0.0F;
   mean = laneSum<kWarpSize>(mean) / static_cast<float>(p.channels);
-  for (int c = thread; c < p.channels; c += threads) {  // what this thread has written
+  for (int c = thread; row == 0 && c < p.channels; c += columns) {  // this thread's own
     const float scale = toFloat(static_cast<const T*>(p.responseScale)[c]);
     const float shift = toFloat(static_cast<const T*>(p.responseShift)[c]);
     const float factor = fmaf(scale, affines[c].scale / mean, 1.0F);
