@@ -47,7 +47,8 @@ class BuildOptions:
         pack: Whether the plugin takes gates and affinities unsplit where one convolution predicts
             them.
         fuse: Whether the plugin computes norms over channels and depthwise convolutions; None for
-            where that was measured to be faster: TensorRT before 10.
+            where that was measured to be faster: TensorRT before 10. A refit finds their weights
+            no more, so that it is off where weights are not fixed.
 
     Raises:
         UsageError: A value is unknown, or two contradict each other.
@@ -95,6 +96,12 @@ class BuildOptions:
                 "only a version-compatible plan has a lean runtime to leave out",
                 got="--exclude-lean-runtime",
                 hint="add --version-compatible, or leave it out",
+            )
+        if self.fuse and self.weights != WEIGHTS[0]:
+            raise UsageError(
+                "a refit would not find the weights that the plugin's layers take over",
+                got=f"--fuse --weights {self.weights}",
+                hint="leave --fuse out, or the weights fixed",
             )
 
     def asked(self) -> dict[str, Any]:

@@ -110,8 +110,8 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     )
     channel.log(
         logging.DEBUG,
-        f"{len(model.plugins)} plugin layers: {len(model.fused)} for standard ops, and "
-        f"propagations, of which {len(model.packed)} take a prediction unsplit",
+        f"{len(model.packed)} of {len(model.plugins) - len(model.fused)} propagations take a "
+        f"prediction unsplit; {len(model.fused)} plugin layers stand for standard ops",
     )
     _parse(session, request, model)
     types = _plugin_types(session, request, model)
@@ -159,7 +159,9 @@ def fuses(options: BuildOptions, major: int) -> bool:
         major: TensorRT's major version. By default the plugin does that before 10, where it was
             measured.
     """
-    return major < _STRONGLY_TYPED_MAJOR if options.fuse is None else options.fuse
+    if options.fuse is not None:
+        return options.fuse
+    return major < _STRONGLY_TYPED_MAJOR and options.weights == "fixed"
 
 
 def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from gspn2_deploy.build.tensorrt_plugin import (
     load_plugin,
 )
 from gspn2_deploy.errors import KernelLibraryError
+from gspn2_deploy.spec import PLUGIN_TYPES
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def fake_tensorrt(version, creators):
     return SimpleNamespace(__version__=version, get_plugin_registry=lambda: registry)
 
 
-ALL = {("GspnProp2D", "1", ""): object(), ("GspnLineScan", "1", ""): object()}
+ALL = {(name, "1", ""): object() for name in PLUGIN_TYPES}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the plugin is built for Linux")

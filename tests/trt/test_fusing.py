@@ -1,0 +1,370 @@
+"""Norms and depthwise convolutions that the plugin computes: in exports, and in files by hand."""
+
+from collections import Counter
+
+import layer_reference
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from gspn2_deploy.export import ExportOptions, PrecisionPlan, export_onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gspn2_deploy.build.options import BuildOptions
+from gspn2_deploy.build.tensorrt_engine import fuses
+from gspn2_deploy.build.tensorrt_model import prepare_model
+from gspn2_deploy.errors import UsageError
+from gspn2_deploy.models import create_model
+from gspn2_deploy.spec import CHANNEL_NORM, DEPTHWISE, FUSED_TYPES, ONNX_DOMAIN
+
+MAJORS = (8, 11)
+NORMS = 21  # of nano: two in the stem, three downsamplings, three a block, one at the end
+BLOCKS = 5
+
+
+def export(folder, options=None, **changes):
+    torch.manual_seed(0)
+    path = folder / "nano.onnx"
+    model = create_model("nano", **changes).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases, scales and shifts that count
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    export_onnx(model, path, options or ExportOptions())
+    return path
+
+
+def fused_nodes(model):
+    graph = onnx.load_from_string(model.content).graph
+    return {node.name: node for node in graph.node if node.op_type in FUSED_TYPES}
+
+
+def attributes_of(node):
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def compute(node, inputs):
+    """What the plugin would give."""
+    x, *rest = (torch.from_numpy(np.asarray(value, np.float64)) for value in inputs)
+    given = attributes_of(node)
+    if node.op_type == CHANNEL_NORM:
+        return layer_reference.channel_norm(x, *rest, **given).numpy()
+    activation = given.pop("activation", b"identity")
+    residual = bool(given.pop("residual", 0))
+    assert not given
+    return layer_reference.depthwise(
+        x, *rest, silu=activation == b"silu", residual=residual
+    ).numpy()
+
+
+def check_values(path, model, images, rtol, atol):
+    """Each new node gives what the file's own nodes give, from the same inputs."""
+    source = onnx.load(path)
+    nodes = fused_nodes(model)
+    assert set(model.fused) == nodes.keys()
+    prepared = onnx.load_from_string(model.content).graph
+    weights = {item.name: numpy_helper.to_array(item) for item in prepared.initializer}
+    wanted = {name for node in nodes.values() for name in (node.input[0], node.output[0])}
+    wanted -= {value.name for value in (*source.graph.input, *source.graph.output)}
+    source.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        source.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = dict(zip(wanted, session.run(list(wanted), {"images": images}), strict=True))
+    for node in nodes.values():
+        inputs = [given[node.input[0]], *(weights[name] for name in node.input[1:])]
+        expected = given[node.output[0]]
+        np.testing.assert_allclose(compute(node, inputs), expected, rtol=rtol, atol=atol)
+
+
+def images_of(path, batch=2):
+    axes = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
+    size = [axis.dim_value or 40 for axis in axes[2:]]
+    return np.random.default_rng(0).standard_normal((batch, 3, *size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("grn", [True, False])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_norms_of_an_export(tmp_path, grn, dynamic):
+    path = export(tmp_path, ExportOptions(dynamic_size=dynamic), grn=grn)
+    for major in MAJORS:
+        model = prepare_model(path, major, fuse=True)
+        nodes = fused_nodes(model)
+        assert Counter(node.op_type for node in nodes.values()) == {CHANNEL_NORM: NORMS}
+        responses = [node for node in nodes.values() if len(node.input) == 5]
+        assert len(responses) == (BLOCKS if grn else 0)
+        left = Counter(node.op_type for node in onnx.load_from_string(model.content).graph.node)
+        assert not left.keys() & {"LayerNormalization", "Sqrt", "Transpose"}
+        assert len(model.plugins) == NORMS + BLOCKS
+    check_values(path, model, images_of(path), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_float16(tmp_path, kernel_size):
+    options = ExportOptions(precision=PrecisionPlan("fp16"))
+    path = export(tmp_path, options, kernel_size=kernel_size)
+    for major in MAJORS:
+        model = prepare_model(path, major, fuse=True)
+        nodes = fused_nodes(model)
+        counts = Counter(node.op_type for node in nodes.values())
+        assert counts == {CHANNEL_NORM: NORMS, DEPTHWISE: 3 * BLOCKS}
+        attributes = [attributes_of(node) for node in nodes.values() if node.op_type == DEPTHWISE]
+        assert attributes.count({"residual": 1}) == 2 * BLOCKS
+        assert attributes.count({"activation": b"silu"}) == BLOCKS
+        assert {model.node_types[name] for name in nodes} == {"float16"}
+    check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
+
+
+def test_blocks_that_stay_in_float32(tmp_path):
+    options = ExportOptions(precision=PrecisionPlan("fp16", ("stages.1*",)))
+    path = export(tmp_path, options)
+    model = prepare_model(path, 11, fuse=True)
+    for name, node in fused_nodes(model).items():
+        kinds = {model.tensor_types[tensor] for tensor in (*node.input, *node.output)}
+        assert kinds == {model.node_types[name]}
+        assert node.op_type == CHANNEL_NORM or kinds == {"float16"}
+    check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
+
+
+def test_a_kernel_that_the_plugin_lacks_stays(tmp_path):
+    options = ExportOptions(precision=PrecisionPlan("fp16"))
+    model = prepare_model(export(tmp_path, options, kernel_size=9), 8, fuse=True)
+    counts = Counter(node.op_type for node in fused_nodes(model).values())
+    assert counts == {CHANNEL_NORM: NORMS, DEPTHWISE: 2 * BLOCKS}
+
+
+def test_not_where_that_is_not_asked_for(tmp_path):
+    model = prepare_model(export(tmp_path), 8)
+    assert model.fused == ()
+    assert not fused_nodes(model)
+
+
+def test_when_it_is_the_default():
+    assert fuses(BuildOptions(), 8)
+    assert not fuses(BuildOptions(), 10)  # not measured there
+    assert fuses(BuildOptions(fuse=True), 11)
+    assert not fuses(BuildOptions(fuse=False), 8)
+    assert not fuses(BuildOptions(weights="refittable"), 8)
+    with pytest.raises(UsageError, match="a refit would not find the weights"):
+        BuildOptions(fuse=True, weights="stripped")
+
+
+# ---- files by hand: x (n, 8, 5, 6) in float16, a propagation behind what is looked at ---------
+
+
+class File:
+    """A graph around which a propagation stands, so that it can be prepared."""
+
+    def __init__(self):
+        self.nodes = []
+        self.constants = {}
+        self.extra_outputs = []
+        shape = ["n", 8, 5, 6]
+        self.values = {"x": shape}
+
+    def constant(self, name, value, dtype=np.float16):
+        self.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def add(self, op_type, inputs, output, **attributes):
+        self.nodes.append(
+            helper.make_node(op_type, inputs, [output], name=f"n_{output}", **attributes)
+        )
+        return output
+
+    def prepare(self, folder, result):
+        path = folder / "hand.onnx"
+        parts = {"lam": [1, 4, 8, 5, 6], "w": [1, 4, 3, 1, 5, 6], "u": [1, 4, 8, 5, 6]}
+        prop = helper.make_node(
+            "GspnProp2D", [result, *parts], ["y"], name="prop", domain=ONNX_DOMAIN
+        )
+        kind = TensorProto.FLOAT16
+        inputs = [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, shape in {"x": [1, 8, 5, 6], **parts}.items()
+        ]
+        names = ["y", *self.extra_outputs]
+        outputs = [helper.make_tensor_value_info(name, kind, None) for name in names]
+        inner = [
+            helper.make_tensor_value_info(output, kind, None)
+            for node in self.nodes
+            for output in node.output
+        ]
+        graph = helper.make_graph(
+            [*self.nodes, prop],
+            "hand",
+            inputs,
+            outputs,
+            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
+            value_info=[value for value in inner if value.name not in names],
+        )
+        imports = [helper.make_opsetid("", 18), helper.make_opsetid(ONNX_DOMAIN, 1)]
+        onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), path)
+        return prepare_model(path, 11, fuse=True)
+
+    def norm(self, x="x", output="z", **changes):
+        given = {"axis": -1, "epsilon": 1e-6} | changes
+        self.constant("scale", np.ones(8))
+        self.constant("shift", np.zeros(8))
+        last = self.add("Transpose", [x], f"{output}_last", perm=[0, 2, 3, 1])
+        self.add("LayerNormalization", [last, "scale", "shift"], f"{output}_norm", **given)
+        return self.add("Transpose", [f"{output}_norm"], output, perm=[0, 3, 1, 2])
+
+    def response(self, z="z", *, axes=(2, 3), one=1.0, mean_axes=(1,)):
+        self.constant("column", np.ones((8, 1, 1)))
+        self.constant("axes", axes, np.int64)
+        self.constant("mean_axes", mean_axes, np.int64)
+        self.constant("epsilon", 1e-6)
+        self.constant("one", one)
+        self.add("Mul", [z, z], "square")
+        self.add("ReduceMean", ["square", "axes"], "energy", keepdims=1)
+        self.add("Add", ["epsilon", "energy"], "safe")
+        self.add("Sqrt", ["safe"], "root")
+        self.add("ReduceMean", ["root", "mean_axes"], "mean", keepdims=1)
+        self.add("Div", ["root", "mean"], "ratio")
+        self.add("Mul", ["ratio", "column"], "scaled")
+        self.add("Add", ["one", "scaled"], "factor")
+        self.add("Mul", ["factor", z], "product")
+        return self.add("Add", ["column", "product"], "grn")
+
+    def depthwise(self, x="x", *, channels=8, **changes):
+        self.constant("weight", np.ones((channels, 1, 3, 3)))
+        given = {"group": channels, "pads": [1] * 4, "kernel_shape": [3, 3]} | changes
+        return self.add("Conv", [x, "weight"], "conv", **given)
+
+
+def kinds(model):
+    return Counter(node.op_type for node in fused_nodes(model).values())
+
+
+def test_a_norm_and_its_response(tmp_path):
+    file = File()
+    file.norm()
+    model = file.prepare(tmp_path, file.response())
+    (node,) = fused_nodes(model).values()
+    assert list(node.input) == ["x", "scale", "shift", "column_vector", "column_vector"]
+    assert node.output[0] == "grn"
+    given = attributes_of(node)
+    assert given["epsilon"] == pytest.approx(1e-6)
+    assert given["response_epsilon"] == pytest.approx(1e-6, rel=0.05)  # of float16
+
+
+@pytest.mark.parametrize(
+    "changes", [{"axes": (1, 2)}, {"one": 2.0}, {"mean_axes": (2,)}], ids=lambda value: str(value)
+)
+def test_another_response_stays(tmp_path, changes):
+    file = File()
+    file.norm()
+    model = file.prepare(tmp_path, file.response(**changes))
+    (node,) = fused_nodes(model).values()
+    assert (len(node.input), node.output[0]) == (3, "z")
+
+
+@pytest.mark.parametrize("used", ["root", "z", "factor", "square"])
+def test_what_is_used_within_a_response_stays(tmp_path, used):
+    file = File()
+    file.norm()
+    result = file.response()
+    file.extra_outputs.append(used)
+    (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
+    assert node.output[0] == "z"
+
+
+def test_what_is_used_within_a_norm_stays(tmp_path):
+    file = File()
+    result = file.norm()
+    file.extra_outputs.append("z_norm")
+    assert not fused_nodes(file.prepare(tmp_path, result))
+
+
+def test_a_norm_over_other_axes_stays(tmp_path):
+    file = File()
+    result = file.norm(axis=2)
+    file.constant("scale", np.ones((6, 8)))
+    file.constant("shift", np.zeros((6, 8)))
+    assert not fused_nodes(file.prepare(tmp_path, result))
+
+
+def test_a_norm_with_parameters_of_another_type_stays(tmp_path):
+    file = File()
+    result = file.norm()
+    file.constant("scale", np.ones(8), np.float32)
+    assert not fused_nodes(file.prepare(tmp_path, result))
+
+
+def test_a_depthwise_convolution_alone(tmp_path):
+    file = File()
+    model = file.prepare(tmp_path, file.depthwise())
+    (node,) = fused_nodes(model).values()
+    assert (list(node.input), node.output[0], attributes_of(node)) == (["x", "weight"], "conv", {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strides": [2, 2]},
+        {"pads": [0] * 4},
+        {"pads": [1, 1, 0, 1]},
+        {"dilations": [2, 2]},
+        {"auto_pad": "SAME_UPPER", "pads": [0] * 4},
+    ],
+    ids=lambda value: str(value),
+)
+def test_another_convolution_stays(tmp_path, changes):
+    file = File()
+    assert not fused_nodes(file.prepare(tmp_path, file.depthwise(**changes)))
+
+
+def test_a_convolution_of_few_channels_stays(tmp_path):
+    file = File()
+    file.constant("part", [0, 4], np.int64)
+    x = file.add(
+        "Slice",
+        ["x", *(file.constant(n, [v], np.int64) for n, v in (("a", 0), ("b", 4), ("c", 1)))],
+        "half",
+    )
+    assert not fused_nodes(file.prepare(tmp_path, file.depthwise(x, channels=4)))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_residual_and_activation(tmp_path, swapped):
+    file = File()
+    conv = file.depthwise()
+    result = file.add("Add", ["x", conv] if swapped else [conv, "x"], "sum")
+    (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
+    assert (node.output[0], attributes_of(node)) == ("sum", {"residual": 1})
+    file = File()
+    conv = file.depthwise()
+    file.add("Sigmoid", [conv], "gate")
+    result = file.add("Mul", ["gate", conv] if swapped else [conv, "gate"], "silu")
+    (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
+    assert (node.output[0], attributes_of(node)) == ("silu", {"activation": b"silu"})
+
+
+def test_what_is_used_behind_a_convolution_stays(tmp_path):
+    file = File()
+    conv = file.depthwise()
+    result = file.add("Add", [conv, "x"], "sum")
+    file.extra_outputs.append(conv)
+    (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
+    assert (node.output[0], attributes_of(node)) == ("conv", {})
+    file = File()
+    conv = file.depthwise()
+    file.add("Sigmoid", [conv], "gate")
+    result = file.add("Mul", [conv, "gate"], "silu")
+    file.extra_outputs.append("gate")
+    (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
+    assert node.output[0] == "conv"
+
+
+def test_names_are_made_distinct(tmp_path):
+    file = File()
+    result = file.depthwise()
+    file.nodes.append(helper.make_node("Identity", ["x"], ["unused"], name=f"{DEPTHWISE}_n_conv"))
+    file.extra_outputs.append("unused")
+    model = file.prepare(tmp_path, result)
+    assert model.fused == (f"{DEPTHWISE}_n_conv_",)
+    assert kinds(model) == {DEPTHWISE: 1}
