@@ -56,6 +56,9 @@ def test_shapes_that_are_not_told_leave_the_bandwidth_out():
     "name, kind, group",
     [
         ("a", "PluginV3", "propagation"),
+        ("GspnChannelNorm_a", "PluginV2", "norm and depthwise, by the plugin"),
+        ("GspnDepthwise_a", "PluginV3", "norm and depthwise, by the plugin"),
+        ("GspnDepthwise_a", "CaskConvolution", "convolution"),
         ("a", "CaskGemmConvolution", "convolution"),
         ("a", "CaskGemmMatrixMultiply", "matrix product"),
         ("a", "Reformat", "reformat and copy"),
