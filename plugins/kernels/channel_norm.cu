@@ -20,6 +20,7 @@
 #include "norm_planes.cuh"
 #include "norm_rows.cuh"
 #include "plan_arithmetic.h"
+#include "tuning.h"
 
 namespace gspn2 {
 
@@ -41,6 +42,8 @@ constexpr int kClusterCapability = 90;  // the compute capability that brought c
 constexpr int64_t kMostClusters = 16;
 constexpr int64_t kRowsOfCluster = 256;  // positions of a map, at most
 constexpr int64_t kPlanesOfCluster = 64;
+constexpr int64_t kMostRows = 8192;  // for which a cluster is tried in tuning builds
+constexpr int64_t kMostPlanes = 1024;
 constexpr int64_t kFewTiles = 66;      // half as many as a device has multiprocessors
 constexpr int64_t kEnoughTiles = 264;  // to fill a device
 constexpr int kNarrow = 8;             // lanes of a worker where there are few positions
@@ -125,7 +128,7 @@ class Launcher {
   }
 
   cudaError_t planes() {
-    const bool cluster = useCluster(kPlanesOfCluster) && mParams.channels <= kMostHeld;
+    const bool cluster = useCluster(kPlanesOfCluster, kMostPlanes) && mParams.channels <= kMostHeld;
     const bool narrow = cluster || tilesOf(kWarpSize) < kFewTiles;
     if (narrow && mParams.channels <= kMostHeld) {
       const int workers = planCeilDiv(mParams.channels, kLaneChannels);
@@ -163,7 +166,12 @@ class Launcher {
     return reinterpret_cast<uintptr_t>(pointer) % kAccessBytes == 0;
   }
   bool hasResponse() const { return mParams.squares != nullptr; }
-  bool useCluster(int64_t most) const {
+  // `most`: positions of a map; `possible`: what the kernels can do.
+  bool useCluster(int64_t most, int64_t possible) const {
+    if (int tuned[1]; hasResponse() && mOverlaps && readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
+      countTuned();
+      return tuned[0] != 0 && mParams.plane <= possible;
+    }
     return hasResponse() && mOverlaps && mParams.plane <= most && mCall.norm.n <= kMostClusters;
   }
   int64_t tiles() const { return mCall.norm.n * mParams.tiles; }
@@ -194,7 +202,7 @@ class Launcher {
 
   template <int kVectors, int kRows>
   cudaError_t rows() {
-    const bool cluster = useCluster(kRowsOfCluster);
+    const bool cluster = useCluster(kRowsOfCluster, kMostRows);
     const auto rowBytes = sizeof(float) * static_cast<size_t>(mParams.pitch);
     int threads = rowThreads(kVectors, cluster ? NormStage::kWhole : NormStage::kPlain);
     const auto bytes = [&] { return threads / mParams.lanes * rowBytes; };

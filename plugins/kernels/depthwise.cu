@@ -15,6 +15,7 @@
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
+#include "tuning.h"
 
 namespace gspn2 {
 
@@ -211,9 +212,13 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
 
 template <typename T, int kKernel>
 cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
-  return std::max(call.conv.h, call.conv.w) <= kSmallTile
-             ? launchTiles<T, kKernel, kSmallTile>(call, device)
-             : launchTiles<T, kKernel, kLargeTile>(call, device);
+  bool small = std::max(call.conv.h, call.conv.w) <= kSmallTile;
+  if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_TILE", 1, tuned)) {
+    small = tuned[0] == kSmallTile;
+    countTuned();
+  }
+  return small ? launchTiles<T, kKernel, kSmallTile>(call, device)
+               : launchTiles<T, kKernel, kLargeTile>(call, device);
 }
 
 template <typename T>

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "tuning.h"
+
 namespace gspn2 {
 
 // Blocks of `block` threads with `sharedBytes` of dynamic shared memory each.
@@ -22,10 +24,14 @@ cudaError_t launchKernel(void (*kernel)(Parameters...), unsigned grid, unsigned 
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 
+// What every kernel may have without asking, with 16 KiB of its own beside it.
+constexpr size_t kSharedUnasked = 32768;
+
 // Lets a kernel have `bytes` of dynamic shared memory. The limit, which is the function's and not
 // the launch's, goes up to what there is and never down: another thread may be about to launch.
 template <typename... Parameters>
 cudaError_t allowShared(void (*kernel)(Parameters...), size_t bytes) {
+  if (bytes <= kSharedUnasked) return cudaSuccess;
   cudaFuncAttributes attributes{};
   cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
   if (status != cudaSuccess) return status;
@@ -63,6 +69,8 @@ cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned b
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim = {clusterBlocks, 1, 1};
   }
+  int tuned[1];
+  if (readTuning("GSPN2_OVERLAPS", 1, tuned)) overlaps = overlaps && tuned[0] != 0;
   if (overlaps) {
     cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;

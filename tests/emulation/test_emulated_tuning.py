@@ -5,11 +5,23 @@ from __future__ import annotations
 import ctypes
 
 import emulated
+import layer_reference
 import pytest
 import scan_reference
 import torch
 from conftest import Opener
-from kernel_calls import line_scan, line_scan_inputs, prop2d, prop2d_inputs
+from kernel_calls import (
+    NCHW,
+    NHWC8,
+    channel_norm,
+    channel_norm_inputs,
+    depthwise,
+    depthwise_inputs,
+    line_scan,
+    line_scan_inputs,
+    prop2d,
+    prop2d_inputs,
+)
 from tolerances import FORWARD, assert_close
 
 HORIZONTAL, VERTICAL = "left_to_right", "top_to_bottom"
@@ -79,3 +91,25 @@ def test_an_onchip_plan_is_taken(library: ctypes.CDLL, plan: str, expected: str)
     assert emulated.kernel_template(kernel) == expected
     assert library.gspn2_tuned_plans() > before
     assert_close(out, scan_reference.prop2d(*inputs), FORWARD[torch.float16], plan)
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+@pytest.mark.parametrize("cluster", ["0", "1"])
+def test_norms_with_and_without_clusters(library: ctypes.CDLL, cluster: str, layout: int) -> None:
+    for size in ((1, 24, 7, 7), (17, 16, 9, 8), (1, 40, 30, 34)):
+        inputs = channel_norm_inputs(size, torch.float16, True, "cpu")
+        before = library.gspn2_tuned_plans()
+        with emulated.environment(GSPN2_NORM_CLUSTER=cluster):
+            out = channel_norm(*inputs, layout=layout, library=library)
+        assert library.gspn2_tuned_plans() > before
+        assert_close(out, layer_reference.channel_norm(*inputs), FORWARD[torch.float16])
+
+
+@pytest.mark.parametrize("tile", ["7", "14"])
+def test_depthwise_tiles(library: ctypes.CDLL, tile: str) -> None:
+    for size in ((1, 8, 5, 6), (1, 40, 15, 29)):
+        inputs = depthwise_inputs(size, 7, torch.float16, "cpu")
+        with emulated.environment(GSPN2_DEPTHWISE_TILE=tile, GSPN2_OVERLAPS="0"):
+            out = depthwise(*inputs, silu=True, library=library)
+        expected = layer_reference.depthwise(*inputs, silu=True)
+        assert_close(out, expected, FORWARD[torch.float16])
