@@ -60,15 +60,13 @@ struct Kernels {
 
 template <typename T, int kLanes, int kPositions, int kChannels>
 Kernels planesKernels() {
-  constexpr bool kHolds = kChannels > 0;
-  return {normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kPlain>,
-          normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kSums>,
-          normPlanesKernel < T,
-          kLanes,
-          kPositions,
-          kHolds ? kChannels : 1,
-          kHolds ? NormStage::kWhole : NormStage::kPlain >,
-          scalePlanesKernel<T, kLanes, kPositions>};
+  Kernels kernels{normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kPlain>,
+                  normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kSums>, nullptr,
+                  scalePlanesKernel<T, kLanes, kPositions>};
+  if constexpr (kLanes == kNarrow) {
+    kernels.whole = normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kWhole>;
+  }
+  return kernels;
 }
 
 // Those that hold `channels` in registers, or read them anew.
