@@ -1,7 +1,7 @@
 #include "channel_norm.h"
 
 #include <cinttypes>
-#include <cmath>
+#include <limits>
 #include <string>
 
 #include "fields.h"
@@ -32,8 +32,8 @@ constexpr char kResponseEpsilonField[] = "response_epsilon";
 constexpr const char* kInputNames[] = {"x", "scale", "shift", "response_scale", "response_shift"};
 
 float checkEpsilon(const char* name, double value) {
-  if (std::isfinite(value) && value >= 0) return static_cast<float>(value);
-  fail("%s: %s is %g; expected a finite number of at least 0", opName(kOp), name, value);
+  if (value >= 0 && value <= std::numeric_limits<float>::max()) return static_cast<float>(value);
+  fail("%s: %s is %g; expected a finite float32 of at least 0", opName(kOp), name, value);
 }
 
 void checkRank(int32_t index, int32_t rank) {
@@ -98,7 +98,7 @@ ChannelNormParameters restoreChannelNorm(const void* state, size_t bytes) {
   ChannelNormParameters parameters;
   parameters.epsilon = checkEpsilon(kEpsilonField, reader.getReal());
   parameters.responseEpsilon = checkEpsilon(kResponseEpsilonField, reader.getReal());
-  parameters.inputs = reader.getWithin("inputs", 0, kWithResponse);
+  parameters.inputs = reader.getInputs({kPlain, kWithResponse});
   return parameters;
 }
 
@@ -113,7 +113,10 @@ std::vector<uint8_t> ChannelNorm::state() const {
 }
 
 void ChannelNorm::learnInputs(int32_t count) {
-  if (count != kPlain) checkInputCount(kOp, count, kWithResponse, kWithResponse);
+  if (count != kPlain && count != kWithResponse) {
+    fail("%s: the node has %d inputs; expected %d, or %d with a response", name(), count, kPlain,
+         kWithResponse);
+  }
   mParameters.inputs = count;
 }
 
@@ -133,6 +136,7 @@ void ChannelNorm::configure(const InputList& inputs) { learnInputs(inputs.count)
 
 bool ChannelNorm::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
+  checkPosition(kOp, position, inputCount);
   if (!isFloating(tensor.type) || tensor.type != first.type) return false;
   if (position > 0 && position < inputCount) return tensor.format == TensorFormat::kLINEAR;
   if (tensor.format != first.format) return false;
@@ -161,6 +165,10 @@ gspn2_norm_t ChannelNorm::makeNorm(const InputList& inputs) const {
 }
 
 size_t ChannelNorm::workspaceBytes(const InputList& largest) const {
+  if (largest.count != mParameters.inputs) {
+    fail("%s: asked for the workspace of %d inputs, configured for %d", name(), largest.count,
+         mParameters.inputs);
+  }
   const gspn2_norm_t norm = makeNorm(largest);  // of either layout the same
   size_t bytes = 0;
   checkStatus(kOp, gspn2_channel_norm_workspace(&norm, mParameters.hasResponse() ? 1 : 0, &bytes));
@@ -178,6 +186,9 @@ void ChannelNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   checkOutput(kOp, inputDescs[0], outputDesc);
   if (isVectorised(inputDescs[0].format)) norm.layout = GSPN2_NHWC8;
   const bool response = mParameters.hasResponse();
+  if (response && inputs[3] == nullptr && inputs[4] == nullptr) {  // to the kernels: no response
+    fail("%s: response_scale and response_shift are null", name());
+  }
   size_t bytes = 0;
   checkStatus(kOp, gspn2_channel_norm_workspace(&norm, response ? 1 : 0, &bytes));
   checkStatus(kOp, gspn2_channel_norm(

@@ -25,6 +25,8 @@ constexpr int32_t kLeastInputs = 2;
 constexpr int32_t kMostInputs = 3;
 constexpr int32_t kMapRank = 4;
 constexpr int32_t kChannelAxis = 1;
+constexpr int64_t kMultiple = 8;  // of the channels
+constexpr int64_t kUnknown = -1;  // an extent that TensorRT does not know while it builds
 constexpr size_t kBytes = kStateHeaderBytes + 3 * sizeof(uint32_t);
 constexpr char kActivationField[] = "activation";
 constexpr char kResidualField[] = "residual";
@@ -45,9 +47,24 @@ void checkRank(int32_t index, int32_t rank) {
 }
 
 void checkExtent(int32_t index, int32_t axis, int64_t extent, int64_t expected) {
-  if (extent == expected) return;
+  if (extent == expected || extent == kUnknown || expected == kUnknown) return;
   fail("%s: the input %s has extent %" PRId64 " on axis %d; expected %" PRId64, opName(kOp),
        kInputNames[index], extent, axis, expected);
+}
+
+// `extentOf` gives the extent of an input on an axis, or kUnknown.
+template <typename ExtentOf>
+void checkExtents(int32_t count, const ExtentOf& extentOf) {
+  const int64_t channels = extentOf(0, kChannelAxis);
+  const int64_t kernel = extentOf(1, 2);
+  for (int32_t i = 1; i < count; ++i) checkExtent(i, 0, extentOf(i, 0), channels);
+  checkExtent(1, 1, extentOf(1, 1), 1);
+  checkExtent(1, 3, extentOf(1, 3), kernel);
+  const bool hasKernel = kernel == 3 || kernel == 5 || kernel == 7 || kernel == kUnknown;
+  if (hasKernel && (channels == kUnknown || channels % kMultiple == 0)) return;
+  fail("%s: C is %" PRId64 " and the kernel %" PRId64 " wide; expected a multiple of %" PRId64
+       " and 3, 5 or 7",
+       opName(kOp), channels, kernel, kMultiple);
 }
 
 }  // namespace
@@ -88,7 +105,7 @@ DepthwiseParameters restoreDepthwise(const void* state, size_t bytes) {
   parameters.activation =
       static_cast<gspn2_activation_t>(reader.getWithin("activation", GSPN2_IDENTITY, GSPN2_SILU));
   parameters.residual = reader.getWithin("residual", 0, 1) == 1;
-  parameters.inputs = reader.getWithin("inputs", 0, kMostInputs);
+  parameters.inputs = reader.getInputs({kLeastInputs, kMostInputs});
   return parameters;
 }
 
@@ -110,12 +127,10 @@ void Depthwise::learnInputs(int32_t count) {
 DimsExprs Depthwise::inferShape(const DimsExprs* inputs, int32_t count) {
   learnInputs(count);
   for (int32_t i = 0; i < count; ++i) checkRank(i, inputs[i].nbDims);
-  const auto* channels = inputs[0].d[kChannelAxis];
-  for (int32_t i = 1; i < count; ++i) {
-    const auto* extent = inputs[i].d[0];
-    if (!channels->isConstant() || !extent->isConstant()) continue;
-    checkExtent(i, 0, extent->getConstantValue(), channels->getConstantValue());
-  }
+  checkExtents(count, [&](int32_t index, int32_t axis) {
+    const auto* extent = inputs[index].d[axis];
+    return extent->isConstant() ? int64_t{extent->getConstantValue()} : kUnknown;
+  });
   return inputs[0];
 }
 
@@ -123,6 +138,7 @@ void Depthwise::configure(const InputList& inputs) { learnInputs(inputs.count); 
 
 bool Depthwise::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                const PluginTensorDesc& first, int32_t inputCount) const {
+  checkPosition(kOp, position, inputCount);
   if (!isFloating(tensor.type) || tensor.type == DataType::kFLOAT || tensor.type != first.type) {
     return false;
   }
@@ -141,15 +157,15 @@ void Depthwise::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDe
   const Dims& weight = inputDescs[1].dims;
   for (int32_t i = 0; i < count; ++i) {
     checkRank(i, inputDescs[i].dims.nbDims);
-    if (i > 0) checkExtent(i, 0, inputDescs[i].dims.d[0], x.d[kChannelAxis]);
     if (inputDescs[i].type != inputDescs[0].type) {
       fail("%s: the input %s has data type %d; expected that of x, %d", name(), kInputNames[i],
            static_cast<int>(inputDescs[i].type), static_cast<int>(inputDescs[0].type));
     }
   }
-  checkExtent(1, 1, weight.d[1], 1);
-  checkExtent(1, 3, weight.d[3], weight.d[2]);
+  checkExtents(
+      count, [&](int32_t index, int32_t axis) { return int64_t{inputDescs[index].dims.d[axis]}; });
   checkOutput(kOp, inputDescs[0], outputDesc);
+  if (count == kMostInputs && inputs[2] == nullptr) fail("%s: bias is null", name());
   const gspn2_depthwise_t conv{x.d[0],
                                x.d[1],
                                x.d[2],

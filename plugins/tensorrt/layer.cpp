@@ -68,6 +68,12 @@ void checkInputCount(Op op, int32_t count, int32_t low, int32_t high) {
   fail("%s: the node has %d inputs; expected %d to %d", opName(op), count, low, high);
 }
 
+void checkPosition(Op op, int32_t position, int32_t inputCount) {
+  if (position >= 0 && position < inputCount + kOutputs) return;
+  fail("%s: a format was asked for at position %d of %d", opName(op), position,
+       inputCount + kOutputs);
+}
+
 void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& output) {
   const Dims& dims = x.dims;
   if (output.dims.nbDims != dims.nbDims ||

@@ -42,6 +42,8 @@ gspn2_dtype_t kernelType(Op op, nvinfer1::DataType type);
 // Turns a refusal of the kernel library into a PluginError.
 void checkStatus(Op op, gspn2_status_t status);
 void checkInputCount(Op op, int32_t count, int32_t low, int32_t high);
+// Of a format: the inputs, then the outputs.
+void checkPosition(Op op, int32_t position, int32_t inputCount);
 // The output must be as x, the first input.
 void checkOutput(Op op, const nvinfer1::PluginTensorDesc& x,
                  const nvinfer1::PluginTensorDesc& output);

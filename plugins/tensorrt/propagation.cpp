@@ -100,10 +100,7 @@ void Propagation::configure(const InputList& inputs) {
 
 bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
-  if (position < 0 || position >= inputCount + kOutputs) {
-    fail("%s: a format was asked for at position %d of %d", name(), position,
-         inputCount + kOutputs);
-  }
+  checkPosition(op(), position, inputCount);
   return tensor.format == nvinfer1::TensorFormat::kLINEAR && isFloating(tensor.type) &&
          tensor.type == first.type;
 }

@@ -1,5 +1,6 @@
 #include "state.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <iterator>
 
@@ -67,6 +68,13 @@ int32_t StateReader::getWithin(const char* name, int32_t low, int32_t high) {
   if (value >= low && value <= high) return value;
   fail("%s: the engine's plugin state is damaged: %s is %d, expected %d to %d; %s", opName(mOp),
        name, value, low, high, kRebuild);
+}
+
+int32_t StateReader::getInputs(std::initializer_list<int32_t> counts) {
+  const auto value = get<int32_t>();
+  if (value == 0 || std::find(counts.begin(), counts.end(), value) != counts.end()) return value;
+  fail("%s: the engine's plugin state is damaged: no node of it has %d inputs; %s", opName(mOp),
+       value, kRebuild);
 }
 
 const PluginField& stateField(Op op, const PluginFieldCollection* fields) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -59,6 +60,8 @@ class StateReader {
   }
   // An integer, which `name` says in the refusal.
   int32_t getWithin(const char* name, int32_t low, int32_t high);
+  // How many inputs the layer has learnt of: one of `counts`, or 0.
+  int32_t getInputs(std::initializer_list<int32_t> counts);
 
  private:
   Op mOp;
