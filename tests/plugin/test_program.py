@@ -7,9 +7,9 @@ from plugin_builds import ABSENT, builds, parametrize_builds, run_program
 
 from gspn2_deploy import spec
 
-CHAR, INT32 = 6, 5  # nvinfer1::PluginFieldType
+CHAR, INT32, FLOAT32 = 6, 5, 1  # nvinfer1::PluginFieldType
 PACKING = (spec.PACKED_OFFSETS, spec.PACKED_GROUPS)
-FIELD_TYPES = {str: CHAR, int: INT32}
+FIELD_TYPES = {str: CHAR, int: INT32, float: FLOAT32}
 
 
 def program_cases():
@@ -49,6 +49,9 @@ def test_creators_follow_the_definition(folder):
         for name, attributes in (
             (spec.PROP2D, spec.PROP2D_ATTRIBUTES | dict.fromkeys(PACKING, 0)),
             (spec.LINE_SCAN, spec.LINE_SCAN_ATTRIBUTES),
+            (spec.CHANNEL_NORM, spec.CHANNEL_NORM_ATTRIBUTES),
+            (spec.DEPTHWISE, spec.DEPTHWISE_ATTRIBUTES),
         )
     }
     assert described == expected
+    assert tuple(described) == spec.PLUGIN_TYPES
