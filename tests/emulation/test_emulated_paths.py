@@ -7,11 +7,25 @@ from collections import Counter
 from pathlib import Path
 
 import emulated
+import layer_reference
 import pytest
 import scan_reference
 import torch
 from conftest import CHOICES, FULL, Opener
-from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, prop2d, prop2d_inputs
+from kernel_calls import (
+    DIRECTION_NAMES,
+    DTYPES,
+    NCHW,
+    NHWC8,
+    channel_norm,
+    channel_norm_inputs,
+    depthwise,
+    depthwise_inputs,
+    line_scan,
+    line_scan_inputs,
+    prop2d,
+    prop2d_inputs,
+)
 from tolerances import FORWARD, assert_close
 
 SEEDS = range(40) if FULL else range(4)
@@ -27,6 +41,21 @@ TILES = ((527, 2, 64), (528, 2, 72), (1, 2, 64), (34, 2, 512), (33, 2, 504))
 # The same of maps that are too large for chips.
 MAP_STRIPS = ((528, 129, 8), (33, 2, 512), (34, 2, 5256))
 MAP_TILES = ((527, 129, 8), (528, 2, 132), (1, 129, 64), (34, 2, 512), (33, 2, 504))
+# N, C, H, W of norms that one cluster takes on a device that has them, and of norms with three
+# launches; by layout, as planes may have fewer positions to a cluster than rows.
+NORM_CLUSTERS = {NCHW: ((1, 8, 8, 8), (2, 80, 7, 7)), NHWC8: ((1, 8, 16, 16), (16, 80, 7, 7))}
+NORM_LAUNCHES = {
+    NCHW: ((1, 8, 5, 13), (17, 8, 7, 7), (1, 1100, 8, 8), (2, 12, 48, 66)),
+    NHWC8: ((1, 8, 1, 257), (17, 8, 7, 7), (2, 300, 17, 16)),
+}
+WHOLE_NORM = {NCHW: "normPlanesKernel", NHWC8: "normRowsKernel"}
+NORM_STEPS = {
+    NCHW: ["normPlanesKernel", "normAffinesKernel", "scalePlanesKernel"],
+    NHWC8: ["normRowsKernel", "normAffinesKernel", "scaleRowsKernel"],
+}
+SMALL_TILE, LARGE_TILE = 7, 14  # the sides of a depthwise block's results
+DEPTHWISE_SIZES = {SMALL_TILE: ((1, 8, 7, 7), (2, 40, 1, 5)),
+                   LARGE_TILE: ((1, 8, 7, 8), (1, 40, 15, 9))}  # fmt: skip
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
@@ -42,11 +71,37 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
 
 
+def take_templates(library: ctypes.CDLL) -> list[str]:
+    return [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+
+
+def norm_kernels(
+    library: ctypes.CDLL, size: tuple[int, int, int, int], layout: int, response: bool = True
+) -> list[str]:
+    inputs = channel_norm_inputs(size, torch.float16, response, "cpu")
+    emulated.take_kernels(library)
+    channel_norm(*inputs, layout=layout, library=library)
+    return take_templates(library)
+
+
+def depthwise_kernels(
+    library: ctypes.CDLL, size: tuple[int, int, int, int], kernel: int, dtype: torch.dtype
+) -> list[str]:
+    """The instances, as C++ names them."""
+    emulated.take_kernels(library)
+    depthwise(*depthwise_inputs(size, kernel, dtype, "cpu"), library=library)
+    return emulated.take_kernels(library)
+
+
 def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
     reached: Counter[str] = Counter()
     for choice in CHOICES:
         for i, extent in enumerate(EXTENTS):
             reached += launched(opener(choice), extent, DTYPES[i % 3])
+        for layout, sizes in NORM_LAUNCHES.items():
+            reached += Counter(norm_kernels(opener(choice), sizes[0], layout))
+        depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
+        reached += Counter(take_templates(opener(choice)))
     compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
     assert compiled, "no kernel among the library's symbols"
     assert set(reached) == compiled
@@ -73,6 +128,29 @@ def test_every_choice_has_fast_kernels(opener: Opener) -> None:
             name for extent in EXTENTS for name in launched(opener(choice), extent, DTYPES[1])
         }
         assert templates - GENERIC, choice
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_clusters_take_the_norms_of_small_maps(opener: Opener, layout: int) -> None:
+    whole, steps = WHOLE_NORM[layout], NORM_STEPS[layout]
+    for size in NORM_CLUSTERS[layout]:
+        assert norm_kernels(opener("fastest"), size, layout) == [whole], size
+        assert norm_kernels(opener("old"), size, layout) == steps, size
+    for size in NORM_LAUNCHES[layout]:
+        assert norm_kernels(opener("fastest"), size, layout) == steps, size
+    for size in NORM_CLUSTERS[layout] + NORM_LAUNCHES[layout]:
+        assert norm_kernels(opener("fastest"), size, layout, response=False) == [whole], size
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_depthwise_tiles_by_the_size_of_the_map(
+    opener: Opener, kernel: int, dtype: torch.dtype
+) -> None:
+    for tile, sizes in DEPTHWISE_SIZES.items():
+        for size in sizes:
+            (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
+            assert instance.endswith(f", {kernel}, {tile}>"), (size, instance)
 
 
 def line_scan_kernels(library: ctypes.CDLL, size: tuple[int, int, int], way: str) -> list[str]:
@@ -170,6 +248,40 @@ def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options
         for seed in SEEDS:
             with emulated.seeded(seed):
                 out = prop2d(*inputs, "sigmoid", 11, library=library)
+            assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
+            first = out if first is None else first
+            assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("response", [False, True])
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_any_schedule_of_a_norm(opener: Opener, layout: int, response: bool) -> None:
+    dtypes = DTYPES[1:] if layout == NHWC8 else DTYPES
+    for i, size in enumerate((*NORM_CLUSTERS[layout], *NORM_LAUNCHES[layout])):
+        for dtype in dtypes if FULL else (dtypes[i % len(dtypes)],):
+            inputs = channel_norm_inputs(size, dtype, response, "cpu")
+            expected = layer_reference.channel_norm(*inputs)
+            first: torch.Tensor | None = None
+            for seed in SEEDS:
+                with emulated.seeded(seed):
+                    out = channel_norm(*inputs, layout=layout, library=opener("fastest"))
+                assert_close(out, expected, FORWARD[dtype], f"{size} {dtype}, seed {seed}")
+                first = out if first is None else first
+                assert torch.equal(out, first), f"{size} {dtype}: seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("size", [(1, 40, 7, 7), (2, 8, 5, 3), (1, 72, 15, 16)], ids=str)
+def test_any_schedule_of_a_depthwise_convolution(
+    opener: Opener, size: tuple[int, int, int, int], kernel: int
+) -> None:
+    for dtype in DTYPES[1:] if FULL else (DTYPES[1 + kernel // 2 % 2],):
+        inputs = depthwise_inputs(size, kernel, dtype, "cpu")
+        expected = layer_reference.depthwise(*inputs, silu=True, residual=True)
+        first: torch.Tensor | None = None
+        for seed in SEEDS:
+            with emulated.seeded(seed):
+                out = depthwise(*inputs, silu=True, residual=True, library=opener("fastest"))
             assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
             first = out if first is None else first
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
