@@ -3,18 +3,22 @@
 //
 //   gspn2_sanitize_kernels [aligned|misaligned] [small] [--seconds N]
 //
-// misaligned: by one element, so that only the generic kernels take the calls; small: maps of up to
+// misaligned: by one element, so that only the generic kernels take the propagations, and norms and
+// convolutions read their parameters by element; maps in GSPN2_NHWC8 stay aligned, as the ABI asks;
+// small: maps of up to
 // 4,096 elements alone, for tools that take minutes to a large one; --seconds: begin no call later
 // than that after the start. The calls come in rounds of one of every kind, each on another map, so
 // that those that fit into little time are of every kind. Says how many of how many calls ran.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -33,10 +37,10 @@ bool gMisaligned = false;
 // Device memory that ends exactly after `count` elements; begins one late where misaligned.
 class Buffer {
  public:
-  Buffer(int64_t count, gspn2_dtype_t dtype)
+  Buffer(int64_t count, gspn2_dtype_t dtype, bool alwaysAligned = false)
       : mBytes(static_cast<size_t>(count) * (dtype == GSPN2_FLOAT32 ? 4 : 2)) {
     if (mBytes == 0) return;
-    const size_t offset = gMisaligned ? mBytes / static_cast<size_t>(count) : 0;
+    const size_t offset = gMisaligned && !alwaysAligned ? mBytes / static_cast<size_t>(count) : 0;
     require(cudaMalloc(&mAllocation, mBytes + offset) == cudaSuccess, "cudaMalloc");
     mData = static_cast<char*>(mAllocation) + offset;
   }
@@ -105,12 +109,9 @@ class Workspace {
 
 constexpr int kDirections = 4;  // calls of gspn2_line_scan
 constexpr int kOps = 6;         // these, and gspn2_prop2d of dense tensors and of one prediction
+constexpr int64_t kVector = 8;  // channels of GSPN2_NHWC8
 
-// One call: a direction of the line scan, or all four and their merge.
-struct Call {
-  gspn2_problem_t problem;
-  int op;
-};
+using Call = std::function<void(std::mt19937&)>;
 
 void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& random) {
   const int64_t map = p.n * p.c * p.h * p.w;
@@ -183,7 +184,115 @@ gspn2_problem_t makeProblem(int64_t height, int64_t width, int dtype, bool share
           shared ? GSPN2_NORMALIZE_SIGMOID : GSPN2_NORMALIZE_SOFTMAX};
 }
 
-constexpr int kKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
+// x (N, C, H, W) in the layout, with NaN behind the last channel.
+void fillMap(Buffer& x, const gspn2_norm_t& norm, std::mt19937& random) {
+  x.fill(norm.dtype, random);
+  const int64_t behind = -norm.c & (kVector - 1);
+  if (norm.layout == GSPN2_NCHW || behind == 0) return;
+  const size_t element = 2, pitch = static_cast<size_t>(norm.c + behind) * element;
+  require(cudaMemset2D(static_cast<char*>(x.data()) + norm.c * element, pitch, 0xff,
+                       static_cast<size_t>(behind) * element,
+                       static_cast<size_t>(norm.n * norm.h * norm.w)) == cudaSuccess,
+          "cudaMemset2D");
+}
+
+void normalise(const gspn2_norm_t& norm, bool response, std::mt19937& random) {
+  const bool rows = norm.layout == GSPN2_NHWC8;
+  const int64_t channels = rows ? (norm.c + kVector - 1) / kVector * kVector : norm.c;
+  const int64_t map = norm.n * channels * norm.h * norm.w;
+  Buffer x(map, norm.dtype, rows), y(map, norm.dtype, rows);
+  Buffer scale(norm.c, norm.dtype), shift(norm.c, norm.dtype);
+  Buffer responseScale(norm.c, norm.dtype), responseShift(norm.c, norm.dtype);
+  fillMap(x, norm, random);
+  for (Buffer* input : {&scale, &shift, &responseScale, &responseShift}) {
+    input->fill(norm.dtype, random);
+  }
+  size_t bytes = 0;
+  require(gspn2_channel_norm_workspace(&norm, response ? 1 : 0, &bytes) == GSPN2_SUCCESS,
+          "workspace");
+  Workspace workspace(bytes);
+  require(gspn2_channel_norm(&norm, x.data(), scale.data(), shift.data(),
+                             response ? responseScale.data() : nullptr,
+                             response ? responseShift.data() : nullptr, y.data(), workspace.data(),
+                             bytes, nullptr) == GSPN2_SUCCESS,
+          "gspn2_channel_norm");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the norm");
+  require(y.allFinite(norm.dtype), "the norm is not finite");
+}
+
+void convolve(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) {
+  const int64_t map = conv.n * conv.c * conv.h * conv.w;
+  Buffer x(map, conv.dtype, true), y(map, conv.dtype, true);
+  Buffer weight(conv.c * conv.kernel * conv.kernel, conv.dtype), bias(conv.c, conv.dtype);
+  for (Buffer* input : {&x, &weight, &bias}) input->fill(conv.dtype, random);
+  require(gspn2_depthwise(&conv, x.data(), weight.data(), biased ? bias.data() : nullptr, y.data(),
+                          nullptr) == GSPN2_SUCCESS,
+          "gspn2_depthwise");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the convolution");
+  require(y.allFinite(conv.dtype), "the convolution is not finite");
+}
+
+constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
+constexpr int kNormKinds = 5 * 3;         // by layout with dtype, and form
+constexpr int kDepthwiseKinds = 3 * 4;    // by the kernel's width, dtype and tile
+constexpr int kKinds = kScanKinds + kNormKinds + kDepthwiseKinds;
+
+Call makeScan(const gspn2_problem_t& problem, int op) {
+  return [=](std::mt19937& random) {
+    if (op < kDirections) return scan(problem, static_cast<gspn2_direction_t>(op), random);
+    const auto run = op == kDirections ? merge : mergePrediction;
+    run(problem, problem.chunk != 0, random);
+  };
+}
+
+// A norm alone, one with the response of a cluster, or one with that of three launches: a cluster
+// takes up to 16 batch items of up to 64 positions.
+Call makeNorm(int kind, int64_t height, int64_t width) {
+  enum Form { kPlain, kCluster, kLaunches };
+  const int form = kind % 3;
+  const int source = kind / 3;  // GSPN2_NCHW in three dtypes, then GSPN2_NHWC8 in two
+  constexpr int64_t kMostOfCluster = 8;
+  if (form == kCluster) {
+    height = std::min(height, kMostOfCluster);
+    width = std::min(width, kMostOfCluster);
+  }
+  const bool few = height * width <= kMostOfCluster * kMostOfCluster * 4;
+  gspn2_norm_t norm{};
+  norm.n = form == kLaunches && few ? 17 : 2;
+  norm.c = few ? 300 : 20;
+  norm.h = height;
+  norm.w = width;
+  norm.dtype = static_cast<gspn2_dtype_t>(source < 3 ? source : source - 2);
+  norm.layout = source < 3 ? GSPN2_NCHW : GSPN2_NHWC8;
+  norm.epsilon = norm.response_epsilon = 1e-6F;
+  return [=](std::mt19937& random) { normalise(norm, form != kPlain, random); };
+}
+
+// The smaller tile takes maps of up to 7 x 7.
+Call makeDepthwise(int kind, int64_t height, int64_t width) {
+  constexpr int64_t kSmallTile = 7;
+  const bool small = kind % 2 == 0;
+  gspn2_depthwise_t conv{};
+  conv.n = 2;
+  conv.c = 40;
+  conv.h = small ? std::min(height, kSmallTile) : height;
+  conv.w = small ? std::min(width, kSmallTile) : std::max(width, kSmallTile + 1);
+  conv.dtype = kind / 2 % 2 == 0 ? GSPN2_FLOAT16 : GSPN2_BFLOAT16;
+  conv.kernel = 3 + kind / 4 * 2;
+  conv.activation = small ? GSPN2_SILU : GSPN2_IDENTITY;
+  conv.residual = small ? 0 : 1;
+  return [=](std::mt19937& random) { convolve(conv, conv.kernel != 5, random); };
+}
+
+Call makeCall(int kind, int64_t height, int64_t width) {
+  if (kind < kScanKinds) {
+    const bool shared = kind / kOps % 2 == 0;
+    return makeScan(makeProblem(height, width, kind / kOps / 2, shared), kind % kOps);
+  }
+  kind -= kScanKinds;
+  return kind < kNormKinds ? makeNorm(kind, height, width)
+                           : makeDepthwise(kind - kNormKinds, height, width);
+}
 
 // Every kind of call on every map, one round of all kinds after the other. Neighbours are of other
 // ops and dtypes, and on other maps.
@@ -202,14 +311,12 @@ std::vector<Call> makeCalls(bool small) {
     for (int i = 0; i < kKinds; ++i) {
       const int kind = i * kStride % kKinds;
       const int64_t* extent = maps[(round + static_cast<size_t>(kind)) % maps.size()];
-      const bool shared = kind / kOps % 2 == 0;
-      const int dtype = kind / kOps / 2;
-      calls.push_back({makeProblem(extent[0], extent[1], dtype, shared), kind % kOps});
+      calls.push_back(makeCall(kind, extent[0], extent[1]));
     }
   }
   // Long lines keep their state in the workspace.
   for (int k = 0; !small && k < kDirections; ++k) {
-    calls.push_back({{1, 1, 3, 12301, 1, 0, GSPN2_FLOAT16, GSPN2_NORMALIZE_SIGMOID}, k});
+    calls.push_back(makeScan({1, 1, 3, 12301, 1, 0, GSPN2_FLOAT16, GSPN2_NORMALIZE_SIGMOID}, k));
   }
   return calls;
 }
@@ -253,12 +360,7 @@ int main(int argc, char** argv) {
   for (const Call& call : calls) {
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
     if (passed.count() >= options.seconds) break;
-    if (call.op < kDirections) {
-      scan(call.problem, static_cast<gspn2_direction_t>(call.op), random);
-    } else {
-      const auto run = call.op == kDirections ? merge : mergePrediction;
-      run(call.problem, call.problem.chunk != 0, random);
-    }
+    call(random);
     ++ran;
   }
   const size_t kinds = ran < kKinds ? ran : kKinds;
