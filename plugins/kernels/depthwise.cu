@@ -186,6 +186,15 @@ namespace {
 constexpr int kSmallTile = 7;  // where a map is no larger
 constexpr int kLargeTile = 14;
 
+int tileOf(const gspn2_depthwise_t& conv) {
+  return std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
+}
+
+int64_t blocksOf(const gspn2_depthwise_t& conv, int tile) {
+  return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile) *
+         planCeilDiv(conv.c, kChannels);
+}
+
 template <typename T, int kKernel, int kTile>
 cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   using Tile = DepthwiseTile<kKernel, kTile>;
@@ -203,16 +212,15 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.channelBlocks = planCeilDiv(conv.c, kChannels);
   params.silu = conv.activation == GSPN2_SILU;
   params.residual = conv.residual != 0;
-  const int64_t blocks = conv.n * params.down * params.across * params.channelBlocks;
-  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  return launchClusters(depthwiseKernel<T, kKernel, kTile>, static_cast<unsigned>(blocks),
-                        Tile::kThreads, 1, sizeof(typename Tile::template Shared<T>), call.stream,
-                        params, device.computeCapability >= 90);
+  return launchClusters(depthwiseKernel<T, kKernel, kTile>,
+                        static_cast<unsigned>(blocksOf(conv, kTile)), Tile::kThreads, 1,
+                        sizeof(typename Tile::template Shared<T>), call.stream, params,
+                        device.computeCapability >= 90);
 }
 
 template <typename T, int kKernel>
 cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
-  bool small = std::max(call.conv.h, call.conv.w) <= kSmallTile;
+  bool small = tileOf(call.conv) == kSmallTile;
   if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_TILE", 1, tuned)) {
     small = tuned[0] == kSmallTile;
     countTuned();
@@ -234,6 +242,8 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 }
 
 }  // namespace
+
+int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) { return blocksOf(conv, tileOf(conv)); }
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {
   return call.conv.dtype == GSPN2_FLOAT16 ? launch<__half>(call, device)

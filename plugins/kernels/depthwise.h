@@ -4,6 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 #include "device.h"
 #include "gspn2/kernels.h"
 
@@ -18,6 +20,9 @@ struct DepthwiseCall {
 
 // The widths and heights of kernels that there are.
 constexpr bool hasDepthwise(int kernel) { return kernel == 3 || kernel == 5 || kernel == 7; }
+// Of a launch: each has a tile of a batch item and some of its channels.
+int64_t depthwiseBlocks(const gspn2_depthwise_t& conv);
+constexpr int64_t kDepthwiseMaxBlocks = INT32_MAX;
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device);
 
 }  // namespace gspn2

@@ -177,6 +177,13 @@ gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
         static_cast<long long>(conv->h), static_cast<long long>(conv->w),
         static_cast<int>(conv->kernel), static_cast<long long>(kNormVector));
   }
+  if (depthwiseBlocks(*conv) > kDepthwiseMaxBlocks) {
+    return fail(GSPN2_UNSUPPORTED,
+                "n=%lld, c=%lld, h=%lld, w=%lld take %lld blocks; expected fewer than 2^31",
+                static_cast<long long>(conv->n), static_cast<long long>(conv->c),
+                static_cast<long long>(conv->h), static_cast<long long>(conv->w),
+                static_cast<long long>(depthwiseBlocks(*conv)));
+  }
   return GSPN2_SUCCESS;
 }
 
