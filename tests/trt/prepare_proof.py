@@ -3,23 +3,24 @@
 PYTHONPATH=tests python tests/trt/prepare_proof.py OUT
 
 ``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
-dynamic, against the float64 reference of tests/reference.py. Needs no GPU, no TensorRT and no
-PyTorch.
+dynamic, against the float64 reference of tests/reference.py; ``layers_fp32`` and so on the layers
+beside them, without a network (proof_layers.py). Needs no GPU and no TensorRT.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import onnx
 import reference
-from numpy.typing import NDArray
+from case_writer import PRECISIONS, Array, CaseWriter, text
 from onnx import TensorProto, helper
+from proof_layers import write_layers
 
 from gspn2_deploy.spec import (
     DEFAULT_NORMALIZE,
@@ -31,9 +32,7 @@ from gspn2_deploy.spec import (
     PACKED_ORDER,
     PROP2D,
 )
-from gspn2_deploy.validate.tolerances import OP_TOLERANCES, Tolerance
-
-Array = NDArray[np.floating]
+from gspn2_deploy.validate.tolerances import OP_TOLERANCES
 
 OPSET = 17
 ELEMENT_TYPES = {
@@ -41,7 +40,6 @@ ELEMENT_TYPES = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
 }
-PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 _FREE = 7  # an extent that no shape fixes
 SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24))  # N, C, H, W
@@ -124,78 +122,6 @@ SHAPES = {
 }
 
 
-@dataclass
-class CaseWriter:
-    """Collects one case and writes its folder.
-
-    Args:
-        folder: Where it goes.
-        precision: As the case file names it.
-        plugins: Plugin layers in the network.
-    """
-
-    folder: Path
-    precision: str
-    plugins: int
-    lines: list[str] = field(default_factory=list)
-
-    def profile(self, name: str, shapes: Sequence[Sequence[int]]) -> None:
-        """Add the smallest, the tuned and the largest shape of an input."""
-        self.lines.append(f"profile {name} " + " ".join(map(_text, shapes)))
-
-    def node(
-        self,
-        op_type: str,
-        output: str,
-        normalize: str,
-        chunk: int,
-        direction: str,
-        packing: Sequence[int],
-        *inputs: str,
-    ) -> None:
-        """Add what a plugin layer is, for proofs without a network."""
-        fields = (normalize, str(chunk), direction or "-", _text(packing) or "-", *inputs)
-        self.lines.append(f"node {op_type} {output} {' '.join(fields)}")
-
-    def sample(
-        self,
-        name: str,
-        inputs: Mapping[str, Array],
-        outputs: Mapping[str, Array],
-        tolerance: Tolerance,
-    ) -> None:
-        """Add a sample: inputs in the engine's dtypes, outputs in any."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lines.append(f"sample {name}")
-        for key, value in inputs.items():
-            file = f"{name}_{key}.bin"
-            (self.folder / file).write_bytes(np.ascontiguousarray(value).tobytes())
-            self.lines.append(f"input {key} {_text(value.shape)} {file}")
-        for key, value in outputs.items():
-            file = f"{name}_{key}_expected.bin"
-            (self.folder / file).write_bytes(value.astype(np.float32).tobytes())
-            atol = tolerance.atol * _scale(value, tolerance)
-            self.lines.append(
-                f"output {key} {_text(value.shape)} {file} {tolerance.rtol!r} {atol!r}"
-            )
-
-    def save(self, model: bytes) -> None:
-        """Write the model and the case file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "model.onnx").write_bytes(model)
-        head = ["model model.onnx", f"precision {self.precision}", f"plugins {self.plugins}"]
-        (self.folder / "case.txt").write_text("\n".join([*head, *self.lines]) + "\n")
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _scale(value: Array, tolerance: Tolerance) -> float:
-    wide = np.abs(value.astype(np.float64))
-    return float(wide.max() if tolerance.scale == "max" else np.sqrt(np.mean(wide**2)))
-
-
 def ops_model(dtype: str) -> onnx.ModelProto:
     """Every form of both ops, without function bodies; N, C, H and W are dynamic."""
     nodes = []
@@ -256,14 +182,20 @@ def write_ops(folder: Path, dtype: str) -> None:
             writer.profile(name, [shape(*sizes) for sizes in PROFILE])
     for index, (weights, optional, normalize, chunk) in enumerate(PROP2D_NODES):
         inputs = ("x", "lam", weights, "u", *optional)
-        writer.node(PROP2D, f"y{index}", normalize, chunk, "", (), *inputs)
+        writer.node(PROP2D, f"y{index}", {"normalize": normalize, "chunk": chunk}, *inputs)
     for index, node in enumerate(PACKED_NODES):
-        packing = (node.groups, *node.offsets)
+        fields = {
+            "normalize": node.normalize,
+            "chunk": node.chunk,
+            PACKED_OFFSETS: node.offsets,
+            PACKED_GROUPS: node.groups,
+        }
         inputs = (node.x, node.prediction, *node.optional)
-        writer.node(PROP2D, f"packed{index}", node.normalize, node.chunk, "", packing, *inputs)
+        writer.node(PROP2D, f"packed{index}", fields, *inputs)
     for direction in DIRECTIONS:
         name = direction.value
-        writer.node(LINE_SCAN, f"h_{name}", DEFAULT_NORMALIZE, 0, name, (), "x", "lam1", "w1")
+        fields = {"direction": name, "normalize": DEFAULT_NORMALIZE, "chunk": 0}
+        writer.node(LINE_SCAN, f"h_{name}", fields, "x", "lam1", "w1")
     for sizes in SIZES:
         random = np.random.default_rng(sum(sizes))
         inputs = {}
@@ -288,7 +220,7 @@ def write_ops(folder: Path, dtype: str) -> None:
             outputs[f"h_{direction.value}"] = reference.line_scan(
                 inputs["x"], inputs["lam1"], inputs["w1"], direction.value
             )
-        writer.sample(f"n{_text(sizes)}", inputs, outputs, OP_TOLERANCES[dtype])
+        writer.sample(f"n{text(sizes)}", inputs, outputs, OP_TOLERANCES[dtype])
     writer.save(ops_model(dtype).SerializeToString())
 
 
@@ -299,6 +231,7 @@ def main() -> None:
     out = parser.parse_args().out
     for dtype, precision in PRECISIONS.items():
         write_ops(out / f"ops_{precision}", dtype)
+        write_layers(out / f"layers_{precision}", dtype)
 
 
 if __name__ == "__main__":

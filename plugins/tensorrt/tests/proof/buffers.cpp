@@ -28,6 +28,26 @@ float brainValue(uint16_t bits) {
   return value;
 }
 
+constexpr size_t kVector = 8;
+constexpr size_t kHalfBytes = 2;
+
+// Calls `each` with the place of every element of a map (N, C, H, W), and with its place where
+// eight channels are side by side. Returns the elements there.
+template <typename Each>
+size_t forEachElement(const std::vector<int64_t>& shape, const Each& each) {
+  const auto n = static_cast<size_t>(shape.at(0)), c = static_cast<size_t>(shape.at(1));
+  const auto plane = static_cast<size_t>(shape.at(2) * shape.at(3));
+  const size_t pitch = (c + kVector - 1) / kVector * kVector;
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t channel = 0; channel < c; ++channel) {
+      for (size_t at = 0; at < plane; ++at) {
+        each((i * c + channel) * plane + at, (i * plane + at) * pitch + channel);
+      }
+    }
+  }
+  return n * plane * pitch;
+}
+
 }  // namespace
 
 void checkCuda(cudaError_t error, const char* doing) {
@@ -90,6 +110,33 @@ std::vector<float> toFloat(nvinfer1::DataType type, const std::vector<uint8_t>& 
   std::transform(bits.begin(), bits.end(), values.begin(),
                  type == nvinfer1::DataType::kHALF ? halfValue : brainValue);
   return values;
+}
+
+std::vector<uint8_t> toVectorised(const std::vector<uint8_t>& bytes,
+                                  const std::vector<int64_t>& shape) {
+  const size_t elements = forEachElement(shape, [](size_t, size_t) {});
+  std::vector<uint8_t> result(elements * kHalfBytes, kPoison);
+  forEachElement(shape, [&](size_t from, size_t to) {
+    std::memcpy(&result.at(to * kHalfBytes), &bytes.at(from * kHalfBytes), kHalfBytes);
+  });
+  return result;
+}
+
+std::vector<uint8_t> fromVectorised(const std::vector<uint8_t>& bytes,
+                                    const std::vector<int64_t>& shape) {
+  std::vector<uint8_t> rest = bytes;
+  std::vector<uint8_t> result(bytes.size());
+  size_t count = 0;
+  forEachElement(shape, [&](size_t to, size_t from) {
+    std::memcpy(&result.at(to * kHalfBytes), &rest.at(from * kHalfBytes), kHalfBytes);
+    std::memset(&rest.at(from * kHalfBytes), 0, kHalfBytes);
+    ++count;
+  });
+  if (std::any_of(rest.begin(), rest.end(), [](uint8_t byte) { return byte != 0; })) {
+    throw std::runtime_error("what is behind the last channel is not 0");
+  }
+  result.resize(count * kHalfBytes);
+  return result;
 }
 
 cudaGraphExec_t captureGraph(cudaStream_t stream, const std::function<void()>& enqueue) {

@@ -43,6 +43,14 @@ size_t elementBytes(nvinfer1::DataType type);
 // The bytes' values.
 std::vector<float> toFloat(nvinfer1::DataType type, const std::vector<uint8_t>& bytes);
 
+// A map (N, C, H, W) of two-byte elements with eight channels side by side, NaN behind the last
+// one.
+std::vector<uint8_t> toVectorised(const std::vector<uint8_t>& bytes,
+                                  const std::vector<int64_t>& shape);
+// Back; throws where what is behind the last channel is not 0.
+std::vector<uint8_t> fromVectorised(const std::vector<uint8_t>& bytes,
+                                    const std::vector<int64_t>& shape);
+
 // What `enqueue` launches on the stream, recorded as a graph. The caller destroys it.
 cudaGraphExec_t captureGraph(cudaStream_t stream, const std::function<void()>& enqueue);
 

@@ -44,16 +44,37 @@ ExpectedOutput readOutput(const std::string& folder, std::istream& line) {
   return output;
 }
 
+Field readField(const std::string& text) {
+  const size_t sign = text.find('=');
+  if (sign == std::string::npos || sign + 1 == text.size()) {
+    throw std::runtime_error("case.txt: the field " + text + " has no value");
+  }
+  Field field;
+  field.name = text.substr(0, sign);
+  const std::string value = text.substr(sign + 1);
+  if (value.find_first_of("0123456789-") != 0) {
+    field.text = value;
+  } else if (value.find_first_of(".e") != std::string::npos) {
+    field.reals.push_back(std::stof(value));
+  } else {
+    std::istringstream parts(value);
+    for (const int64_t part : readShape(parts)) {
+      field.integers.push_back(static_cast<int32_t>(part));
+    }
+  }
+  return field;
+}
+
 Node readNode(std::istream& line) {
   Node node;
-  std::string packing;
-  line >> node.op >> node.output >> node.normalize >> node.chunk >> node.direction >> packing;
-  if (node.direction == "-") node.direction.clear();
-  if (packing != "-") {
-    std::istringstream parts(packing);
-    for (const int64_t part : readShape(parts)) node.packing.push_back(static_cast<int32_t>(part));
+  std::string format, fields;
+  line >> node.op >> node.output >> format >> fields;
+  node.vectorised = format == "hwc8";
+  if (line.fail() || (format != "linear" && !node.vectorised)) {
+    throw std::runtime_error("case.txt: incomplete node " + node.op);
   }
-  if (line.fail()) throw std::runtime_error("case.txt: incomplete node " + node.op);
+  std::istringstream list(fields == "-" ? "" : fields);
+  for (std::string field; std::getline(list, field, ',');) node.fields.push_back(readField(field));
   for (std::string input; line >> input;) node.inputs.push_back(input);
   line.clear();
   return node;
@@ -120,8 +141,9 @@ Case readCase(const std::string& folder) {
     std::string keyword;
     if (line >> keyword) readLine(folder, keyword, line, &result);
   }
-  if (result.model.empty() || result.plugins < 1 || result.samples.empty()) {
-    throw std::runtime_error(folder + "/case.txt lacks a model, plugins or samples");
+  const bool complete = result.model.empty() ? !result.nodes.empty() : result.plugins >= 1;
+  if (!complete || result.samples.empty()) {
+    throw std::runtime_error(folder + "/case.txt lacks a model with plugins, nodes or samples");
   }
   return result;
 }

@@ -2,12 +2,13 @@
 // tests/trt/prepare_proof.py writes it.
 //
 // case.txt, one item a line:
-//   model FILE
+//   model FILE                           absent where the nodes are proven without a network
 //   precision fp32 | fp16 | bf16 | mixed
 //   plugins COUNT                        plugin layers that the network must hold
-//   node OP OUTPUT NORMALIZE CHUNK DIRECTION PACKING INPUT...
-//                                        one plugin layer; DIRECTION is - where OP has none,
-//                                        PACKING the groups and the four offsets as 1x0x8x-1x16, or
+//   node OP OUTPUT FORMAT FIELDS INPUT...
+//                                        one plugin layer; FORMAT of its first input and its output
+//                                        is linear or hwc8, FIELDS a list as
+//                                        normalize=none,packed_offsets=0x8x-1x16,epsilon=1e-06, or
 //                                        -
 //   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
 //   sample NAME
@@ -53,17 +54,24 @@ struct Sample {
   std::vector<ExpectedOutput> outputs;
 };
 
+// Has one of the three: reals, integers or a text.
+struct Field {
+  std::string name, text;
+  std::vector<int32_t> integers;
+  std::vector<float> reals;
+};
+
 // A plugin layer on its own, for a case whose samples hold all that goes in and out of it.
 struct Node {
-  std::string op, output, normalize, direction;
-  int64_t chunk = 0;
-  std::vector<int32_t> packing;  // empty where the node has lam, w, u and d of their own
+  std::string op, output;
+  bool vectorised = false;  // whether x and the output have eight channels side by side
+  std::vector<Field> fields;
   std::vector<std::string> inputs;
 };
 
 struct Case {
   std::string name;
-  std::string model;  // path
+  std::string model;  // path, or empty
   std::string precision;
   int plugins = 0;
   std::vector<Node> nodes;

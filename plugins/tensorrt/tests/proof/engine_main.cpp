@@ -170,6 +170,10 @@ int run(int argc, char** argv) {
       std::printf("skipped %s: this TensorRT has no bfloat16\n", test.name.c_str());
       continue;
     }
+    if (test.model.empty()) {
+      std::printf("skipped %s: it has no network\n", test.name.c_str());
+      continue;
+    }
     Report report(test.name);
     try {
       prove(tensorrt, test, out, &report);

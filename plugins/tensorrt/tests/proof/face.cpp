@@ -36,19 +36,20 @@ Dims toDims(const Shape& shape) {
 // The node's attributes as the ONNX parser passes them.
 class Fields {
  public:
-  explicit Fields(const Node& node) : mNode(node), mChunk(static_cast<int32_t>(node.chunk)) {
-    const auto text = [](const char* name, const std::string& value) {
-      return PluginField(name, value.c_str(), PluginFieldType::kCHAR,
-                         static_cast<int32_t>(value.size()));
+  // The node must outlive them.
+  explicit Fields(const Node& node) {
+    const auto add = [this](const Field& field, const auto& values, PluginFieldType type) {
+      mFields.emplace_back(field.name.c_str(), values.data(), type,
+                           static_cast<int32_t>(values.size()));
     };
-    mFields.push_back(text("normalize", mNode.normalize));
-    mFields.emplace_back("chunk", &mChunk, PluginFieldType::kINT32, 1);
-    if (!mNode.direction.empty()) mFields.push_back(text("direction", mNode.direction));
-    if (!mNode.packing.empty()) {
-      const int32_t* const groups = mNode.packing.data();
-      mFields.emplace_back("groups", groups, PluginFieldType::kINT32, 1);
-      mFields.emplace_back("packed_offsets", groups + 1, PluginFieldType::kINT32,
-                           static_cast<int32_t>(mNode.packing.size()) - 1);
+    for (const Field& field : node.fields) {
+      if (!field.reals.empty()) {
+        add(field, field.reals, PluginFieldType::kFLOAT32);
+      } else if (!field.integers.empty()) {
+        add(field, field.integers, PluginFieldType::kINT32);
+      } else {
+        add(field, field.text, PluginFieldType::kCHAR);
+      }
     }
     mCollection.nbFields = static_cast<int32_t>(mFields.size());
     mCollection.fields = mFields.data();
@@ -58,14 +59,13 @@ class Fields {
   const PluginFieldCollection* get() const { return &mCollection; }
 
  private:
-  const Node& mNode;
-  int32_t mChunk;
   std::vector<PluginField> mFields;
   PluginFieldCollection mCollection{};
 };
 
 // The tensors as the builder describes them: the inputs, then the output, which is like x.
-std::vector<DynamicPluginTensorDesc> describe(const std::vector<InputRange>& inputs,
+std::vector<DynamicPluginTensorDesc> describe(const Node& node,
+                                              const std::vector<InputRange>& inputs,
                                               DataType type) {
   std::vector<InputRange> tensors = inputs;
   tensors.push_back(inputs[0]);
@@ -81,6 +81,11 @@ std::vector<DynamicPluginTensorDesc> describe(const std::vector<InputRange>& inp
     description.min = toDims(range.smallest);
     description.max = toDims(range.largest);
     descriptions.push_back(description);
+  }
+  if (node.vectorised) {
+    for (auto* map : {&descriptions.front(), &descriptions.back()}) {
+      map->desc.format = TensorFormat::kHWC8;
+    }
   }
   return descriptions;
 }
@@ -106,16 +111,20 @@ void demandShapeOfX(const DimsExprs& output, const DimsExprs& x) {
   }
 }
 
-// Linear everywhere is taken; another type or format for one tensor is not.
+// The node's formats are taken; another type or format for one tensor is not.
 template <typename Tensors, typename Supports>
 void demandFormats(const Tensors& tensors, const Supports& supports) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto position = static_cast<int32_t>(i);
-    demand(supports(position, tensors), "linear tensors are refused");
+    demand(supports(position, tensors), "tensors in the node's formats are refused");
     Tensors other = tensors;
-    plugin::tests::tensorOf(&other[i])->format = TensorFormat::kHWC8;
+    TensorFormat& format = plugin::tests::tensorOf(&other[i])->format;
+    const bool linear = format == TensorFormat::kLINEAR;
+    format = TensorFormat::kCHW32;
     demand(!supports(position, other), "a format is taken that the kernels do not read");
     if (i == 0) continue;
+    format = linear ? TensorFormat::kHWC8 : TensorFormat::kLINEAR;
+    demand(!supports(position, other), "a format is taken that does not go with that of x");
     other = tensors;
     plugin::tests::tensorOf(&other[i])->type = DataType::kINT32;
     demand(!supports(position, other), "a mixture of types is taken");
@@ -173,7 +182,7 @@ class LayerV3 : public Layer {
     const std::unique_ptr<IPluginV3> built(
         creator->createPlugin("node", fields.get(), TensorRTPhase::kBUILD));
     demand(built != nullptr, "createPlugin refused the node's fields");
-    build(built.get(), inputs, type);
+    build(built.get(), node, inputs, type);
     const PluginFieldCollection* state = runtimeOf(built.get())->getFieldsToSerialize();
     demand(state != nullptr, "getFieldsToSerialize failed");
     mPlugin.reset(creator->createPlugin("node", state, TensorRTPhase::kRUNTIME));
@@ -187,7 +196,8 @@ class LayerV3 : public Layer {
   }
 
  private:
-  void build(IPluginV3* plugin, const std::vector<InputRange>& inputs, DataType type) {
+  void build(IPluginV3* plugin, const Node& node, const std::vector<InputRange>& inputs,
+             DataType type) {
     auto* build = static_cast<IPluginV3OneBuild*>(
         plugin->getCapabilityInterface(PluginCapabilityType::kBUILD));
     const auto count = static_cast<int32_t>(inputs.size());
@@ -203,7 +213,7 @@ class LayerV3 : public Layer {
     demand(
         build->getOutputDataTypes(&outputType, 1, types.data(), count) == 0 && outputType == type,
         "the output's type is not that of x");
-    const std::vector<DynamicPluginTensorDesc> tensors = describe(inputs, type);
+    const std::vector<DynamicPluginTensorDesc> tensors = describe(node, inputs, type);
     demandFormats(tensors, [&](int32_t position, const std::vector<DynamicPluginTensorDesc>& all) {
       return build->supportsFormatCombination(position, all.data(), count, 1);
     });
@@ -271,7 +281,7 @@ class LayerV2 : public Layer {
     const Plugin built(
         static_cast<IPluginV2DynamicExt*>(creator->createPlugin("node", fields.get())));
     demand(built != nullptr, "createPlugin refused the node's fields");
-    build(built.get(), inputs, type);
+    build(built.get(), node, inputs, type);
     std::vector<char> state(built->getSerializationSize());
     built->serialize(state.data());
     mPlugin.reset(static_cast<IPluginV2DynamicExt*>(
@@ -287,7 +297,8 @@ class LayerV2 : public Layer {
   }
 
  private:
-  void build(IPluginV2DynamicExt* plugin, const std::vector<InputRange>& inputs, DataType type) {
+  void build(IPluginV2DynamicExt* plugin, const Node& node, const std::vector<InputRange>& inputs,
+             DataType type) {
     const auto count = static_cast<int32_t>(inputs.size());
     plugin::tests::FakeShapes shapes;
     const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
@@ -296,7 +307,7 @@ class LayerV2 : public Layer {
     const std::vector<DataType> types(inputs.size(), type);
     demand(plugin->getOutputDataType(0, types.data(), count) == type,
            "the output's type is not that of x");
-    const std::vector<DynamicPluginTensorDesc> tensors = describe(inputs, type);
+    const std::vector<DynamicPluginTensorDesc> tensors = describe(node, inputs, type);
     std::vector<PluginTensorDesc> largest;
     for (const DynamicPluginTensorDesc& tensor : tensors) {
       largest.push_back(tensor.desc);

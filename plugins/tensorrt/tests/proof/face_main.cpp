@@ -54,14 +54,14 @@ std::vector<InputRange> rangesOf(const Case& test, const Node& node) {
   return ranges;
 }
 
-PluginTensorDesc describe(const Shape& shape, DataType type) {
+PluginTensorDesc describe(const Shape& shape, DataType type, bool vectorised = false) {
   PluginTensorDesc description{};
   for (const int64_t extent : shape) {
     auto& dims = description.dims;
     dims.d[dims.nbDims++] = static_cast<std::remove_reference_t<decltype(dims.d[0])>>(extent);
   }
   description.type = type;
-  description.format = nvinfer1::TensorFormat::kLINEAR;
+  description.format = vectorised ? nvinfer1::TensorFormat::kHWC8 : nvinfer1::TensorFormat::kLINEAR;
   return description;
 }
 
@@ -101,23 +101,26 @@ class Context {
     std::vector<uint8_t> bytes(mOutput->bytes());
     checkCuda(cudaMemcpy(bytes.data(), mOutput->data(), bytes.size(), cudaMemcpyDeviceToHost),
               "cudaMemcpy");
-    return bytes;
+    return mVectorised ? fromVectorised(bytes, mShape) : bytes;
   }
 
  private:
   void bind(const Node& node, const Sample& sample) {
     std::vector<PluginTensorDesc> descriptions;
     mBuffers.clear();
+    mVectorised = node.vectorised;
     for (const std::string& name : node.inputs) {
       const InputData& input = named(sample.inputs, name);
-      descriptions.push_back(describe(input.shape, mType));
-      mBuffers.push_back(std::make_unique<GuardedBuffer>(input.bytes.size()));
-      mBuffers.back()->upload(input.bytes);
+      const bool vectorised = mVectorised && mBuffers.empty();  // x
+      descriptions.push_back(describe(input.shape, mType, vectorised));
+      const auto bytes = vectorised ? toVectorised(input.bytes, input.shape) : input.bytes;
+      mBuffers.push_back(std::make_unique<GuardedBuffer>(bytes.size()));
+      mBuffers.back()->upload(bytes);
     }
-    const ExpectedOutput& output = named(sample.outputs, node.output);
-    mOutput = std::make_unique<GuardedBuffer>(static_cast<size_t>(elements(output.shape)) *
-                                              elementBytes(mType));
-    mRunner->setShapes(descriptions, describe(output.shape, mType));
+    mShape = named(sample.outputs, node.output).shape;
+    // The output is as x.
+    mOutput = std::make_unique<GuardedBuffer>(mBuffers.front()->bytes());
+    mRunner->setShapes(descriptions, describe(mShape, mType, mVectorised));
   }
   void launch() {
     mOutput->poison(mStream);
@@ -133,6 +136,8 @@ class Context {
   GuardedBuffer mWorkspace;
   DataType mType;
   cudaStream_t mStream = nullptr;
+  bool mVectorised = false;
+  Shape mShape;  // of the output
   std::vector<std::unique_ptr<GuardedBuffer>> mBuffers;
   std::unique_ptr<GuardedBuffer> mOutput;
 };

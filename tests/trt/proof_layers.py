@@ -1,0 +1,116 @@
+"""The case of the layers that a build fuses, for ``face_proof``: each form in every format.
+
+N, H and W are dynamic. The channels are known, as the plugin asks where eight of them lie side by
+side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import layer_reference
+import numpy as np
+import torch
+from case_writer import PRECISIONS, Array, CaseWriter, Field, text
+
+from gspn2_deploy.spec import (
+    CHANNEL_NORM,
+    CHANNEL_NORM_INPUTS,
+    DEPTHWISE,
+    DEPTHWISE_KERNELS,
+)
+from gspn2_deploy.validate.tolerances import OP_TOLERANCES
+
+SIZES = ((1, 1, 1), (2, 7, 7), (17, 5, 6), (3, 9, 33), (1, 40, 24))  # N, H, W
+PROFILE = ((1, 1, 1), (2, 7, 7), (17, 48, 48))
+NORM_CHANNELS = (20, 304)  # some behind the last vector, and more than a warp's lanes have vectors
+CHANNELS = 40  # of depthwise convolutions: more than a block has
+
+
+@dataclass(frozen=True)
+class LayerNode:
+    """A plugin layer with its inputs' shapes.
+
+    Args:
+        op_type: The plugin's name.
+        channels: Of x.
+        inputs: Its inputs behind x, with their shapes.
+        fields: Its attributes.
+        vectorised: Whether x and the output have eight channels side by side.
+    """
+
+    op_type: str
+    channels: int
+    inputs: dict[str, tuple[int, ...]]
+    fields: dict[str, Field] = field(default_factory=dict)
+    vectorised: bool = False
+
+    @property
+    def x(self) -> str:
+        """The input that the nodes of as many channels share."""
+        return f"x{self.channels}"
+
+    def expected(self, values: list[Array]) -> Array:
+        """The output in float64, of x and the other inputs."""
+        tensors = [torch.from_numpy(value.astype(np.float64)) for value in values]
+        if self.op_type == CHANNEL_NORM:
+            return layer_reference.channel_norm(*tensors, **self.fields).numpy()
+        silu, residual = self.fields["activation"] == "silu", bool(self.fields["residual"])
+        return layer_reference.depthwise(*tensors, silu=silu, residual=residual).numpy()
+
+
+def _norms(vectorised: bool) -> list[LayerNode]:
+    nodes = []
+    for channels in NORM_CHANNELS:
+        for names in (CHANNEL_NORM_INPUTS[1:3], CHANNEL_NORM_INPUTS[1:]):
+            inputs = {f"{name}{channels}": (channels,) for name in names}
+            fields = {"epsilon": 1e-3, "response_epsilon": 1e-6}
+            nodes.append(LayerNode(CHANNEL_NORM, channels, inputs, fields, vectorised))
+    return nodes
+
+
+def _depthwise() -> list[LayerNode]:
+    nodes = []
+    for index, kernel in enumerate(DEPTHWISE_KERNELS):
+        weight = {f"weight{kernel}": (CHANNELS, 1, kernel, kernel)}
+        bias = {"bias": (CHANNELS,)}
+        for inputs in (weight, weight | bias):
+            silu = (index + len(inputs)) % 2 == 0
+            fields = {"activation": "silu" if silu else "identity", "residual": int(not silu)}
+            nodes.append(LayerNode(DEPTHWISE, CHANNELS, inputs, fields, True))
+    return nodes
+
+
+def layer_nodes(dtype: str) -> list[LayerNode]:
+    """Every node of the case in this dtype: float32 has only what is linear."""
+    if dtype == "float32":
+        return _norms(vectorised=False)
+    return [*_norms(vectorised=False), *_norms(vectorised=True), *_depthwise()]
+
+
+def write_layers(folder: Path, dtype: str) -> None:
+    """Write the case of the fused layers in one dtype."""
+    nodes = layer_nodes(dtype)
+    writer = CaseWriter(folder, PRECISIONS[dtype])
+    widths = {node.x: node.channels for node in nodes}
+    fixed = {name: shape for node in nodes for name, shape in node.inputs.items()}
+    for name, channels in widths.items():
+        writer.profile(name, [(n, channels, h, w) for n, h, w in PROFILE])
+    for index, node in enumerate(nodes):
+        names = (node.x, *node.inputs)
+        writer.node(node.op_type, f"y{index}", node.fields, *names, vectorised=node.vectorised)
+    for n, height, width in SIZES:
+        random = np.random.default_rng(n + height + width)
+        shapes = {name: (n, channels, height, width) for name, channels in widths.items()}
+        inputs = {
+            name: random.standard_normal(shape).astype(np.dtype(dtype))
+            for name, shape in (shapes | fixed).items()
+        }
+        outputs = {
+            f"y{index}": node.expected([inputs[name] for name in (node.x, *node.inputs)])
+            for index, node in enumerate(nodes)
+        }
+        size = text((n, height, width))
+        writer.sample(f"n{size}", inputs, outputs, OP_TOLERANCES[dtype])
+    writer.save()
