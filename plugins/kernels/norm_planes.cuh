@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
   waitForPreviousKernel();
   const PlaneTile<kLanes, kPositions> tile(p);
   normPlanes<T, kLanes, kPositions, kChannels, kStage>(tile);
-  if constexpr (kStage == NormStage::kWhole) {
+  if constexpr (kHopper && kStage == NormStage::kWhole) {
     clusterSync();  // the sums of all its blocks are there
     Affine* const affines = dynamicShared<PlaneShared>()->affines;
     respond<T>(p, tile.n, affines);

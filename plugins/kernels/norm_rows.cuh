@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(rowThreads(kVectors, kStage), rowBlocks(kVecto
   waitForPreviousKernel();
   const RowTile<T, kVectors> tile(p);
   normRows<T, kVectors, kRows, kStage>(tile);
-  if constexpr (kStage == NormStage::kWhole) {
+  if constexpr (kHopper && kStage == NormStage::kWhole) {
     clusterSync();  // the sums of all its blocks are there
     Affine* const affines = dynamicShared<Affine>();
     respond<T>(p, tile.n, affines);
