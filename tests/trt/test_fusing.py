@@ -21,18 +21,29 @@ from gspn2_deploy.spec import CHANNEL_NORM, DEPTHWISE, FUSED_TYPES, ONNX_DOMAIN
 MAJORS = (8, 11)
 NORMS = 21  # of nano: two in the stem, three downsamplings, three a block, one at the end
 BLOCKS = 5
+FLOAT16 = ExportOptions(precision=PrecisionPlan("fp16"))
 
 
-def export(folder, options=None, **changes):
-    torch.manual_seed(0)
-    path = folder / "nano.onnx"
-    model = create_model("nano", **changes).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases, scales and shifts that count
-            if parameter.dim() == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    export_onnx(model, path, options or ExportOptions())
-    return path
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """Write nano as it is asked for, once."""
+    written = {}
+
+    def write(options=None, **changes):
+        key = (repr(options), *changes.items())
+        if key not in written:
+            torch.manual_seed(0)
+            path = tmp_path_factory.mktemp("nano") / "nano.onnx"
+            model = create_model("nano", **changes).eval()
+            with torch.no_grad():
+                for parameter in model.parameters():  # biases, scales and shifts that count
+                    if parameter.dim() == 1:
+                        parameter.add_(0.3 * torch.randn_like(parameter))
+            export_onnx(model, path, options or ExportOptions())
+            written[key] = path
+        return written[key]
+
+    return write
 
 
 def fused_nodes(model):
@@ -86,10 +97,9 @@ def images_of(path, batch=2):
     return np.random.default_rng(0).standard_normal((batch, 3, *size)).astype(np.float32)
 
 
-@pytest.mark.parametrize("grn", [True, False])
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_norms_of_an_export(tmp_path, grn, dynamic):
-    path = export(tmp_path, ExportOptions(dynamic_size=dynamic), grn=grn)
+@pytest.mark.parametrize(("grn", "dynamic"), [(True, False), (True, True), (False, False)])
+def test_norms_of_an_export(export, grn, dynamic):
+    path = export(ExportOptions(dynamic_size=True)) if dynamic else export(grn=grn)
     for major in MAJORS:
         model = prepare_model(path, major, fuse=True)
         nodes = fused_nodes(model)
@@ -103,9 +113,8 @@ def test_norms_of_an_export(tmp_path, grn, dynamic):
 
 
 @pytest.mark.parametrize("kernel_size", [3, 7])
-def test_float16(tmp_path, kernel_size):
-    options = ExportOptions(precision=PrecisionPlan("fp16"))
-    path = export(tmp_path, options, kernel_size=kernel_size)
+def test_float16(export, kernel_size):
+    path = export(FLOAT16, kernel_size=kernel_size)
     for major in MAJORS:
         model = prepare_model(path, major, fuse=True)
         nodes = fused_nodes(model)
@@ -118,9 +127,8 @@ def test_float16(tmp_path, kernel_size):
     check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
 
 
-def test_blocks_that_stay_in_float32(tmp_path):
-    options = ExportOptions(precision=PrecisionPlan("fp16", ("stages.1*",)))
-    path = export(tmp_path, options)
+def test_blocks_that_stay_in_float32(export):
+    path = export(ExportOptions(precision=PrecisionPlan("fp16", ("stages.1*",))))
     model = prepare_model(path, 11, fuse=True)
     for name, node in fused_nodes(model).items():
         kinds = {model.tensor_types[tensor] for tensor in (*node.input, *node.output)}
@@ -129,15 +137,14 @@ def test_blocks_that_stay_in_float32(tmp_path):
     check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
 
 
-def test_a_kernel_that_the_plugin_lacks_stays(tmp_path):
-    options = ExportOptions(precision=PrecisionPlan("fp16"))
-    model = prepare_model(export(tmp_path, options, kernel_size=9), 8, fuse=True)
+def test_a_kernel_that_the_plugin_lacks_stays(export):
+    model = prepare_model(export(FLOAT16, kernel_size=9), 8, fuse=True)
     counts = Counter(node.op_type for node in fused_nodes(model).values())
     assert counts == {CHANNEL_NORM: NORMS, DEPTHWISE: 2 * BLOCKS}
 
 
-def test_not_where_that_is_not_asked_for(tmp_path):
-    model = prepare_model(export(tmp_path), 8)
+def test_not_where_that_is_not_asked_for(export):
+    model = prepare_model(export(grn=True), 8)
     assert model.fused == ()
     assert not fused_nodes(model)
 
