@@ -1,6 +1,7 @@
 #include "channel_norm.h"
 
 #include <cinttypes>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -37,10 +38,7 @@ float checkEpsilon(const char* name, double value) {
 }
 
 void checkRank(int32_t index, int32_t rank) {
-  const int32_t expected = index == 0 ? kMapRank : 1;
-  if (rank == expected) return;
-  fail("%s: the input %s has %d dimensions; expected %d", opName(kOp), kInputNames[index], rank,
-       expected);
+  checkInputRank(kOp, kInputNames[index], rank, index == 0 ? kMapRank : 1);
 }
 
 void checkChannels(int32_t index, int64_t extent, int64_t channels) {
@@ -66,12 +64,7 @@ const PluginFieldCollection& channelNormFields() {
   static const PluginField kFields[] = {
       {kEpsilonField, nullptr, PluginFieldType::kFLOAT32, 1},
       {kResponseEpsilonField, nullptr, PluginFieldType::kFLOAT32, 1}};
-  static const PluginFieldCollection kCollection = [] {
-    PluginFieldCollection collection{};
-    collection.nbFields = 2;
-    collection.fields = kFields;
-    return collection;
-  }();
+  static const PluginFieldCollection kCollection = announce(kFields, std::size(kFields));
   return kCollection;
 }
 
@@ -149,10 +142,7 @@ gspn2_norm_t ChannelNorm::makeNorm(const InputList& inputs) const {
   for (int32_t i = 0; i < inputs.count; ++i) {
     checkRank(i, inputs.items[i].dims.nbDims);
     if (i > 0) checkChannels(i, inputs.items[i].dims.d[0], x.d[kChannelAxis]);
-    if (inputs.items[i].type != inputs.items[0].type) {
-      fail("%s: the input %s has data type %d; expected that of x, %d", name(), kInputNames[i],
-           static_cast<int>(inputs.items[i].type), static_cast<int>(inputs.items[0].type));
-    }
+    checkInputType(kOp, kInputNames[i], inputs.items[i].type, inputs.items[0].type);
   }
   return {x.d[0],
           x.d[1],
@@ -165,10 +155,7 @@ gspn2_norm_t ChannelNorm::makeNorm(const InputList& inputs) const {
 }
 
 size_t ChannelNorm::workspaceBytes(const InputList& largest) const {
-  if (largest.count != mParameters.inputs) {
-    fail("%s: asked for the workspace of %d inputs, configured for %d", name(), largest.count,
-         mParameters.inputs);
-  }
+  checkWorkspaceInputs(kOp, largest.count, mParameters.inputs);
   const gspn2_norm_t norm = makeNorm(largest);  // of either layout the same
   size_t bytes = 0;
   checkStatus(kOp, gspn2_channel_norm_workspace(&norm, mParameters.hasResponse() ? 1 : 0, &bytes));
@@ -179,9 +166,7 @@ void ChannelNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) const {
   const int32_t count = mParameters.inputs;
-  if (count == 0) {
-    fail("%s: the layer has not been configured, so its inputs are not known", name());
-  }
+  if (count == 0) failUnconfigured(kOp);
   gspn2_norm_t norm = makeNorm(listInputs(inputDescs, count));
   checkOutput(kOp, inputDescs[0], outputDesc);
   if (isVectorised(inputDescs[0].format)) norm.layout = GSPN2_NHWC8;

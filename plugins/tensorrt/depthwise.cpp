@@ -1,6 +1,7 @@
 #include "depthwise.h"
 
 #include <cinttypes>
+#include <iterator>
 #include <string>
 
 #include "fields.h"
@@ -41,9 +42,7 @@ bool readFlag(const PluginField& field) {
 }
 
 void checkRank(int32_t index, int32_t rank) {
-  if (rank == kRanks[index]) return;
-  fail("%s: the input %s has %d dimensions; expected %d", opName(kOp), kInputNames[index], rank,
-       kRanks[index]);
+  checkInputRank(kOp, kInputNames[index], rank, kRanks[index]);
 }
 
 void checkExtent(int32_t index, int32_t axis, int64_t extent, int64_t expected) {
@@ -72,12 +71,7 @@ void checkExtents(int32_t count, const ExtentOf& extentOf) {
 const PluginFieldCollection& depthwiseFields() {
   static const PluginField kFields[] = {{kActivationField, nullptr, PluginFieldType::kCHAR, 1},
                                         {kResidualField, nullptr, PluginFieldType::kINT32, 1}};
-  static const PluginFieldCollection kCollection = [] {
-    PluginFieldCollection collection{};
-    collection.nbFields = 2;
-    collection.fields = kFields;
-    return collection;
-  }();
+  static const PluginFieldCollection kCollection = announce(kFields, std::size(kFields));
   return kCollection;
 }
 
@@ -150,17 +144,12 @@ void Depthwise::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDe
                         const void* const* inputs, void* const* outputs, void*,
                         cudaStream_t stream) const {
   const int32_t count = mParameters.inputs;
-  if (count == 0) {
-    fail("%s: the layer has not been configured, so its inputs are not known", name());
-  }
+  if (count == 0) failUnconfigured(kOp);
   const Dims& x = inputDescs[0].dims;
   const Dims& weight = inputDescs[1].dims;
   for (int32_t i = 0; i < count; ++i) {
     checkRank(i, inputDescs[i].dims.nbDims);
-    if (inputDescs[i].type != inputDescs[0].type) {
-      fail("%s: the input %s has data type %d; expected that of x, %d", name(), kInputNames[i],
-           static_cast<int>(inputDescs[i].type), static_cast<int>(inputDescs[0].type));
-    }
+    checkInputType(kOp, kInputNames[i], inputDescs[i].type, inputDescs[0].type);
   }
   checkExtents(
       count, [&](int32_t index, int32_t axis) { return int64_t{inputDescs[index].dims.d[axis]}; });

@@ -78,6 +78,13 @@ double readReal(Op op, const PluginField& field) {
        static_cast<int>(PluginFieldType::kFLOAT32));
 }
 
+PluginFieldCollection announce(const PluginField* fields, size_t count) {
+  PluginFieldCollection collection{};
+  collection.nbFields = static_cast<int32_t>(count);
+  collection.fields = fields;
+  return collection;
+}
+
 const PluginFieldCollection& checkCollection(Op op, const PluginFieldCollection* fields) {
   if (fields == nullptr || fields->nbFields < 0 ||
       (fields->nbFields > 0 && fields->fields == nullptr)) {

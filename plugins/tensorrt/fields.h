@@ -37,6 +37,9 @@ int32_t readChoice(Op op, const nvinfer1::PluginField& field, const Choice (&cho
        expected.c_str());
 }
 
+// The `count` fields that a creator announces, which must outlive it.
+nvinfer1::PluginFieldCollection announce(const nvinfer1::PluginField* fields, size_t count);
+
 // Refuses a damaged collection, and a field without a name or given twice.
 const nvinfer1::PluginFieldCollection& checkCollection(
     Op op, const nvinfer1::PluginFieldCollection* fields);

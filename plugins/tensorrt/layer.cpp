@@ -63,6 +63,27 @@ void checkStatus(Op op, gspn2_status_t status) {
   if (status != GSPN2_SUCCESS) fail("%s: %s", opName(op), gspn2_last_error());
 }
 
+void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected) {
+  if (rank == expected) return;
+  fail("%s: the input %s has %d dimensions; expected %d", opName(op), input, rank, expected);
+}
+
+void checkInputType(Op op, const char* input, DataType type, DataType first) {
+  if (type == first) return;
+  fail("%s: the input %s has data type %d; expected that of x, %d", opName(op), input,
+       static_cast<int>(type), static_cast<int>(first));
+}
+
+void failUnconfigured(Op op) {
+  fail("%s: the layer has not been configured, so its inputs are not known", opName(op));
+}
+
+void checkWorkspaceInputs(Op op, int32_t asked, int32_t configured) {
+  if (asked == configured) return;
+  fail("%s: asked for the workspace of %d inputs, configured for %d", opName(op), asked,
+       configured);
+}
+
 void checkInputCount(Op op, int32_t count, int32_t low, int32_t high) {
   if (count >= low && count <= high) return;
   fail("%s: the node has %d inputs; expected %d to %d", opName(op), count, low, high);

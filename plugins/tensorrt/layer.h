@@ -41,6 +41,13 @@ bool isFloating(nvinfer1::DataType type);
 gspn2_dtype_t kernelType(Op op, nvinfer1::DataType type);
 // Turns a refusal of the kernel library into a PluginError.
 void checkStatus(Op op, gspn2_status_t status);
+void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected);
+// Every input must have the type of x, the first.
+void checkInputType(Op op, const char* input, nvinfer1::DataType type, nvinfer1::DataType first);
+// What a layer says whose inputs TensorRT has not shown.
+[[noreturn]] void failUnconfigured(Op op);
+// The workspace must be asked for the inputs that the layer is configured for.
+void checkWorkspaceInputs(Op op, int32_t asked, int32_t configured);
 void checkInputCount(Op op, int32_t count, int32_t low, int32_t high);
 // Of a format: the inputs, then the outputs.
 void checkPosition(Op op, int32_t position, int32_t inputCount);

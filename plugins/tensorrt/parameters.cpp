@@ -112,13 +112,9 @@ bool operator==(const Parameters& a, const Parameters& b) {
 const PluginFieldCollection& propagationFields(Op op) {
   static const std::vector<PluginField> kFields[] = {announcedFields(Op::kProp2D),
                                                      announcedFields(Op::kLineScan)};
-  static const auto collect = [](const std::vector<PluginField>& fields) {
-    PluginFieldCollection collection{};
-    collection.nbFields = static_cast<int32_t>(fields.size());
-    collection.fields = fields.data();
-    return collection;
-  };
-  static const PluginFieldCollection kCollections[] = {collect(kFields[0]), collect(kFields[1])};
+  static const PluginFieldCollection kCollections[] = {
+      announce(kFields[0].data(), kFields[0].size()),
+      announce(kFields[1].data(), kFields[1].size())};
   return kCollections[static_cast<int32_t>(op)];
 }
 

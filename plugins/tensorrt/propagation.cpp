@@ -62,7 +62,7 @@ int32_t Propagation::inputCount() const {
     case Optionals::kUnknown:
       break;
   }
-  fail("%s: the layer has not been configured, so its inputs are not known", name());
+  failUnconfigured(op());
 }
 
 DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count) {
@@ -72,7 +72,7 @@ DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count) {
   ShapeChecker checker(name());
   for (int32_t i = 0; i < count; ++i) {
     const TensorShape& shape = inputShape(mParameters, i);
-    checker.checkRank(shape, inputs[i].nbDims);
+    checkInputRank(op(), shape.name, inputs[i].nbDims, shape.rank);
     for (int32_t axis = 0; axis < shape.rank; ++axis) {
       const nvinfer1::IDimensionExpr* extent = inputs[i].d[axis];
       if (extent->isConstant()) checker.checkExtent(shape, axis, extent->getConstantValue());
@@ -110,14 +110,11 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   for (int32_t i = 0; i < inputs.count; ++i) {
     const TensorShape& shape = inputShape(mParameters, i);
     const Dims& dims = inputs.items[i].dims;
-    checker.checkRank(shape, dims.nbDims);
+    checkInputRank(op(), shape.name, dims.nbDims, shape.rank);
     for (int32_t axis = 0; axis < shape.rank; ++axis) {
       checker.checkExtent(shape, axis, dims.d[axis]);
     }
-    if (inputs.items[i].type != inputs.items[0].type) {
-      fail("%s: the input %s has data type %d; expected that of x, %d", name(), shape.name,
-           static_cast<int>(inputs.items[i].type), static_cast<int>(inputs.items[0].type));
-    }
+    checkInputType(op(), shape.name, inputs.items[i].type, inputs.items[0].type);
   }
   checkTogether(checker);
   gspn2_problem_t problem{};
@@ -143,10 +140,7 @@ size_t Propagation::queryWorkspace(const gspn2_problem_t& problem) const {
 }
 
 size_t Propagation::workspaceBytes(const InputList& largest) const {
-  if (largest.count != inputCount()) {
-    fail("%s: asked for the workspace of %d inputs, configured for %d", name(), largest.count,
-         inputCount());
-  }
+  checkWorkspaceInputs(op(), largest.count, inputCount());
   const gspn2_problem_t problem = makeProblem(largest);
   const auto below = [](int64_t extent) {
     return extent < kLineMultiple ? extent : extent - extent % kLineMultiple;

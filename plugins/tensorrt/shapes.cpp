@@ -38,11 +38,6 @@ const TensorShape& inputShape(const Parameters& parameters, int32_t index) {
   return kProp2dShapes[isM ? kProp2dM : index];
 }
 
-void ShapeChecker::checkRank(const TensorShape& shape, int32_t rank) const {
-  if (rank == shape.rank) return;
-  fail("%s: the input %s has %d dimensions; expected %d", mOp, shape.name, rank, shape.rank);
-}
-
 void ShapeChecker::checkExtent(const TensorShape& shape, int32_t axis, int64_t extent) {
   const int64_t named = shape.axes[axis];
   if (named > 0) {

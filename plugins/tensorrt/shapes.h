@@ -30,7 +30,6 @@ class ShapeChecker {
  public:
   explicit ShapeChecker(const char* op) : mOp(op) {}
 
-  void checkRank(const TensorShape& shape, int32_t rank) const;
   // Throws where `extent` contradicts what came before.
   void checkExtent(const TensorShape& shape, int32_t axis, int64_t extent);
   // Once all inputs have been seen.
