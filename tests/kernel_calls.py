@@ -177,6 +177,11 @@ class Norm(ctypes.Structure):
 
 
 NCHW, NHWC8 = range(2)  # gspn2_layout_t
+# In which layouts gspn2_channel_norm takes which types.
+NORM_LAYOUTS = (
+    *((NCHW, dtype) for dtype in DTYPES),
+    *((NHWC8, dtype) for dtype in DTYPES if dtype != torch.float32),
+)
 _VECTOR = 8  # channels of NHWC8
 
 

@@ -142,8 +142,10 @@ def report_layers(layers: Sequence[EngineLayer], copy_bytes_per_second: float) -
 
 def group_of(layer: EngineLayer) -> str:
     """The sort of layer that one is."""
-    if layer.is_plugin:
-        return FUSED if layer.is_fused else PROPAGATION
+    if layer.is_propagation:
+        return PROPAGATION
+    if layer.is_fused:
+        return FUSED
     told = layer.kind or layer.name
     fitting = (name for name, words in _GROUPS if re.search(words, told, flags=re.IGNORECASE))
     return next(fitting, _OTHER)

@@ -40,12 +40,10 @@ class GraphView:
         for node in self.graph.node:
             for name in node.input:
                 users.setdefault(name, []).append(node)
-        uses = Counter(name for node in iterate_nodes(self.graph) for name in node.input)
-        uses.update(value.name for value in self.graph.output)
         object.__setattr__(self, "producers", producers)
         object.__setattr__(self, "shapes", annotated_shapes(self.graph))
         object.__setattr__(self, "users", users)
-        object.__setattr__(self, "uses", uses)
+        object.__setattr__(self, "uses", _count_uses(self.graph))
 
     def producer(self, name: str, *op_types: str) -> onnx.NodeProto | None:
         """The node that gives a tensor, if it is one of these ONNX ops."""
@@ -150,8 +148,7 @@ def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
     """Remove what gives these tensors, and what that alone needs, where nothing else uses it."""
     nodes = list(graph.node)
     producers = {output: index for index, node in enumerate(nodes) for output in node.output}
-    uses = Counter(name for node in iterate_nodes(graph) for name in node.input)
-    uses.update(value.name for value in graph.output)
+    uses = _count_uses(graph)
     pending = list(names)
     dropped: set[int] = set()
     while pending:
@@ -163,3 +160,10 @@ def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
         pending += nodes[index].input
     del graph.node[:]
     graph.node.extend(node for index, node in enumerate(nodes) if index not in dropped)
+
+
+def _count_uses(graph: onnx.GraphProto) -> Counter[str]:
+    """How often each tensor is read: by nodes, those of inner graphs too, and as an output."""
+    uses = Counter(name for node in iterate_nodes(graph) for name in node.input)
+    uses.update(value.name for value in graph.output)
+    return uses

@@ -100,6 +100,11 @@ class EngineLayer:
         return self.is_plugin and self.node.startswith(FUSED_TYPES)
 
     @property
+    def is_propagation(self) -> bool:
+        """Whether a plugin runs it that is a propagation of the file."""
+        return self.is_plugin and not self.is_fused
+
+    @property
     def dtype(self) -> str | None:
         """The element type of its first output."""
         return self.outputs[0].dtype if self.outputs else None

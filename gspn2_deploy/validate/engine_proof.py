@@ -135,8 +135,7 @@ def prove_counts(
         counts: Propagations by op type.
         precision: What the file says was baked in.
     """
-    every = _by_node(layers).values()
-    found = [layer for layer in every if layer.is_plugin and not layer.is_fused]
+    found = [layer for layer in _by_node(layers).values() if layer.is_propagation]
     plugins = [_run(layer, layer.node, "") for layer in found]
     wanted = sum(counts.values())
     dtype = _WANTED.get(precision or "")

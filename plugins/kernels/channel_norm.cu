@@ -138,8 +138,8 @@ class Launcher {
     constexpr int kPairs = kAccessBytes / static_cast<int>(sizeof(T));
     const bool pairs = kPairs > 1 && channels <= 16 && mParams.plane % kPairs == 0 &&
                        isAccessAligned(mCall.x) && isAccessAligned(mCall.y);
-    return pairs ? planes(planesKernels<T, kPairs>(channels), kWarpSize * kPairs, warps, cluster)
-                 : planes(planesKernels<T, 1>(channels), kWarpSize, warps, cluster);
+    return pairs ? planes(planesKernels<T, kPairs>(channels), kWarpSize * kPairs, warps, false)
+                 : planes(planesKernels<T, 1>(channels), kWarpSize, warps, false);
   }
 
   cudaError_t rows() {

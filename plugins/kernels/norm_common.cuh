@@ -72,11 +72,12 @@ __device__ __forceinline__ float laneSum(float value, int lanes) {
   }
   return value;
 }
+// Over kLanes of them; those of `mask` take part.
 template <int kLanes>
-__device__ __forceinline__ float laneSum(float value) {
+__device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask) {
 #pragma unroll
   for (int other = kLanes / 2; other > 0; other /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, other);
+    value += __shfl_xor_sync(mask, value, other);
   }
   return value;
 }

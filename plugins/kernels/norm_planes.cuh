@@ -201,15 +201,11 @@ __device__ __forceinline__ void normPlanes(const PlaneTile<kLanes, kPositions>& 
           *reinterpret_cast<Access*>(static_cast<T*>(p.y) + tile.offset(position, i)) = results;
         }
       } else {
-        squares = inside ? squares : 0.0F;
         // The worker's lanes alone: another one may have no such channel.
         const unsigned mask = kLanes == kWarpSize ? kFullMask
                                                   : ((1U << kLanes % kWarpSize) - 1U)
                                                         << (tile.worker % Tile::kWorkers * kLanes);
-#pragma unroll
-        for (int other = kLanes / 2; other > 0; other /= 2) {
-          squares += __shfl_xor_sync(mask, squares, other);
-        }
+        squares = laneSum<kLanes>(inside ? squares : 0.0F, mask);
         if (tile.lane == 0) {
           if constexpr (kStage == NormStage::kWhole) {
             shared.squares[channel] += squares;

@@ -9,7 +9,15 @@ import layer_reference
 import pytest
 import torch
 from conftest import Opener
-from kernel_calls import DTYPES, NCHW, NHWC8, channel_norm, channel_norm_inputs, misaligned
+from kernel_calls import (
+    DTYPES,
+    NCHW,
+    NHWC8,
+    NORM_LAYOUTS,
+    channel_norm,
+    channel_norm_inputs,
+    misaligned,
+)
 from tolerances import FORWARD, assert_close
 
 # N, C, H, W: channels that one warp has, several, and more than they hold; tiles that end early.
@@ -18,12 +26,10 @@ SIZES = (
     (1, 1100, 2, 3), (3, 12, 48, 66), (5, 4, 62, 60), (1, 8, 96, 90), (264, 9, 2, 3),
     (2, 300, 9, 8),
 )  # fmt: skip
-LAYOUTS = ((NCHW, torch.float32), *((layout, dtype) for layout in (NCHW, NHWC8)
-                                    for dtype in DTYPES[1:]))  # fmt: skip
 
 
 @pytest.mark.parametrize("response", [False, True])
-@pytest.mark.parametrize(("layout", "dtype"), LAYOUTS, ids=str)
+@pytest.mark.parametrize(("layout", "dtype"), NORM_LAYOUTS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_against_float64(
     opener: Opener, size: tuple[int, int, int, int], layout: int, dtype: torch.dtype, response: bool

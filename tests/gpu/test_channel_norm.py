@@ -5,7 +5,14 @@ from __future__ import annotations
 import layer_reference
 import pytest
 import torch
-from kernel_calls import DTYPES, NCHW, NHWC8, channel_norm, channel_norm_inputs, misaligned
+from kernel_calls import (
+    NCHW,
+    NHWC8,
+    NORM_LAYOUTS,
+    channel_norm,
+    channel_norm_inputs,
+    misaligned,
+)
 from tolerances import FORWARD, assert_close
 
 pytestmark = pytest.mark.gpu
@@ -16,12 +23,10 @@ SIZES = (
     (1, 40, 112, 112), (1, 1440, 7, 7), (1, 2048, 3, 3), (1, 1, 1, 1), (2, 3, 5, 7),
     (1, 513, 65, 3), (1, 2500, 4, 4), (300, 8, 2, 2), (1, 16, 1, 70_001),
 )  # fmt: skip
-LAYOUTS = ((NCHW, torch.float32), *((layout, dtype) for layout in (NCHW, NHWC8)
-                                    for dtype in DTYPES[1:]))  # fmt: skip
 
 
 @pytest.mark.parametrize("response", [False, True])
-@pytest.mark.parametrize(("layout", "dtype"), LAYOUTS, ids=str)
+@pytest.mark.parametrize(("layout", "dtype"), NORM_LAYOUTS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_size(
     size: tuple[int, int, int, int], layout: int, dtype: torch.dtype, response: bool
