@@ -7,6 +7,8 @@ real, over the doubles of tests/runners.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -194,3 +196,52 @@ def scale_weight(model, part, factor=1.5):
     if weight is not None:
         values = numpy_helper.to_array(weight) * np.float32(factor)
         weight.CopyFrom(numpy_helper.from_array(values.astype(values.dtype), weight.name))
+
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnxscript"):
+            raise ImportError("torch is not installed here")
+sys.meta_path.insert(0, Refuse())
+sys.path[:0] = [{tests!r}]
+import json
+from pathlib import Path
+import pytest
+from click.testing import CliRunner
+from validate.engine_double import Factory, set_chunk, set_constant
+from gspn2_deploy.cli.app import app
+folder, plan, source = Path({folder!r}), Path({plan!r}), Path({source!r})
+with pytest.MonkeyPatch.context() as patch:
+    factory = Factory(patch, ({images!r},))
+    factory.damage = lambda model: {damage}
+    factory.build(source, plan)
+    arguments = ["--quiet", "validate", source, "--engine", plan, "--golden", folder / "fp32.npz"]
+    result = CliRunner().invoke(app, list(map(str, [*arguments, "--bisect", "--json"])))
+assert result.exit_code == 1, result.output
+print(json.dumps(json.loads(result.stdout)["bisections"]))
+"""
+
+
+def bisect_without_torch(folder, source, plan, images, damage):
+    """What a bisection finds in a process without PyTorch, with an engine that is damaged.
+
+    Args:
+        folder: Where the golden data are.
+        source: The ONNX file.
+        plan: Where the engine goes.
+        images: An image's extents, as the engine takes them.
+        damage: What is done to the `model` that the engine runs, in Python.
+    """
+    code = WITHOUT_TORCH.format(
+        tests=str(Path(__file__).parents[1]),
+        folder=str(folder),
+        source=str(source),
+        plan=str(plan),
+        images=images,
+        damage=damage,
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)

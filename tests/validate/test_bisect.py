@@ -1,8 +1,6 @@
 """Errors planted in a known block are found there: in onnxruntime, in a stand-in for TensorRT."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
@@ -12,6 +10,7 @@ from gspn2_deploy.export import ExportOptions, export_onnx
 from runners.tensorrt_fakes import install
 from validate.engine_double import (
     Factory,
+    bisect_without_torch,
     is_alone,
     is_marked,
     scale_weight,
@@ -262,43 +261,10 @@ class TestEngine:
         assert body["suspects"] == ["the export"]
 
 
-WITHOUT_TORCH = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "onnxscript"):
-            raise ImportError("torch is not installed here")
-sys.meta_path.insert(0, Refuse())
-sys.path[:0] = [{tests!r}]
-import json
-from pathlib import Path
-import pytest
-from click.testing import CliRunner
-from validate.engine_double import Factory, set_chunk
-from gspn2_deploy.cli.app import app
-folder, plan = Path({folder!r}), Path({plan!r})
-with pytest.MonkeyPatch.context() as patch:
-    factory = Factory(patch, ({images!r},))
-    factory.damage = lambda model: set_chunk(model, 1)
-    source = folder / "fp32.onnx"
-    factory.build(source, plan)
-    arguments = ["--quiet", "validate", source, "--engine", plan, "--golden", folder / "fp32.npz"]
-    result = CliRunner().invoke(app, list(map(str, [*arguments, "--bisect", "--json"])))
-assert result.exit_code == 1, result.output
-print(json.dumps(json.loads(result.stdout)["bisections"]))
-"""
-
-
 def test_none_of_it_needs_pytorch(three_blocks, tmp_path):
-    code = WITHOUT_TORCH.format(
-        tests=str(Path(__file__).parents[1]),
-        folder=str(three_blocks),
-        plan=str(tmp_path / "m.plan"),
-        images=IMAGES,
+    (engine,) = bisect_without_torch(
+        three_blocks, three_blocks / "fp32.onnx", tmp_path / "m.plan", IMAGES, "set_chunk(model, 1)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (engine,) = json.loads(done.stdout)
     assert engine["exact"] == "the op's body in float32, by onnxruntime"
     assert (engine["first_bad"], engine["suspect"]) == (BLOCKS[1], "the plugin")
 

@@ -1,9 +1,6 @@
 """A function body that is damaged is named: as the suspect, in its block, by its node."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import onnx
 import pytest
@@ -11,7 +8,13 @@ import torch
 from gspn2_deploy.export import ExportOptions, export_onnx
 from onnx import helper, numpy_helper
 from torch import nn
-from validate.engine_double import Factory, propagations, set_chunk, set_constant
+from validate.engine_double import (
+    Factory,
+    bisect_without_torch,
+    propagations,
+    set_chunk,
+    set_constant,
+)
 from validate.test_bisect import BLOCKS, IMAGES, damaged, validate
 
 from gspn2_deploy.errors import PlatformError
@@ -147,44 +150,10 @@ def test_recorded_outputs_and_an_engine_are_enough(world, three_blocks, damage):
     assert body["suspects"] == [BODY]
 
 
-WITHOUT_TORCH = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "onnxscript"):
-            raise ImportError("torch is not installed here")
-sys.meta_path.insert(0, Refuse())
-sys.path[:0] = [{tests!r}]
-import json
-from pathlib import Path
-import onnx
-import pytest
-from click.testing import CliRunner
-from validate.engine_double import Factory, set_constant
-from gspn2_deploy.cli.app import app
-folder, plan, source = Path({folder!r}), Path({plan!r}), Path({source!r})
-with pytest.MonkeyPatch.context() as patch:
-    factory = Factory(patch, ({images!r},))
-    factory.damage = lambda model: set_constant(model, "constant_53", [-1, 0, 1])
-    factory.build(source, plan)
-    arguments = ["--quiet", "validate", source, "--engine", plan, "--golden", folder / "fp32.npz"]
-    result = CliRunner().invoke(app, list(map(str, [*arguments, "--bisect", "--json"])))
-assert result.exit_code == 1, result.output
-print(json.dumps(json.loads(result.stdout)["bisections"]))
-"""
-
-
 def test_pytorch_is_not_needed_to_name_it(three_blocks, tmp_path):
-    code = WITHOUT_TORCH.format(
-        tests=str(Path(__file__).parents[1]),
-        folder=str(three_blocks),
-        plan=str(tmp_path / "m.plan"),
-        source=str(damaged(three_blocks, tmp_path / "m.onnx", swap)),
-        images=IMAGES,
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = json.loads(done.stdout)
+    source = damaged(three_blocks, tmp_path / "m.onnx", swap)
+    damage = 'set_constant(model, "constant_53", [-1, 0, 1])'
+    (found,) = bisect_without_torch(three_blocks, source, tmp_path / "m.plan", IMAGES, damage)
     assert (found["candidate"], found["reference"], found["exact"]) == (
         "onnxruntime",
         "tensorrt",
