@@ -239,8 +239,13 @@ def channel_norm(
 def channel_norm_inputs(
     size: tuple[int, int, int, int], dtype: torch.dtype, response: bool, device: str = "cuda"
 ) -> tuple[Tensor, ...]:
-    """x (N, C, H, W) far from centred, scale, shift (C,), and the response's where asked for."""
-    x = (3 + 2 * torch.randn(size, device=device)).to(dtype)
+    """x (N, C, H, W) far from centred, scale, shift (C,), and the response's where asked for.
+
+    The channels of a position are never almost equal, as a few random ones are among many
+    thousands: their mean, rounded to float32, would then be all that differs from float64.
+    """
+    spread = torch.linspace(-2, 2, size[1], device=device).view(-1, 1, 1)
+    x = (3 + spread + 0.5 * torch.randn(size, device=device).clamp(-1, 1)).to(dtype)
     return x, *(torch.randn(size[1], device=device).to(dtype) for _ in range(4 if response else 2))
 
 
