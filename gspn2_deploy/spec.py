@@ -25,7 +25,10 @@ OP_TYPES = (PROP2D, LINE_SCAN)
 # What the TensorRT plugin computes around the propagations: a build puts it in the place of
 # standard ops, so no ONNX file of ours holds it.
 CHANNEL_NORM = "GspnChannelNorm"
-CHANNEL_NORM_INPUTS = ("x", "scale", "shift", "response_scale", "response_shift")  # 3 or 5
+CHANNEL_NORM_INPUTS = ("x", "scale", "shift")
+RESPONSE_INPUTS = ("response_scale", "response_shift")  # behind those, or none of them
+PROJECTION_INPUTS = ("proxy", "weight", "bias")  # behind all, or none of them
+PROJECTION_MAX_CHANNELS = 2  # of proxy
 CHANNEL_NORM_ATTRIBUTES = {"epsilon": 1e-5, "response_epsilon": 0.0}
 DEPTHWISE = "GspnDepthwise"
 DEPTHWISE_INPUTS = ("x", "weight", "bias")  # 2 or 3
@@ -112,4 +115,5 @@ LINE_SCAN_ATTRIBUTES = {
     "chunk": DEFAULT_CHUNK,
 }
 
-DTYPES = ("float32", "float16", "bfloat16")  # in and out; state and sums are float32
+HALF_TYPES = ("float16", "bfloat16")
+DTYPES = ("float32", *HALF_TYPES)  # in and out; state and sums are float32

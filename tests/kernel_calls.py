@@ -176,6 +176,15 @@ class Norm(ctypes.Structure):
     )
 
 
+class Projection(ctypes.Structure):
+    """gspn2_projection_t."""
+
+    _fields_ = (
+        ("c", ctypes.c_int64),
+        *((tensor, ctypes.c_void_p) for tensor in ("proxy", "weight", "bias")),
+    )
+
+
 NCHW, NHWC8 = range(2)  # gspn2_layout_t
 # In which layouts gspn2_channel_norm takes which types.
 NORM_LAYOUTS = (
@@ -192,6 +201,7 @@ def channel_norm(
     response_scale: Tensor | None = None,
     response_shift: Tensor | None = None,
     *,
+    projection: tuple[Tensor, Tensor, Tensor] | None = None,
     layout: int = NCHW,
     epsilon: float = 1e-6,
     response_epsilon: float = 1e-6,
@@ -201,7 +211,8 @@ def channel_norm(
 ) -> Tensor:
     """y (N, C, H, W) by gspn2_channel_norm, into a guarded output `offset` elements off alignment.
 
-    For NHWC8 x is laid out anew, with NaN behind the last channel, and y laid out back.
+    `projection`: proxy, weight and bias. For NHWC8 x is laid out anew, with NaN behind the last
+    channel, and y laid out back.
     """
     library = library or cuda.load_library()
     n, c, height, width = x.shape
@@ -218,9 +229,15 @@ def channel_norm(
     assert size.value % 4 == 0
     out = GuardedBuffer(shape, x.dtype, offset, x.device)
     workspace = GuardedBuffer((size.value // 4,), torch.float32, device=x.device)
-    tensors = (source, scale, shift, response_scale, response_shift, out.tensor)
+    tensors = (scale, shift, response_scale, response_shift, out.tensor)
+    projected = None
+    if projection is not None:
+        addresses = (value.data_ptr() for value in projection)
+        projected = ctypes.byref(Projection(projection[0].shape[1], *addresses))
     status = library.gspn2_channel_norm(
         ctypes.byref(norm),
+        ctypes.c_void_p(source.data_ptr()),
+        projected,
         *(ctypes.c_void_p(None if value is None else value.data_ptr()) for value in tensors),
         ctypes.c_void_p(workspace.tensor.data_ptr() if size.value else None),
         size,
@@ -232,7 +249,7 @@ def channel_norm(
         workspace.check("workspace")
     if layout == NCHW:
         return out.tensor
-    assert not out.tensor[..., c:].any(), "behind the last channel is not 0"
+    assert not check or not out.tensor[..., c:].any(), "behind the last channel is not 0"
     return out.tensor[..., :c].movedim(-1, 1)
 
 
@@ -247,6 +264,19 @@ def channel_norm_inputs(
     spread = torch.linspace(-2, 2, size[1], device=device).view(-1, 1, 1)
     x = (3 + spread + 0.5 * torch.randn(size, device=device).clamp(-1, 1)).to(dtype)
     return x, *(torch.randn(size[1], device=device).to(dtype) for _ in range(4 if response else 2))
+
+
+def projection_inputs(x: Tensor, proxies: int) -> tuple[Tensor, Tensor, Tensor]:
+    """proxy (N, P, H, W), weight (P, C), bias (C,) of a projection onto x (N, C, H, W).
+
+    Small enough to leave the channels of channel_norm_inputs apart.
+    """
+    n, c, *size = x.shape
+
+    def draw(bound: float, *shape: int) -> Tensor:
+        return (bound * torch.randn(shape, device=x.device).clamp(-1, 1)).to(x.dtype)
+
+    return draw(1.0, n, proxies, *size), draw(0.2, proxies, c), draw(0.2, c)
 
 
 class Depthwise(ctypes.Structure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,10 +14,19 @@ def channel_norm(
     response_scale: Tensor | None = None,
     response_shift: Tensor | None = None,
     *,
+    projection: tuple[Tensor, Tensor, Tensor] | None = None,
     epsilon: float = 1e-6,
     response_epsilon: float = 1e-6,
 ) -> Tensor:
-    """Normalise (N, C, H, W) over C, and where asked for the responses over H and W behind it."""
+    """Normalise (N, C, H, W) over C, and where asked for the responses over H and W behind it.
+
+    `projection`, of proxy (N, P, H, W), weight (P, C) and bias (C,), is added to x first. The sum
+    is rounded to x's type.
+    """
+    if projection is not None:
+        proxy, weight, bias = (value.double() for value in projection)
+        added = torch.einsum("nphw,pc->nchw", proxy, weight) + bias.view(-1, 1, 1)
+        x = (x.double() + added).to(x.dtype)
     last = x.double().movedim(1, -1)
     z = functional.layer_norm(last, last.shape[-1:], scale.double(), shift.double(), epsilon)
     z = z.movedim(-1, 1)

@@ -10,6 +10,12 @@ from gspn2_deploy.validate.tolerances import OP_GRADIENT_TOLERANCES, OP_TOLERANC
 FORWARD = {getattr(torch, name): row for name, row in OP_TOLERANCES.items()}
 GRADIENT = {getattr(torch, name): row for name, row in OP_GRADIENT_TOLERANCES.items()}
 
+# Of norms behind a projection: what is normalised may be the neighbouring number of the type.
+PROJECTED = {
+    dtype: Tolerance(atol=unit, rtol=unit, cosine=1 - 1e-4, scale="max")
+    for dtype, unit in ((torch.float16, 2.0**-10), (torch.bfloat16, 2.0**-7))
+}
+
 
 def assert_close(out: Tensor, ref: Tensor, tolerance: Tolerance, what: str = "") -> None:
     """Fail unless every element of `out` is within `tolerance` of the float64 `ref`.

@@ -15,9 +15,8 @@ from typing import Any
 import onnx
 
 from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
-from gspn2_deploy.spec import DEPTHWISE, DEPTHWISE_KERNELS, DEPTHWISE_MULTIPLE
+from gspn2_deploy.spec import DEPTHWISE, DEPTHWISE_KERNELS, DEPTHWISE_MULTIPLE, HALF_TYPES
 
-_TYPES = ("float16", "bfloat16")
 _WEIGHT_RANK = 4
 
 
@@ -78,7 +77,7 @@ def _is_depthwise(file: GraphView, conv: onnx.NodeProto, types: Mapping[str, str
         and size == [kernel, kernel]
         and kernel in DEPTHWISE_KERNELS
         and channels % DEPTHWISE_MULTIPLE == 0
-        and dtype in _TYPES
+        and dtype in HALF_TYPES
         and all(types.get(name) == dtype for name in conv.input if name)
     )
 

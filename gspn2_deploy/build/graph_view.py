@@ -85,11 +85,15 @@ class GraphView:
             return name
         vector = onnx.TensorProto()
         vector.CopyFrom(self.constants[name])
-        vector.name = f"{name}_vector"
         vector.dims[:] = [int(np.prod(self.constants[name].dims))]
-        if all(tensor.name != vector.name for tensor in self.graph.initializer):
-            self.graph.initializer.append(vector)
-        return vector.name
+        return self.add_constant(f"{name}_vector", vector)
+
+    def add_constant(self, name: str, tensor: onnx.TensorProto) -> str:
+        """Add an initializer, unless one of this name was added before; return its name."""
+        if all(existing.name != name for existing in self.graph.initializer):
+            self.graph.initializer.append(tensor)
+            self.graph.initializer[-1].name = name
+        return name
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

@@ -1,12 +1,19 @@
-"""Let the plugin compute the layer norms over channels, and the response norms behind them.
+"""Let the plugin compute the layer norms over channels, and what stands around them.
+
+That is the response norms behind them, and ahead of them the projections of a few channels that are
+added to what they normalise.
 
 The models normalise (N, C, H, W) over C. ONNX normalises over the last axes, so exports have a
 transpose on either side; TensorRT 8.6 makes one kernel of the three that reaches a quarter of the
 memory's bandwidth, and with a response norm (GRN) behind them a twelfth. The plugin's kernel reads
 the map as it lies.
 
+A mixer adds to its features what a 1x1 convolution makes of the propagation's few channels, for
+which alone TensorRT reads and writes the features once.
+
 A norm stays as it is where something else uses what lies within it, or where its scale and shift
-are not of its own type.
+are not of its own type; a projection where something else uses it or the sum, or where it has more
+channels than the plugin takes.
 """
 
 from __future__ import annotations
@@ -16,9 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
-from gspn2_deploy.spec import CHANNEL_NORM
+from gspn2_deploy.spec import CHANNEL_NORM, HALF_TYPES, PROJECTION_MAX_CHANNELS
 
 _TO_LAST = [0, 2, 3, 1]
 _FROM_LAST = [0, 3, 1, 2]
@@ -27,6 +36,8 @@ _CHANNELS = [1]
 _MAP = [2, 3]
 _MAP_RANK = 4
 _NORM_INPUTS = 3  # x, scale, shift
+_POINT = [1, 1]  # a convolution's kernel
+_CONV_BIAS = 2  # among its inputs
 
 
 @dataclass(frozen=True)
@@ -60,13 +71,15 @@ def fuse_norms(
         output = _transposed_back(file, norm)
         if output is None or not _all_of(types, norm.input[0], norm.input[1:]):
             continue
-        inputs = [file.producers[norm.input[0]].input[0], *norm.input[1:]]
+        x, projection = _split_projection(file, file.producers[norm.input[0]].input[0], types)
+        inputs = [x, *norm.input[1:]]
         attributes = {"epsilon": attributes_of(norm).get("epsilon", _EPSILON)}
         response = _find_response(file, output)
         if response is not None and _all_of(types, output, (response.scale, response.shift)):
             inputs += [file.as_vector(response.scale), file.as_vector(response.shift)]
             attributes["response_epsilon"] = response.epsilon
             output = response.output
+        inputs += projection
         found[output] = norm.name or norm.output[0], inputs, attributes
     return put_plugins(graph, CHANNEL_NORM, found)
 
@@ -85,6 +98,45 @@ def _transposed_back(file: GraphView, norm: onnx.NodeProto) -> str | None:
         return None
     permutations = [attributes_of(node).get("perm") for node in (before, behind)]
     return behind.output[0] if permutations == [_TO_LAST, _FROM_LAST] else None
+
+
+def _split_projection(file: GraphView, x: str, types: Mapping[str, str]) -> tuple[str, list[str]]:
+    """What a projection is added to, with its proxy, weight and bias; x alone without one."""
+    if types.get(x) not in HALF_TYPES or file.uses[x] != 1:
+        return x, []
+    for projected, features in pairs(file.producer(x, "Add")):
+        conv = file.producer(projected, "Conv")
+        if conv is None or file.uses[projected] != 1 or types.get(features) != types[x]:
+            continue
+        weight, bias = file.values(conv, 1), file.values(conv, _CONV_BIAS)
+        if weight is None or not _is_pointwise(conv, weight):
+            continue
+        channels, proxies = weight.shape[:2]
+        if len(conv.input) > _CONV_BIAS and conv.input[_CONV_BIAS] and bias is None:
+            continue
+        if proxies > PROJECTION_MAX_CHANNELS or not _all_of(
+            types, x, tuple(filter(None, conv.input))
+        ):
+            continue
+        columns = np.ascontiguousarray(weight.reshape(channels, proxies).T)
+        added = np.zeros(channels, weight.dtype) if bias is None else bias
+        return features, [
+            conv.input[0],
+            file.add_constant(f"{conv.input[1]}_columns", numpy_helper.from_array(columns)),
+            file.add_constant(f"{projected}_bias", numpy_helper.from_array(added)),
+        ]
+    return x, []
+
+
+def _is_pointwise(conv: onnx.NodeProto, weight: NDArray[np.generic]) -> bool:
+    """Whether a convolution takes each position by itself, and all channels together."""
+    given = attributes_of(conv)
+    plain = {"group": 1, "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4}
+    return (
+        list(weight.shape[2:]) == _POINT
+        and given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+        and all(given.get(key, value) == value for key, value in plain.items())
+    )
 
 
 def _all_of(types: Mapping[str, str], name: str, others: tuple[str, ...]) -> bool:

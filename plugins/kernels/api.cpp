@@ -133,7 +133,8 @@ gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, int has_re
   return GSPN2_SUCCESS;
 }
 
-gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const void* scale,
+gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x,
+                                  const gspn2_projection_t* projection, const void* scale,
                                   const void* shift, const void* response_scale,
                                   const void* response_shift, void* y, void* workspace,
                                   size_t workspace_bytes, gspn2_stream_t stream) {
@@ -145,14 +146,22 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const
     return gspn2::fail(GSPN2_INVALID_ARGUMENT,
                        "one of response_scale and response_shift is null; expected both or none");
   }
+  gspn2_projection_t projected{};
+  status = gspn2::checkProjection(*norm, projection, &projected);
+  if (status != GSPN2_SUCCESS) return status;
+  const bool isProjected = projected.c > 0;
   const int64_t map = gspn2::channelNormElements(*norm);
-  status = gspn2::checkBuffers(norm->dtype,
-                               {{"x", x, map},
-                                {"scale", scale, norm->c},
-                                {"shift", shift, norm->c},
-                                {"response_scale", response_scale, norm->c, true},
-                                {"response_shift", response_shift, norm->c, true}},
-                               {"y", y, map}, workspace, workspace_bytes);
+  status = gspn2::checkBuffers(
+      norm->dtype,
+      {{"x", x, map},
+       {"proxy", projected.proxy, norm->n * projected.c * norm->h * norm->w, !isProjected},
+       {"weight", projected.weight, projected.c * norm->c, !isProjected},
+       {"bias", projected.bias, norm->c, !isProjected},
+       {"scale", scale, norm->c},
+       {"shift", shift, norm->c},
+       {"response_scale", response_scale, norm->c, true},
+       {"response_shift", response_shift, norm->c, true}},
+      {"y", y, map}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
   if (norm->layout == GSPN2_NHWC8) status = gspn2::checkVectorAligned(x, y);
   if (status != GSPN2_SUCCESS) return status;
@@ -162,8 +171,8 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x, const
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
-  const gspn2::ChannelNormCall call{*norm,          x, scale,     shift, response_scale,
-                                    response_shift, y, workspace, stream};
+  const gspn2::ChannelNormCall call{*norm,          projected,      x, scale,     shift,
+                                    response_scale, response_shift, y, workspace, stream};
   return gspn2::checkCuda(gspn2::launchChannelNorm(call, device), "launching gspn2_channel_norm");
 }
 

@@ -17,6 +17,7 @@
 #include "by_dtype.h"
 #include "channel_norm.h"
 #include "launch.cuh"
+#include "norm_held.cuh"
 #include "norm_planes.cuh"
 #include "norm_rows.cuh"
 #include "plan_arithmetic.h"
@@ -30,7 +31,7 @@ __global__ void __launch_bounds__(kNormThreads)
     normAffinesKernel(const __grid_constant__ NormParams p) {
   waitForPreviousKernel();
   const int64_t n = blockIdx.x;
-  respond<T>(p, n, p.affines + n * p.channels);
+  respond<T>(p, squaresOf(p, n), p.affines + n * p.channels);
 }
 
 namespace {
@@ -40,28 +41,27 @@ using Kernel = void (*)(NormParams);
 constexpr int kClusterBlocks = 8;       // to a batch item
 constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
 constexpr int64_t kMostClusters = 16;
-constexpr int64_t kRowsOfCluster = 256;  // positions of a map, at most
-constexpr int64_t kPlanesOfCluster = 64;
-constexpr int64_t kMostRows = 8192;  // for which a cluster is tried in tuning builds
-constexpr int64_t kMostPlanes = 1024;
-constexpr int64_t kFewTiles = 66;      // half as many as a device has multiprocessors
-constexpr int64_t kEnoughTiles = 264;  // to fill a device
-constexpr int kNarrow = 8;             // lanes of a worker where there are few positions
-constexpr int kLaneChannels = 8;       // of a worker, as long as there are enough
-constexpr int kAccessBytes = 4;        // of a lane, GSPN2_NCHW
-constexpr int kLeastTile = 8;          // positions, GSPN2_NHWC8
+constexpr int64_t kPlanesOfCluster = 64;  // positions of a map, at most
+constexpr int64_t kMostPlanes = 1024;     // for which a cluster is tried in tuning builds
+constexpr int64_t kFewTiles = 66;         // half as many as a device has multiprocessors
+constexpr int64_t kEnoughTiles = 264;     // to fill a device
+constexpr int kNarrow = 8;                // lanes of a worker where there are few positions
+constexpr int kLaneChannels = 8;          // of a worker, as long as there are enough
+constexpr int kAccessBytes = 4;           // of a lane, GSPN2_NCHW
+constexpr int kLeastTile = 8;             // positions, GSPN2_NHWC8
 constexpr int kMostTile = 64;
 constexpr size_t kRowSumsBytes = 32768;  // of shared memory
 
 // The kernels of one shape of workers, and what they are launched with.
 struct Kernels {
-  Kernel plain, sums, whole, scale;  // whole: null where there is none
+  Kernel plain, sums, scale;
+  Kernel whole = nullptr;  // by a cluster
 };
 
 template <typename T, int kLanes, int kPositions, int kChannels>
 Kernels planesKernels() {
   Kernels kernels{normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kPlain>,
-                  normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kSums>, nullptr,
+                  normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kSums>,
                   scalePlanesKernel<T, kLanes, kPositions>};
   if constexpr (kLanes == kNarrow) {
     kernels.whole = normPlanesKernel<T, kLanes, kPositions, kChannels, NormStage::kWhole>;
@@ -84,14 +84,12 @@ Kernels planesKernels(int channels) {
 template <typename T, int kVectors, int kRows>
 Kernels rowKernels(bool few) {
   constexpr int kFewer = kRows > 1 ? kRows / 2 : 1;  // sums take registers
-  const Kernel whole = normRowsKernel<T, kVectors, 1, NormStage::kWhole>;
   if (few) {
     return {normRowsKernel<T, kVectors, 1, NormStage::kPlain>,
-            normRowsKernel<T, kVectors, 1, NormStage::kSums>, whole,
-            scaleRowsKernel<T, kVectors, 1>};
+            normRowsKernel<T, kVectors, 1, NormStage::kSums>, scaleRowsKernel<T, kVectors, 1>};
   }
   return {normRowsKernel<T, kVectors, kRows, NormStage::kPlain>,
-          normRowsKernel<T, kVectors, kFewer, NormStage::kSums>, whole,
+          normRowsKernel<T, kVectors, kFewer, NormStage::kSums>,
           scaleRowsKernel<T, kVectors, kRows>};
 }
 
@@ -105,7 +103,7 @@ template <typename T>
 class Launcher {
  public:
   Launcher(const ChannelNormCall& call, const DeviceInfo& device)
-      : mCall(call), mOverlaps(device.computeCapability >= kClusterCapability) {
+      : mCall(call), mDevice(device), mOverlaps(device.computeCapability >= kClusterCapability) {
     const gspn2_norm_t& norm = call.norm;
     mParams.x = call.x;
     mParams.scale = call.scale;
@@ -113,6 +111,10 @@ class Launcher {
     mParams.responseScale = call.responseScale;
     mParams.responseShift = call.responseShift;
     mParams.y = call.y;
+    mParams.proxy = call.projection.proxy;
+    mParams.weight = call.projection.weight;
+    mParams.bias = call.projection.bias;
+    mParams.proxies = static_cast<int>(call.projection.c);
     mParams.plane = norm.h * norm.w;
     mParams.channels = static_cast<int>(norm.c);
     mParams.pitch = planRoundUp(norm.c, kNormVector);
@@ -126,7 +128,7 @@ class Launcher {
   }
 
   cudaError_t planes() {
-    const bool cluster = useCluster(kPlanesOfCluster, kMostPlanes) && mParams.channels <= kMostHeld;
+    const bool cluster = useCluster() && mParams.channels <= kMostHeld;
     const bool narrow = cluster || tilesOf(kWarpSize) < kFewTiles;
     if (narrow && mParams.channels <= kMostHeld) {
       const int workers = planCeilDiv(mParams.channels, kLaneChannels);
@@ -144,18 +146,22 @@ class Launcher {
 
   cudaError_t rows() {
     const int vectors = mParams.pitch / static_cast<int>(kNormVector);
-    mParams.wide = isCopyAligned(mCall.scale) && isCopyAligned(mCall.shift);
+    const gspn2_projection_t& projection = mCall.projection;
+    mParams.wide =
+        isCopyAligned(mCall.scale) && isCopyAligned(mCall.shift) &&
+        (projection.c == 0 || (mParams.channels == mParams.pitch &&
+                               isCopyAligned(projection.weight) && isCopyAligned(projection.bias)));
     mParams.lanes = std::min(powerOfTwo(vectors), kWarpSize);
     const int held = powerOfTwo(planCeilDiv(vectors, mParams.lanes));
     switch (held) {
       case 1:
-        return rows<1, 4>();
+        return rows<1>();
       case 2:
-        return rows<2, 2>();
+        return rows<2>();
       case 4:
-        return rows<4, 1>();
+        return rows<4>();
       default:
-        return rows<8, 1>();
+        return rows<8>();
     }
   }
 
@@ -164,13 +170,13 @@ class Launcher {
     return reinterpret_cast<uintptr_t>(pointer) % kAccessBytes == 0;
   }
   bool hasResponse() const { return mParams.squares != nullptr; }
-  // `most`: positions of a map; `possible`: what the kernels can do.
-  bool useCluster(int64_t most, int64_t possible) const {
+  bool useCluster() const {
     if (int tuned[1]; hasResponse() && mOverlaps && readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
       countTuned();
-      return tuned[0] != 0 && mParams.plane <= possible;
+      return tuned[0] != 0 && mParams.plane <= kMostPlanes;
     }
-    return hasResponse() && mOverlaps && mParams.plane <= most && mCall.norm.n <= kMostClusters;
+    return hasResponse() && mOverlaps && mParams.plane <= kPlanesOfCluster &&
+           mCall.norm.n <= kMostClusters;
   }
   int64_t tiles() const { return mCall.norm.n * mParams.tiles; }
   int64_t tilesOf(int positions) const {
@@ -181,16 +187,16 @@ class Launcher {
     mParams.tile = tile;
     mParams.tiles = planCeilDiv(mParams.plane, tile);
   }
-  void cutForCluster(int unit) {
-    mParams.tile = planRoundUp(planCeilDiv(mParams.plane, kClusterBlocks), unit);
-    mParams.tiles = kClusterBlocks;  // the last ones may be empty
+  void cutForCluster(int blocks, int unit) {
+    mParams.tile = planRoundUp(planCeilDiv(mParams.plane, blocks), unit);
+    mParams.tiles = blocks;  // the last ones may be empty
   }
 
   // `step`: positions that a block has at once.
   cudaError_t planes(const Kernels& kernels, int step, int warps, bool cluster) {
     const int threads = warps * kWarpSize;
     if (cluster) {
-      cutForCluster(step);
+      cutForCluster(kClusterBlocks, step);
       return run(kernels.whole, tiles(), threads, sizeof(PlaneShared), kClusterBlocks);
     }
     cut(step);
@@ -198,11 +204,70 @@ class Launcher {
     return runInTurn(kernels, threads, sizeof(PlaneShared));
   }
 
-  template <int kVectors, int kRows>
+  // Rows that a cluster of so many blocks holds.
+  template <int kVectors>
+  int64_t heldBy(int blocks) const {
+    return int64_t{blocks} * (kHeldThreads / mParams.lanes) * (kHeldMost / kVectors);
+  }
+  template <int kVectors>
+  bool holds() const {
+    int tuned[1];
+    if (!hasResponse() || !mOverlaps || mParams.plane > heldBy<kVectors>(kClusterBlocks)) {
+      return false;
+    }
+    if (!readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) return true;
+    countTuned();
+    return tuned[0] != 0;
+  }
+  // Blocks for every multiprocessor, or as few as can hold an item.
+  template <int kVectors>
+  int heldBlocks() const {
+    int blocks = 1;
+    while (blocks < kClusterBlocks && (heldBy<kVectors>(blocks) < mParams.plane ||
+                                       2 * blocks * mCall.norm.n <= mDevice.multiprocessors)) {
+      blocks *= 2;
+    }
+    return blocks;
+  }
+  template <int kVectors, bool kProjects>
+  cudaError_t hold() {
+    constexpr int kMost = kHeldMost / kVectors;
+    constexpr int kFew = kHeldFew / kVectors;
+    const int blocks = heldBlocks<kVectors>();
+    cutForCluster(blocks, 1);
+    const int groups = kHeldThreads / mParams.lanes;
+    const bool few = mParams.tile <= groups * kFew;
+    const HeldLayout layout(mParams, groups, few ? kFew : kMost);
+    return run(few ? normHeldKernel<T, kVectors, kProjects, kFew>
+                   : normHeldKernel<T, kVectors, kProjects, kMost>,
+               tiles(), kHeldThreads, sizeof(float) * layout.size, blocks);
+  }
+
+  // Into y, which is normalised where it lies.
+  template <int kVectors>
+  cudaError_t project() {
+    const int groups = kRowThreads / mParams.lanes;
+    cut(groups);
+    const size_t shared = sizeof(float) * mParams.proxies * groups;
+    const cudaError_t status = run(projectRowsKernel<T, kVectors>, tiles(), kRowThreads, shared);
+    mParams.x = mParams.y;
+    return status;
+  }
+
+  template <int kVectors>
   cudaError_t rows() {
-    const bool cluster = useCluster(kRowsOfCluster, kMostRows);
+    constexpr int kRows = kVectors < 4 ? 4 / kVectors : 1;
+    if constexpr (kVectors <= kHeldMostVectors) {
+      if (holds<kVectors>()) {
+        return mParams.proxies > 0 ? hold<kVectors, true>() : hold<kVectors, false>();
+      }
+    }
+    if (mParams.proxies > 0) {
+      const cudaError_t status = project<kVectors>();
+      if (status != cudaSuccess) return status;
+    }
     const auto rowBytes = sizeof(float) * static_cast<size_t>(mParams.pitch);
-    int threads = rowThreads(kVectors, cluster ? NormStage::kWhole : NormStage::kPlain);
+    int threads = kRowThreads;
     const auto bytes = [&] { return threads / mParams.lanes * rowBytes; };
     if (hasResponse()) {
       while (threads > kWarpSize && bytes() > kRowSumsBytes) threads /= 2;
@@ -210,11 +275,6 @@ class Launcher {
     const int groups = threads / mParams.lanes;
     const bool few = tilesOf(groups * kRows) < kEnoughTiles;
     const Kernels kernels = rowKernels<T, kVectors, kRows>(few);
-    if (cluster) {
-      cutForCluster(1);
-      const size_t affines = sizeof(Affine) * static_cast<size_t>(mParams.channels);
-      return run(kernels.whole, tiles(), threads, std::max(bytes(), affines), kClusterBlocks);
-    }
     if (!hasResponse()) {
       cut(groups * (few ? 1 : kRows));  // one pass
       return run(kernels.plain, tiles(), threads, 0);
@@ -238,6 +298,7 @@ class Launcher {
   }
 
   const ChannelNormCall& mCall;
+  const DeviceInfo& mDevice;
   bool mOverlaps;
   NormParams mParams{};
 };

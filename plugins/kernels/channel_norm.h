@@ -16,10 +16,12 @@ namespace gspn2 {
 constexpr int64_t kNormVector = 8;  // channels side by side in GSPN2_NHWC8
 // Channels of a position that one warp can hold; GSPN2_NCHW has no such limit.
 constexpr int64_t kNormMaxChannels = 32 * 8 * kNormVector;
+constexpr int kMostProxies = 2;               // channels that are projected, at most
 constexpr int64_t kNormMaxTiles = INT32_MAX;  // blocks of a launch
 
 struct ChannelNormCall {
   gspn2_norm_t norm;
+  gspn2_projection_t projection;  // without one c is 0
   const void *x, *scale, *shift;
   const void *responseScale, *responseShift;  // null without a response normalisation
   void* y;

@@ -21,17 +21,19 @@ struct alignas(8) Affine {
 
 struct NormParams {
   const void *x, *scale, *shift, *responseScale, *responseShift;
+  const void *proxy, *weight, *bias;  // of the projection
   void* y;
   Statistics* statistics;  // (N, H W); null without a response normalisation, as all of the three
   Affine* affines;         // (N, C)
   float* squares;          // (N, tiles, C): sums over a tile
   int64_t plane;           // positions of a map
   int channels;
-  int pitch;  // elements from one position to the next, GSPN2_NHWC8
-  int tile;   // positions
-  int tiles;  // of a batch item
-  int lanes;  // that hold a position, GSPN2_NHWC8
-  bool wide;  // whether scale and shift are aligned to vectors, GSPN2_NHWC8
+  int pitch;    // elements from one position to the next, GSPN2_NHWC8
+  int tile;     // positions
+  int tiles;    // of a batch item
+  int lanes;    // that hold a position, GSPN2_NHWC8
+  int proxies;  // channels that are projected; 0 without a projection
+  bool wide;    // whether every tensor of C is aligned to vectors, GSPN2_NHWC8
   float epsilon, responseEpsilon;
 };
 
@@ -51,7 +53,7 @@ struct NormTile {
 enum class NormStage {
   kPlain,  // writes the result
   kSums,   // leaves the tile's sums of squares to later launches
-  kWhole  // the blocks of a cluster share a batch item: they exchange the sums and go on themselves
+  kWhole   // the blocks of a cluster share a batch item: they exchange the sums and go on
 };
 
 __device__ __forceinline__ float normalised(float value, const Statistics& position,
@@ -63,6 +65,11 @@ template <typename T>
 __device__ __forceinline__ Affine affineOf(const NormParams& p, int channel) {
   return {toFloat(static_cast<const T*>(p.scale)[channel]),
           toFloat(static_cast<const T*>(p.shift)[channel])};
+}
+
+// The sums of squares that the blocks of a batch item have left.
+__device__ __forceinline__ const float* squaresOf(const NormParams& p, int64_t n) {
+  return p.squares + n * p.tiles * p.channels;
 }
 
 // Over `lanes` adjacent lanes, a power of two; every lane of the warp takes part.
@@ -82,18 +89,18 @@ __device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask)
   return value;
 }
 
-// Turns the sums of squares of a batch item into what each channel's response and the mean one make
-// of its scale and shift. Every thread of the block takes part; `affines` (C) are there for all of
-// them behind it.
+// Turns the sums of squares of a batch item, (tiles, C), into what each channel's response and the
+// mean one make of its scale and shift. Every thread of the block takes part; `affines` (C) are
+// there for all of them behind it.
 template <typename T>
-__device__ __forceinline__ void respond(const NormParams& p, int64_t n, Affine* affines) {
+__device__ __forceinline__ void respond(const NormParams& p, const float* squares,
+                                        Affine* affines) {
   struct Parts {
     float sums[kNormThreads];
   };
   auto& parts = staticShared<Parts>();
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
-  const float* const squares = p.squares + n * p.tiles * p.channels;
   // Threads side by side have channels side by side; the tiles are dealt out among rows of them.
   const int rounded = (p.channels + kWarpSize - 1) / kWarpSize * kWarpSize;
   const int columns = rounded < threads ? rounded : threads;

@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
   if constexpr (kHopper && kStage == NormStage::kWhole) {
     clusterSync();  // the sums of all its blocks are there
     Affine* const affines = dynamicShared<PlaneShared>()->affines;
-    respond<T>(p, tile.n, affines);
+    respond<T>(p, squaresOf(p, tile.n), affines);
     scalePlanes<T>(tile, affines);
   }
 }

@@ -10,14 +10,8 @@
 namespace gspn2 {
 
 constexpr int kRowThreads = 256;
-// A cluster has a whole batch item, and blocks as large as their registers allow.
-__host__ __device__ constexpr int rowThreads(int vectors, NormStage stage) {
-  if (stage != NormStage::kWhole || vectors > 4) return kRowThreads;
-  return vectors == 1 ? 1024 : 512;
-}
 // Blocks that are to fit a multiprocessor at once.
-__host__ __device__ constexpr int rowBlocks(int vectors, NormStage stage) {
-  if (stage == NormStage::kWhole) return 1;
+__host__ __device__ constexpr int rowBlocks(int vectors) {
   return vectors == 1 ? 4 : vectors == 2 ? 3 : vectors == 4 ? 2 : 1;
 }
 
@@ -53,12 +47,13 @@ struct RowTile : NormTile {
       }
     }
   }
+  __device__ __forceinline__ void write(int64_t position, int i, const Vector& values) const {
+    if (channel(i) >= p.pitch) return;
+    *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + offset(position, i)) = values;
+  }
   __device__ __forceinline__ void write(int64_t position, const Vector (&values)[kVectors]) const {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (channel(i) >= p.pitch) break;
-      *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + offset(position, i)) = values[i];
-    }
+    for (int i = 0; i < kVectors; ++i) write(position, i, values[i]);
   }
   // What a tensor (C) has for the i-th vector; behind the last channel, any value.
   __device__ __forceinline__ Vector readParameters(const void* tensor, int i) const {
@@ -89,22 +84,56 @@ struct RowTile : NormTile {
       }
     }
   }
+  // Of a row's channels. Every lane of the warp takes part.
+  __device__ __forceinline__ Statistics statisticsOf(const Vector (&values)[kVectors]) const {
+    const auto channels = static_cast<float>(p.channels);
+    float sum = 0.0F;
+    forEach([&](int i, int j) { sum += toFloat(values[i].values[j]); });
+    const float mean = laneSum(sum, p.lanes) / channels;
+    float apart = 0.0F;
+    forEach([&](int i, int j) {
+      const float difference = toFloat(values[i].values[j]) - mean;
+      apart = fmaf(difference, difference, apart);
+    });
+    return {mean, rsqrtf(laneSum(apart, p.lanes) / channels + p.epsilon)};
+  }
 };
+
+// Scale and shift of a lane's channels, as they lie in memory.
+template <typename Tile, int kVectors>
+struct RowAffines {
+  typename Tile::Vector scales[kVectors], shifts[kVectors];
+
+  __device__ __forceinline__ explicit RowAffines(const Tile& tile) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      scales[i] = tile.readParameters(tile.p.scale, i);
+      shifts[i] = tile.readParameters(tile.p.shift, i);
+    }
+  }
+  __device__ __forceinline__ Affine of(int i, int j) const {
+    return {toFloat(scales[i].values[j]), toFloat(shifts[i].values[j])};
+  }
+};
+
+// A block's sums of squares of a channel, from those of its groups, (groups, pitch).
+template <typename Tile>
+__device__ __forceinline__ float sumOfGroups(const Tile& tile, const float* groups, int channel) {
+  float sum = 0.0F;
+  for (int g = 0; g < tile.groups; ++g) sum += groups[g * tile.p.pitch + channel];
+  return sum;
+}
 
 // The statistics of the tile's positions; then the results, or each channel's sum of squares.
 template <typename T, int kVectors, int kRows, NormStage kStage>
-__device__ __forceinline__ void normRows(const RowTile<T, kVectors>& tile) {
-  using Vector = typename RowTile<T, kVectors>::Vector;
+__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
+    normRowsKernel(const __grid_constant__ NormParams p) {
+  using Tile = RowTile<T, kVectors>;
+  using Vector = typename Tile::Vector;
   constexpr bool kPlain = kStage == NormStage::kPlain;
-  const NormParams& p = tile.p;
-  const auto channels = static_cast<float>(p.channels);
-  Vector scales[kVectors];
-  Vector shifts[kVectors];
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    scales[i] = tile.readParameters(p.scale, i);
-    shifts[i] = tile.readParameters(p.shift, i);
-  }
+  waitForPreviousKernel();
+  const Tile tile(p);
+  const RowAffines<Tile, kVectors> affines(tile);
   float squares[kPlain ? 1 : kVectors][kNormVector] = {};
   // Whole warps: they meet in shuffles.
   for (int64_t base = tile.begin; base < tile.end; base += tile.groups * kRows) {
@@ -115,19 +144,10 @@ __device__ __forceinline__ void normRows(const RowTile<T, kVectors>& tile) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
-      float sum = 0.0F;
-      tile.forEach([&](int i, int j) { sum += toFloat(values[r][i].values[j]); });
-      const float mean = laneSum(sum, p.lanes) / channels;
-      float apart = 0.0F;
-      tile.forEach([&](int i, int j) {
-        const float difference = toFloat(values[r][i].values[j]) - mean;
-        apart = fmaf(difference, difference, apart);
-      });
-      const Statistics position = {mean, rsqrtf(laneSum(apart, p.lanes) / channels + p.epsilon)};
+      const Statistics position = tile.statisticsOf(values[r]);
       if (at >= tile.end) continue;
       const auto normalise = [&](int i, int j) {
-        return normalised(toFloat(values[r][i].values[j]), position,
-                          Affine{toFloat(scales[i].values[j]), toFloat(shifts[i].values[j])});
+        return normalised(toFloat(values[r][i].values[j]), position, affines.of(i, j));
       };
       if constexpr (kPlain) {
         Vector results[kVectors] = {};  // 0 behind the last channel
@@ -143,24 +163,26 @@ __device__ __forceinline__ void normRows(const RowTile<T, kVectors>& tile) {
     }
   }
   if constexpr (!kPlain) {
-    float* const shared = dynamicShared<float>();  // (groups, pitch)
+    float* const groups = dynamicShared<float>();
     tile.forEach(
-        [&](int i, int j) { shared[tile.group * p.pitch + tile.channel(i) + j] = squares[i][j]; });
+        [&](int i, int j) { groups[tile.group * p.pitch + tile.channel(i) + j] = squares[i][j]; });
     __syncthreads();
     float* const sums = p.squares + int64_t{blockIdx.x} * p.channels;
     for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
-      float sum = 0.0F;
-      for (int g = 0; g < tile.groups; ++g) sum += shared[g * p.pitch + c];
-      sums[c] = sum;
+      sums[c] = sumOfGroups(tile, groups, c);
     }
   }
 }
 
-// The results, of the statistics and of `affines` (C).
+// The results, of the statistics and of the affines (C) of each batch item.
 template <typename T, int kVectors, int kRows>
-__device__ __forceinline__ void scaleRows(const RowTile<T, kVectors>& tile, const Affine* affines) {
-  using Vector = typename RowTile<T, kVectors>::Vector;
-  const NormParams& p = tile.p;
+__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
+    scaleRowsKernel(const __grid_constant__ NormParams p) {
+  using Tile = RowTile<T, kVectors>;
+  using Vector = typename Tile::Vector;
+  waitForPreviousKernel();
+  const Tile tile(p);
+  const Affine* const affines = p.affines + tile.n * p.channels;
   Affine own[kVectors][kNormVector];
   tile.forEach([&](int i, int j) { own[i][j] = affines[tile.channel(i) + j]; });
   for (int64_t first = tile.begin + tile.group; first < tile.end; first += tile.groups * kRows) {
@@ -168,9 +190,10 @@ __device__ __forceinline__ void scaleRows(const RowTile<T, kVectors>& tile, cons
     Vector values[kRows][kVectors];
     Statistics positions[kRows];
 #pragma unroll
+    for (int r = 0; r < kRows; ++r) tile.read(first + r * tile.groups, values[r]);
+#pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
-      tile.read(at, values[r]);
       if (at < tile.end) positions[r] = p.statistics[tile.n * p.plane + at];
     }
 #pragma unroll
@@ -185,28 +208,6 @@ __device__ __forceinline__ void scaleRows(const RowTile<T, kVectors>& tile, cons
       tile.write(at, results);
     }
   }
-}
-
-template <typename T, int kVectors, int kRows, NormStage kStage>
-__global__ void __launch_bounds__(rowThreads(kVectors, kStage), rowBlocks(kVectors, kStage))
-    normRowsKernel(const __grid_constant__ NormParams p) {
-  waitForPreviousKernel();
-  const RowTile<T, kVectors> tile(p);
-  normRows<T, kVectors, kRows, kStage>(tile);
-  if constexpr (kHopper && kStage == NormStage::kWhole) {
-    clusterSync();  // the sums of all its blocks are there
-    Affine* const affines = dynamicShared<Affine>();
-    respond<T>(p, tile.n, affines);
-    scaleRows<T, kVectors, kRows>(tile, affines);
-  }
-}
-
-template <typename T, int kVectors, int kRows>
-__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors, NormStage::kPlain))
-    scaleRowsKernel(const __grid_constant__ NormParams p) {
-  waitForPreviousKernel();
-  const RowTile<T, kVectors> tile(p);
-  scaleRows<T, kVectors, kRows>(tile, p.affines + tile.n * p.channels);
 }
 
 }  // namespace gspn2

@@ -154,6 +154,26 @@ gspn2_status_t checkNorm(const gspn2_norm_t* norm) {
   return GSPN2_SUCCESS;
 }
 
+gspn2_status_t checkProjection(const gspn2_norm_t& norm, const gspn2_projection_t* given,
+                               gspn2_projection_t* projection) {
+  *projection = {};
+  if (given == nullptr) return GSPN2_SUCCESS;
+  if (given->c < 1) {
+    return fail(GSPN2_INVALID_ARGUMENT, "the projection's c is %lld; expected at least 1",
+                static_cast<long long>(given->c));
+  }
+  if (given->c > GSPN2_PROJECTION_MAX_CHANNELS || norm.layout != GSPN2_NHWC8) {
+    return fail(
+        GSPN2_UNSUPPORTED,
+        "a projection of %lld channels in layout %d; expected 1 to %d channels in layout %d "
+        "(NHWC8)",
+        static_cast<long long>(given->c), static_cast<int>(norm.layout),
+        GSPN2_PROJECTION_MAX_CHANNELS, static_cast<int>(GSPN2_NHWC8));
+  }
+  *projection = *given;
+  return GSPN2_SUCCESS;
+}
+
 gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
   if (conv == nullptr) {
     return fail(GSPN2_INVALID_ARGUMENT, "conv is null; expected a gspn2_depthwise_t");

@@ -29,6 +29,9 @@ gspn2_status_t checkProblem(const gspn2_problem_t* problem);
 gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
                             gspn2_batch_strides_t* strides);
 gspn2_status_t checkNorm(const gspn2_norm_t* norm);
+// What the projection onto a checked norm's map is: one of no channels where `given` is null.
+gspn2_status_t checkProjection(const gspn2_norm_t& norm, const gspn2_projection_t* given,
+                               gspn2_projection_t* projection);
 gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv);
 // The tensors of GSPN2_NHWC8.
 gspn2_status_t checkVectorAligned(const void* x, const void* y);

@@ -1,6 +1,8 @@
 #include "channel_norm.h"
 
+#include <algorithm>
 #include <cinttypes>
+#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <string>
@@ -23,28 +25,61 @@ using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorFormat;
 
 constexpr Op kOp = Op::kChannelNorm;
-constexpr int32_t kPlain = 3;
-constexpr int32_t kWithResponse = 5;
 constexpr int32_t kMapRank = 4;
 constexpr int32_t kChannelAxis = 1;
 constexpr size_t kBytes = kStateHeaderBytes + 3 * sizeof(uint32_t);
 constexpr char kEpsilonField[] = "epsilon";
 constexpr char kResponseEpsilonField[] = "response_epsilon";
-constexpr const char* kInputNames[] = {"x", "scale", "shift", "response_scale", "response_shift"};
+
+struct Input {
+  const char* name;
+  int32_t rank;
+  int32_t channelAxis;  // whose extent is C; -1 where none is
+};
+constexpr Input kInputs[] = {{"x", kMapRank, kChannelAxis},
+                             {"scale", 1, 0},
+                             {"shift", 1, 0},
+                             {"response_scale", 1, 0},
+                             {"response_shift", 1, 0},
+                             {"proxy", kMapRank, -1},
+                             {"weight", 2, 1},
+                             {"bias", 1, 0}};
+constexpr int32_t kPlain = 3;       // inputs of every node
+constexpr int32_t kProxy = 5;       // the first of a projection in kInputs
+constexpr int32_t kProjection = 3;  // inputs of one
+
+// The inputs of every form.
+constexpr std::initializer_list<int32_t> kCounts = {kPlain, kProxy, kPlain + kProjection,
+                                                    kProxy + kProjection};
 
 float checkEpsilon(const char* name, double value) {
   if (value >= 0 && value <= std::numeric_limits<float>::max()) return static_cast<float>(value);
   fail("%s: %s is %g; expected a finite float32 of at least 0", opName(kOp), name, value);
 }
 
-void checkRank(int32_t index, int32_t rank) {
-  checkInputRank(kOp, kInputNames[index], rank, index == 0 ? kMapRank : 1);
+// What the input `index` of `count` is.
+const Input& inputOf(int32_t index, int32_t count) {
+  const bool skipsResponse = count == kPlain + kProjection && index >= kPlain;
+  return kInputs[skipsResponse ? index + kProxy - kPlain : index];
 }
 
-void checkChannels(int32_t index, int64_t extent, int64_t channels) {
+// Where the proxy is among the inputs of a node with a projection.
+int32_t proxyIndex(int32_t count) { return count - kProjection; }
+
+void checkChannels(const Input& input, int64_t extent, int64_t channels) {
   if (extent == channels) return;
   fail("%s: the input %s has %" PRId64 " elements; expected C = %" PRId64 " as of x", opName(kOp),
-       kInputNames[index], extent, channels);
+       input.name, extent, channels);
+}
+
+void checkProxies(int64_t proxies, int64_t rows) {
+  if (proxies > GSPN2_PROJECTION_MAX_CHANNELS) {
+    fail("%s: the input proxy has %" PRId64 " channels; expected at most %d", opName(kOp), proxies,
+         GSPN2_PROJECTION_MAX_CHANNELS);
+  }
+  if (rows == proxies) return;
+  fail("%s: the input weight has %" PRId64 " rows; expected P = %" PRId64 " as of proxy",
+       opName(kOp), rows, proxies);
 }
 
 bool isVectorised(TensorFormat format) { return format == TensorFormat::kHWC8; }
@@ -91,7 +126,7 @@ ChannelNormParameters restoreChannelNorm(const void* state, size_t bytes) {
   ChannelNormParameters parameters;
   parameters.epsilon = checkEpsilon(kEpsilonField, reader.getReal());
   parameters.responseEpsilon = checkEpsilon(kResponseEpsilonField, reader.getReal());
-  parameters.inputs = reader.getInputs({kPlain, kWithResponse});
+  parameters.inputs = reader.getInputs(kCounts);
   return parameters;
 }
 
@@ -106,21 +141,34 @@ std::vector<uint8_t> ChannelNorm::state() const {
 }
 
 void ChannelNorm::learnInputs(int32_t count) {
-  if (count != kPlain && count != kWithResponse) {
-    fail("%s: the node has %d inputs; expected %d, or %d with a response", name(), count, kPlain,
-         kWithResponse);
+  if (std::find(kCounts.begin(), kCounts.end(), count) == kCounts.end()) {
+    fail(
+        "%s: the node has %d inputs; expected %d, %d with a response, and %d more with a "
+        "projection",
+        name(), count, kPlain, kProxy, kProjection);
   }
   mParameters.inputs = count;
 }
 
 DimsExprs ChannelNorm::inferShape(const DimsExprs* inputs, int32_t count) {
   learnInputs(count);
-  for (int32_t i = 0; i < count; ++i) checkRank(i, inputs[i].nbDims);
-  const auto* channels = inputs[0].d[kChannelAxis];
-  for (int32_t i = 1; i < count; ++i) {
-    const auto* extent = inputs[i].d[0];
-    if (!channels->isConstant() || !extent->isConstant()) continue;
-    checkChannels(i, extent->getConstantValue(), channels->getConstantValue());
+  const auto extent = [&](int32_t index, int32_t axis) {
+    const auto* known = inputs[index].d[axis];
+    return known->isConstant() ? known->getConstantValue() : int64_t{-1};
+  };
+  for (int32_t i = 0; i < count; ++i) {
+    const Input& input = inputOf(i, count);
+    checkInputRank(kOp, input.name, inputs[i].nbDims, input.rank);
+    if (input.channelAxis < 0) continue;
+    const int64_t channels = extent(0, kChannelAxis);
+    const int64_t given = extent(i, input.channelAxis);
+    if (channels >= 0 && given >= 0) checkChannels(input, given, channels);
+  }
+  if (mParameters.isProjected()) {
+    const int32_t proxy = proxyIndex(count);
+    const int64_t proxies = extent(proxy, kChannelAxis);
+    const int64_t rows = extent(proxy + 1, 0);
+    if (proxies >= 0 && rows >= 0) checkProxies(proxies, rows);
   }
   return inputs[0];
 }
@@ -133,16 +181,31 @@ bool ChannelNorm::supportsFormat(int32_t position, const PluginTensorDesc& tenso
   if (!isFloating(tensor.type) || tensor.type != first.type) return false;
   if (position > 0 && position < inputCount) return tensor.format == TensorFormat::kLINEAR;
   if (tensor.format != first.format) return false;
-  return tensor.format == TensorFormat::kLINEAR ||
-         (isVectorised(tensor.format) && canBeVectorised(first));
+  if (isVectorised(tensor.format)) return canBeVectorised(first);
+  const bool isProjected = inputCount >= kPlain + kProjection;
+  return tensor.format == TensorFormat::kLINEAR && !isProjected;
 }
 
 gspn2_norm_t ChannelNorm::makeNorm(const InputList& inputs) const {
   const Dims& x = inputs.items[0].dims;
   for (int32_t i = 0; i < inputs.count; ++i) {
-    checkRank(i, inputs.items[i].dims.nbDims);
-    if (i > 0) checkChannels(i, inputs.items[i].dims.d[0], x.d[kChannelAxis]);
-    checkInputType(kOp, kInputNames[i], inputs.items[i].type, inputs.items[0].type);
+    const Input& input = inputOf(i, inputs.count);
+    const TensorView& given = inputs.items[i];
+    checkInputRank(kOp, input.name, given.dims.nbDims, input.rank);
+    if (input.channelAxis >= 0) {
+      checkChannels(input, given.dims.d[input.channelAxis], x.d[kChannelAxis]);
+    }
+    checkInputType(kOp, input.name, given.type, inputs.items[0].type);
+  }
+  if (mParameters.isProjected()) {
+    const int32_t index = proxyIndex(inputs.count);
+    const Dims& proxy = inputs.items[index].dims;
+    checkProxies(proxy.d[kChannelAxis], inputs.items[index + 1].dims.d[0]);
+    for (const int32_t axis : {0, 2, 3}) {
+      if (proxy.d[axis] == x.d[axis]) continue;
+      fail("%s: the input proxy has extent %" PRId64 " on axis %d; expected %" PRId64 " as of x",
+           name(), static_cast<int64_t>(proxy.d[axis]), axis, static_cast<int64_t>(x.d[axis]));
+    }
   }
   return {x.d[0],
           x.d[1],
@@ -176,8 +239,15 @@ void ChannelNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   }
   size_t bytes = 0;
   checkStatus(kOp, gspn2_channel_norm_workspace(&norm, response ? 1 : 0, &bytes));
+  gspn2_projection_t projection{};
+  if (mParameters.isProjected()) {
+    const int32_t proxy = proxyIndex(count);
+    projection = {inputDescs[proxy].dims.d[kChannelAxis], inputs[proxy], inputs[proxy + 1],
+                  inputs[proxy + 2]};
+  }
   checkStatus(kOp, gspn2_channel_norm(
-                       &norm, inputs[0], inputs[1], inputs[2], response ? inputs[3] : nullptr,
+                       &norm, inputs[0], mParameters.isProjected() ? &projection : nullptr,
+                       inputs[1], inputs[2], response ? inputs[3] : nullptr,
                        response ? inputs[4] : nullptr, outputs[0], workspace, bytes, stream));
 }
 

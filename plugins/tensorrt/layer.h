@@ -19,7 +19,7 @@ namespace gspn2 {
 namespace plugin {
 
 constexpr int32_t kOutputs = 1;
-constexpr int32_t kMaxInputs = 6;  // x, lam, w, u, d, m
+constexpr int32_t kMaxInputs = 8;  // of GspnChannelNorm with all that it may have
 
 // A tensor as the checks see it, whatever descriptor TensorRT passed it in.
 struct TensorView {

@@ -25,10 +25,10 @@ void Propagation::learnOptionals(const int32_t* ranks, int32_t count) {
     mParameters.optionals = Optionals::kNone;
     return;
   }
-  checkInputCount(op(), count, required, isPacked() ? required + 1 : kMaxInputs);
+  checkInputCount(op(), count, required, required + (isPacked() ? 1 : 2));
   if (count == required) {
     mParameters.optionals = Optionals::kNone;
-  } else if (count == kMaxInputs) {
+  } else if (count == required + 2) {
     mParameters.optionals = Optionals::kBoth;
   } else {
     const bool isM = isPacked() || ranks[required] == 1;

@@ -17,8 +17,9 @@ from kernel_calls import (
     channel_norm,
     channel_norm_inputs,
     misaligned,
+    projection_inputs,
 )
-from tolerances import FORWARD, assert_close
+from tolerances import FORWARD, PROJECTED, assert_close
 
 # N, C, H, W: channels that one warp has, several, and more than they hold; tiles that end early.
 SIZES = (
@@ -39,6 +40,31 @@ def test_against_float64(
     for choice in ("fastest", "old"):
         out = channel_norm(*inputs, layout=layout, library=opener(choice))
         assert_close(out, expected, FORWARD[dtype], f"{choice} {size}")
+
+
+@pytest.mark.parametrize("response", [False, True])
+@pytest.mark.parametrize("dtype", PROJECTED)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_projection(
+    opener: Opener, size: tuple[int, int, int, int], dtype: torch.dtype, response: bool
+) -> None:
+    x, *rest = channel_norm_inputs(size, dtype, response, "cpu")
+    for proxies in (1, 2):
+        projection = projection_inputs(x, proxies)
+        expected = layer_reference.channel_norm(x, *rest, projection=projection)
+        for choice in ("fastest", "old"):
+            given = {"projection": projection, "layout": NHWC8, "library": opener(choice)}
+            out = channel_norm(x, *rest, **given)
+            assert_close(out, expected, PROJECTED[dtype], f"{choice} {size} {proxies}")
+
+
+def test_a_misaligned_projection(opener: Opener) -> None:
+    x, *rest = channel_norm_inputs((2, 24, 6, 5), torch.float16, True, "cpu")
+    projection = projection_inputs(x, 2)
+    expected = layer_reference.channel_norm(x, *rest, projection=projection)
+    moved = tuple(misaligned(value) for value in projection)
+    out = channel_norm(x, *rest, projection=moved, layout=NHWC8, library=opener("fastest"))
+    assert_close(out, expected, PROJECTED[torch.float16])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -91,6 +117,10 @@ def test_what_is_refused(opener: Opener) -> None:
     half = [value.half() for value in (x, *rest)]
     with pytest.raises(AssertionError, match="multiples of 16 bytes"):
         channel_norm(*half, layout=NHWC8, offset=1, library=library)
+    for proxies, layout in ((3, NHWC8), (1, NCHW)):
+        projection = projection_inputs(half[0], proxies)
+        with pytest.raises(AssertionError, match="expected 1 to 2 channels in layout 1"):
+            channel_norm(*half, projection=projection, layout=layout, library=library)
     many = channel_norm_inputs((1, 2056, 1, 1), torch.float16, False, "cpu")
     with pytest.raises(AssertionError, match="at most 2048 channels"):
         channel_norm(*many, layout=NHWC8, library=library)

@@ -23,6 +23,7 @@ from kernel_calls import (
     depthwise_inputs,
     line_scan,
     line_scan_inputs,
+    projection_inputs,
     prop2d,
     prop2d_inputs,
 )
@@ -41,14 +42,18 @@ TILES = ((527, 2, 64), (528, 2, 72), (1, 2, 64), (34, 2, 512), (33, 2, 504))
 # The same of maps that are too large for chips.
 MAP_STRIPS = ((528, 129, 8), (33, 2, 512), (34, 2, 5256))
 MAP_TILES = ((527, 129, 8), (528, 2, 132), (1, 129, 64), (34, 2, 512), (33, 2, 504))
-# N, C, H, W of norms that one cluster takes on a device that has them, and of norms with three
-# launches; by layout, as planes may have fewer positions to a cluster than rows.
-NORM_CLUSTERS = {NCHW: ((1, 8, 8, 8), (2, 80, 7, 7)), NHWC8: ((1, 8, 16, 16), (16, 80, 7, 7))}
+# N, C, H, W of norms with a response that one launch takes on a device that has clusters, and of
+# norms with three; by layout, as planes are read again and rows are held.
+NORM_CLUSTERS = {
+    NCHW: ((1, 8, 8, 8), (2, 80, 7, 7)),
+    NHWC8: ((1, 8, 16, 16), (17, 80, 7, 7), (1, 260, 23, 40), (1, 1024, 16, 32)),
+}
 NORM_LAUNCHES = {
     NCHW: ((1, 8, 5, 13), (17, 8, 7, 7), (1, 1100, 8, 8), (2, 12, 48, 66)),
-    NHWC8: ((1, 8, 1, 257), (17, 8, 7, 7), (2, 300, 17, 16)),
+    NHWC8: ((1, 1032, 2, 2), (1, 1024, 16, 33), (1, 512, 32, 33)),
 }
-WHOLE_NORM = {NCHW: "normPlanesKernel", NHWC8: "normRowsKernel"}
+PLAIN_NORM = {NCHW: "normPlanesKernel", NHWC8: "normRowsKernel"}
+WHOLE_NORM = {NCHW: "normPlanesKernel", NHWC8: "normHeldKernel"}
 NORM_STEPS = {
     NCHW: ["normPlanesKernel", "normAffinesKernel", "scalePlanesKernel"],
     NHWC8: ["normRowsKernel", "normAffinesKernel", "scaleRowsKernel"],
@@ -76,11 +81,16 @@ def take_templates(library: ctypes.CDLL) -> list[str]:
 
 
 def norm_kernels(
-    library: ctypes.CDLL, size: tuple[int, int, int, int], layout: int, response: bool = True
+    library: ctypes.CDLL,
+    size: tuple[int, int, int, int],
+    layout: int,
+    response: bool = True,
+    projects: bool = False,
 ) -> list[str]:
-    inputs = channel_norm_inputs(size, torch.float16, response, "cpu")
+    x, *rest = channel_norm_inputs(size, torch.float16, response, "cpu")
+    projection = projection_inputs(x, 2) if projects else None
     emulated.take_kernels(library)
-    channel_norm(*inputs, layout=layout, library=library)
+    channel_norm(x, *rest, projection=projection, layout=layout, library=library)
     return take_templates(library)
 
 
@@ -98,8 +108,11 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
     for choice in CHOICES:
         for i, extent in enumerate(EXTENTS):
             reached += launched(opener(choice), extent, DTYPES[i % 3])
-        for layout, sizes in NORM_LAUNCHES.items():
-            reached += Counter(norm_kernels(opener(choice), sizes[0], layout))
+        for layout in (NCHW, NHWC8):
+            for sizes in (NORM_CLUSTERS, NORM_LAUNCHES):
+                projects = layout == NHWC8
+                size = sizes[layout][0]
+                reached += Counter(norm_kernels(opener(choice), size, layout, projects=projects))
         depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
         reached += Counter(take_templates(opener(choice)))
     compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
@@ -131,7 +144,7 @@ def test_every_choice_has_fast_kernels(opener: Opener) -> None:
 
 
 @pytest.mark.parametrize("layout", [NCHW, NHWC8])
-def test_clusters_take_the_norms_of_small_maps(opener: Opener, layout: int) -> None:
+def test_clusters_take_norms(opener: Opener, layout: int) -> None:
     whole, steps = WHOLE_NORM[layout], NORM_STEPS[layout]
     for size in NORM_CLUSTERS[layout]:
         assert norm_kernels(opener("fastest"), size, layout) == [whole], size
@@ -139,7 +152,19 @@ def test_clusters_take_the_norms_of_small_maps(opener: Opener, layout: int) -> N
     for size in NORM_LAUNCHES[layout]:
         assert norm_kernels(opener("fastest"), size, layout) == steps, size
     for size in NORM_CLUSTERS[layout] + NORM_LAUNCHES[layout]:
-        assert norm_kernels(opener("fastest"), size, layout, response=False) == [whole], size
+        plain = norm_kernels(opener("fastest"), size, layout, response=False)
+        assert plain == [PLAIN_NORM[layout]], size
+
+
+def test_a_projection_is_part_of_a_clusters_launch_alone(opener: Opener) -> None:
+    held, launches = NORM_CLUSTERS[NHWC8][0], NORM_LAUNCHES[NHWC8][0]
+    for size, response, expected in (
+        (held, True, [WHOLE_NORM[NHWC8]]),
+        (held, False, ["projectRowsKernel", PLAIN_NORM[NHWC8]]),
+        (launches, True, ["projectRowsKernel", *NORM_STEPS[NHWC8]]),
+    ):
+        kernels = norm_kernels(opener("fastest"), size, NHWC8, response, projects=True)
+        assert kernels == expected, size
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])

@@ -196,7 +196,7 @@ void fillMap(Buffer& x, const gspn2_norm_t& norm, std::mt19937& random) {
           "cudaMemset2D");
 }
 
-void normalise(const gspn2_norm_t& norm, bool response, std::mt19937& random) {
+void normalise(const gspn2_norm_t& norm, bool response, bool projects, std::mt19937& random) {
   const bool rows = norm.layout == GSPN2_NHWC8;
   const int64_t channels = rows ? (norm.c + kVector - 1) / kVector * kVector : norm.c;
   const int64_t map = norm.n * channels * norm.h * norm.w;
@@ -204,15 +204,19 @@ void normalise(const gspn2_norm_t& norm, bool response, std::mt19937& random) {
   Buffer scale(norm.c, norm.dtype), shift(norm.c, norm.dtype);
   Buffer responseScale(norm.c, norm.dtype), responseShift(norm.c, norm.dtype);
   fillMap(x, norm, random);
-  for (Buffer* input : {&scale, &shift, &responseScale, &responseShift}) {
+  constexpr int64_t kProxies = GSPN2_PROJECTION_MAX_CHANNELS;
+  Buffer proxy(norm.n * kProxies * norm.h * norm.w, norm.dtype);
+  Buffer weight(kProxies * norm.c, norm.dtype), bias(norm.c, norm.dtype);
+  for (Buffer* input : {&scale, &shift, &responseScale, &responseShift, &proxy, &weight, &bias}) {
     input->fill(norm.dtype, random);
   }
+  const gspn2_projection_t projection{kProxies, proxy.data(), weight.data(), bias.data()};
   size_t bytes = 0;
   require(gspn2_channel_norm_workspace(&norm, response ? 1 : 0, &bytes) == GSPN2_SUCCESS,
           "workspace");
   Workspace workspace(bytes);
-  require(gspn2_channel_norm(&norm, x.data(), scale.data(), shift.data(),
-                             response ? responseScale.data() : nullptr,
+  require(gspn2_channel_norm(&norm, x.data(), projects ? &projection : nullptr, scale.data(),
+                             shift.data(), response ? responseScale.data() : nullptr,
                              response ? responseShift.data() : nullptr, y.data(), workspace.data(),
                              bytes, nullptr) == GSPN2_SUCCESS,
           "gspn2_channel_norm");
@@ -233,8 +237,9 @@ void convolve(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) 
 }
 
 constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
-constexpr int kNormKinds = 5 * 3;         // by layout with dtype, and form
-constexpr int kDepthwiseKinds = 3 * 4;    // by the kernel's width, dtype and tile
+constexpr int kNormForms = 3;
+constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
+constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
 constexpr int kKinds = kScanKinds + kNormKinds + kDepthwiseKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
@@ -245,27 +250,32 @@ Call makeScan(const gspn2_problem_t& problem, int op) {
   };
 }
 
-// A norm alone, one with the response of a cluster, or one with that of three launches: a cluster
-// takes up to 16 batch items of up to 64 positions.
+// A norm alone, one with the response in one launch, or one with that in three: a cluster reads
+// planes of up to 64 positions again, or holds rows of up to 1024 channels.
 Call makeNorm(int kind, int64_t height, int64_t width) {
   enum Form { kPlain, kCluster, kLaunches };
-  const int form = kind % 3;
-  const int source = kind / 3;  // GSPN2_NCHW in three dtypes, then GSPN2_NHWC8 in two
+  // GSPN2_NCHW in three dtypes, GSPN2_NHWC8 in two, and that in two with a projection.
+  const int source = kind / kNormForms;
+  const int form = kind % kNormForms;
+  const bool rows = source >= 3;
+  const bool projects = source >= 5;
   constexpr int64_t kMostOfCluster = 8;
-  if (form == kCluster) {
+  constexpr int64_t kMostHeld = 1024;
+  if (form == kCluster && !rows) {
     height = std::min(height, kMostOfCluster);
     width = std::min(width, kMostOfCluster);
   }
   const bool few = height * width <= kMostOfCluster * kMostOfCluster * 4;
   gspn2_norm_t norm{};
-  norm.n = form == kLaunches && few ? 17 : 2;
+  norm.n = form == kLaunches && few && !rows ? 17 : 2;
   norm.c = few ? 300 : 20;
+  if (rows && form == kLaunches) norm.c = kMostHeld + 4;
   norm.h = height;
   norm.w = width;
-  norm.dtype = static_cast<gspn2_dtype_t>(source < 3 ? source : source - 2);
-  norm.layout = source < 3 ? GSPN2_NCHW : GSPN2_NHWC8;
+  norm.dtype = static_cast<gspn2_dtype_t>(rows ? 1 + (source - 3) % 2 : source);
+  norm.layout = rows ? GSPN2_NHWC8 : GSPN2_NCHW;
   norm.epsilon = norm.response_epsilon = 1e-6F;
-  return [=](std::mt19937& random) { normalise(norm, form != kPlain, random); };
+  return [=](std::mt19937& random) { normalise(norm, form != kPlain, projects, random); };
 }
 
 // The smaller tile takes maps of up to 7 x 7.

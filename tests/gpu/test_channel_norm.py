@@ -12,8 +12,9 @@ from kernel_calls import (
     channel_norm,
     channel_norm_inputs,
     misaligned,
+    projection_inputs,
 )
-from tolerances import FORWARD, assert_close
+from tolerances import FORWARD, PROJECTED, assert_close
 
 pytestmark = pytest.mark.gpu
 
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.gpu
 SIZES = (
     (2, 80, 56, 56), (3, 120, 56, 56), (2, 240, 28, 28), (5, 480, 14, 14), (64, 960, 7, 7),
     (1, 40, 112, 112), (1, 1440, 7, 7), (1, 2048, 3, 3), (1, 1, 1, 1), (2, 3, 5, 7),
-    (1, 513, 65, 3), (1, 2500, 4, 4), (300, 8, 2, 2), (1, 16, 1, 70_001),
+    (1, 513, 65, 3), (1, 2500, 4, 4), (300, 8, 2, 2), (1, 16, 1, 70_001), (1, 120, 56, 56),
+    (8, 480, 14, 14), (2, 1024, 16, 32), (2, 1024, 16, 33), (40, 120, 56, 56),
 )  # fmt: skip
 
 
@@ -45,16 +47,34 @@ def test_every_size(
         assert_close(out, expected, FORWARD[dtype], f"{size}, misaligned")
 
 
-def test_a_graph_replays_it() -> None:
+@pytest.mark.parametrize("response", [False, True])
+@pytest.mark.parametrize("dtype", PROJECTED)
+@pytest.mark.parametrize("size", [size for size in SIZES if size[1] <= 2048], ids=str)
+def test_a_projection(size: tuple[int, int, int, int], dtype: torch.dtype, response: bool) -> None:
+    x, *rest = channel_norm_inputs(size, dtype, response)
+    for proxies in (1, 2):
+        projection = projection_inputs(x, proxies)
+        expected = layer_reference.channel_norm(x, *rest, projection=projection)
+        out = channel_norm(x, *rest, projection=projection, layout=NHWC8)
+        assert_close(out, expected, PROJECTED[dtype], f"{size} {proxies}")
+        again = channel_norm(x, *rest, projection=projection, layout=NHWC8)
+        assert torch.equal(again, out), "other bits the second time"
+        moved = tuple(misaligned(value) for value in projection)
+        out = channel_norm(x, *rest, projection=moved, layout=NHWC8)
+        assert_close(out, expected, PROJECTED[dtype], f"{size} {proxies}, misaligned")
+
+
+@pytest.mark.parametrize("layout", [NCHW, NHWC8])
+def test_a_graph_replays_it(layout: int) -> None:
     x, *rest = channel_norm_inputs((4, 120, 28, 28), torch.float16, True)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        channel_norm(x, *rest)
+        channel_norm(x, *rest, layout=layout)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         # The guard bands are looked at behind the capture, which allows no synchronisation.
-        out = channel_norm(x, *rest, check=False)
+        out = channel_norm(x, *rest, layout=layout, check=False)
     for _ in range(3):
         x.copy_(3 + 2 * torch.randn_like(x))
         graph.replay()

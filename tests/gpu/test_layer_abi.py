@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_calls import NCHW, NHWC8, Depthwise, Norm, last_error
+from kernel_calls import NCHW, NHWC8, Depthwise, Norm, Projection, last_error
 
 SUCCESS, INVALID_ARGUMENT, UNSUPPORTED, CUDA_ERROR = range(4)
 FLOAT32, FLOAT16, BFLOAT16 = range(3)
@@ -18,6 +18,7 @@ X, SCALE, SHIFT, OUT, RESPONSE_SCALE, RESPONSE_SHIFT, WORKSPACE = (
     0x10_0000 * i for i in range(1, 8)
 )
 WEIGHT, BIAS = SCALE, SHIFT
+PROXY, PROXY_WEIGHT, PROXY_BIAS = (0x10_0000 * i for i in range(8, 11))
 
 
 def norm(**changes: float) -> Norm:
@@ -32,13 +33,16 @@ def pointer(address: int | None) -> ctypes.c_void_p:
 def normalise(library: ctypes.CDLL, **changes: Any) -> int:
     """One without a response, unless told otherwise."""
     call = {
-        "norm": norm(), "x": X, "scale": SCALE, "shift": SHIFT, "response_scale": None,
-        "response_shift": None, "y": OUT, "workspace": None, "size": 0, **changes,
+        "norm": norm(), "x": X, "projection": None, "scale": SCALE, "shift": SHIFT,
+        "response_scale": None, "response_shift": None, "y": OUT, "workspace": None, "size": 0,
+        **changes,
     }  # fmt: skip
-    given, size = call.pop("norm"), call.pop("size")
+    given, x, projection, size = (call.pop(key) for key in ("norm", "x", "projection", "size"))
     return int(
         library.gspn2_channel_norm(
             None if given is None else ctypes.byref(given),
+            pointer(x),
+            None if projection is None else ctypes.byref(projection),
             *map(pointer, call.values()),
             ctypes.c_size_t(size),
             pointer(None),
@@ -121,6 +125,28 @@ def test_a_response_has_both_parameters(library: ctypes.CDLL, name: str) -> None
         == INVALID_ARGUMENT
     )
     assert f"{name} is at" in last_error(library)
+
+
+def test_projections(library: ctypes.CDLL) -> None:
+    half = norm(dtype=FLOAT16, layout=NHWC8)
+    good = {"c": 2, "proxy": PROXY, "weight": PROXY_WEIGHT, "bias": PROXY_BIAS}
+    for changes, status, message in (
+        ({"c": 0}, INVALID_ARGUMENT, "the projection's c is 0; expected at least 1"),
+        ({"c": -1}, INVALID_ARGUMENT, "the projection's c is -1"),
+        ({"c": 3}, UNSUPPORTED, "a projection of 3 channels in layout 1; expected 1 to 2 channels"),
+        ({"proxy": None}, INVALID_ARGUMENT, "proxy is null"),
+        ({"weight": None}, INVALID_ARGUMENT, "weight is null"),
+        ({"bias": None}, INVALID_ARGUMENT, "bias is null"),
+        ({"bias": PROXY_BIAS + 1}, INVALID_ARGUMENT, "bias is at"),
+        ({"proxy": OUT}, INVALID_ARGUMENT, "overlaps the input proxy "),
+        ({"weight": OUT}, INVALID_ARGUMENT, "overlaps the input weight "),
+        ({"bias": OUT}, INVALID_ARGUMENT, "overlaps the input bias "),
+    ):
+        assert normalise(library, norm=half, projection=Projection(**{**good, **changes})) == status
+        assert message in last_error(library)
+    for given in (norm(), norm(dtype=FLOAT16)):
+        assert normalise(library, norm=given, projection=Projection(**good)) == UNSUPPORTED
+        assert "expected 1 to 2 channels in layout 1 (NHWC8)" in last_error(library)
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,17 @@ class CaseWriter:
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
         tolerance: Tolerance,
+        others: Mapping[str, Tolerance] | None = None,
     ) -> None:
-        """Add a sample: inputs in the engine's dtypes, outputs in any."""
+        """Add a sample: inputs in the engine's dtypes, outputs in any.
+
+        Args:
+            name: Its name.
+            inputs: By name.
+            outputs: What they have to be, by name.
+            tolerance: What they may be off.
+            others: The same of those outputs for which it differs.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lines.append(f"sample {name}")
         for key, value in inputs.items():
@@ -74,10 +83,9 @@ class CaseWriter:
         for key, value in outputs.items():
             file = f"{name}_{key}_expected.bin"
             (self.folder / file).write_bytes(value.astype(np.float32).tobytes())
-            atol = tolerance.atol * _scale(value, tolerance)
-            self.lines.append(
-                f"output {key} {text(value.shape)} {file} {tolerance.rtol!r} {atol!r}"
-            )
+            allowed = (others or {}).get(key, tolerance)
+            atol = allowed.atol * _scale(value, allowed)
+            self.lines.append(f"output {key} {text(value.shape)} {file} {allowed.rtol!r} {atol!r}")
 
     def save(self, model: bytes | None = None) -> None:
         """Write the case file and, where nodes are proven in a network, that."""

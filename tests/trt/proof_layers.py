@@ -13,17 +13,21 @@ import layer_reference
 import numpy as np
 import torch
 from case_writer import PRECISIONS, Array, CaseWriter, Field, text
+from tolerances import PROJECTED
 
 from gspn2_deploy.spec import (
     CHANNEL_NORM,
     CHANNEL_NORM_INPUTS,
     DEPTHWISE,
     DEPTHWISE_KERNELS,
+    PROJECTION_MAX_CHANNELS,
+    RESPONSE_INPUTS,
 )
 from gspn2_deploy.validate.tolerances import OP_TOLERANCES
 
 SIZES = ((1, 1, 1), (2, 7, 7), (17, 5, 6), (3, 9, 33), (1, 40, 24))  # N, H, W
 PROFILE = ((1, 1, 1), (2, 7, 7), (17, 48, 48))
+PROXIES = range(1, PROJECTION_MAX_CHANNELS + 1)
 NORM_CHANNELS = (20, 304)  # some behind the last vector, and more than a warp's lanes have vectors
 CHANNELS = 40  # of depthwise convolutions: more than a block has
 
@@ -38,6 +42,7 @@ class LayerNode:
         inputs: Its inputs behind x, with their shapes.
         fields: Its attributes.
         vectorised: Whether x and the output have eight channels side by side.
+        proxies: Channels of a projection's proxy; 0 without one.
     """
 
     op_type: str
@@ -45,28 +50,46 @@ class LayerNode:
     inputs: dict[str, tuple[int, ...]]
     fields: dict[str, Field] = field(default_factory=dict)
     vectorised: bool = False
+    proxies: int = 0
 
     @property
     def x(self) -> str:
         """The input that the nodes of as many channels share."""
         return f"x{self.channels}"
 
+    @property
+    def names(self) -> list[str]:
+        """Its inputs in order: a projection's are the last three."""
+        names = [self.x, *self.inputs]
+        if self.proxies:
+            names.insert(-2, f"proxy{self.proxies}")
+        return names
+
     def expected(self, values: list[Array]) -> Array:
         """The output in float64, of x and the other inputs."""
         tensors = [torch.from_numpy(value.astype(np.float64)) for value in values]
         if self.op_type == CHANNEL_NORM:
-            return layer_reference.channel_norm(*tensors, **self.fields).numpy()
+            given = dict(self.fields)
+            if self.proxies:
+                *tensors, proxy, weight, bias = tensors
+                given["projection"] = proxy, weight, bias
+            return layer_reference.channel_norm(*tensors, **given).numpy()
         silu, residual = self.fields["activation"] == "silu", bool(self.fields["residual"])
         return layer_reference.depthwise(*tensors, silu=silu, residual=residual).numpy()
 
 
-def _norms(vectorised: bool) -> list[LayerNode]:
+def _norms(vectorised: bool, proxies: int = 0) -> list[LayerNode]:
     nodes = []
     for channels in NORM_CHANNELS:
-        for names in (CHANNEL_NORM_INPUTS[1:3], CHANNEL_NORM_INPUTS[1:]):
-            inputs = {f"{name}{channels}": (channels,) for name in names}
+        for names in (CHANNEL_NORM_INPUTS[1:], (*CHANNEL_NORM_INPUTS[1:], *RESPONSE_INPUTS)):
+            inputs: dict[str, tuple[int, ...]] = {
+                f"{name}{channels}": (channels,) for name in names
+            }
+            if proxies:
+                inputs[f"across{channels}_{proxies}"] = (proxies, channels)
+                inputs[f"bias{channels}"] = (channels,)
             fields = {"epsilon": 1e-3, "response_epsilon": 1e-6}
-            nodes.append(LayerNode(CHANNEL_NORM, channels, inputs, fields, vectorised))
+            nodes.append(LayerNode(CHANNEL_NORM, channels, inputs, fields, vectorised, proxies))
     return nodes
 
 
@@ -86,7 +109,8 @@ def layer_nodes(dtype: str) -> list[LayerNode]:
     """Every node of the case in this dtype: float32 has only what is linear."""
     if dtype == "float32":
         return _norms(vectorised=False)
-    return [*_norms(vectorised=False), *_norms(vectorised=True), *_depthwise()]
+    projected = [node for proxies in PROXIES for node in _norms(vectorised=True, proxies=proxies)]
+    return [*_norms(vectorised=False), *_norms(vectorised=True), *projected, *_depthwise()]
 
 
 def write_layers(folder: Path, dtype: str) -> None:
@@ -94,12 +118,18 @@ def write_layers(folder: Path, dtype: str) -> None:
     nodes = layer_nodes(dtype)
     writer = CaseWriter(folder, PRECISIONS[dtype])
     widths = {node.x: node.channels for node in nodes}
+    widths |= {f"proxy{node.proxies}": node.proxies for node in nodes if node.proxies}
     fixed = {name: shape for node in nodes for name, shape in node.inputs.items()}
     for name, channels in widths.items():
         writer.profile(name, [(n, channels, h, w) for n, h, w in PROFILE])
     for index, node in enumerate(nodes):
-        names = (node.x, *node.inputs)
-        writer.node(node.op_type, f"y{index}", node.fields, *names, vectorised=node.vectorised)
+        layout = {"vectorised": node.vectorised}
+        writer.node(node.op_type, f"y{index}", node.fields, *node.names, **layout)
+    projected = {
+        f"y{index}": PROJECTED[getattr(torch, dtype)]
+        for index, node in enumerate(nodes)
+        if node.proxies
+    }
     for n, height, width in SIZES:
         random = np.random.default_rng(n + height + width)
         shapes = {name: (n, channels, height, width) for name, channels in widths.items()}
@@ -108,9 +138,9 @@ def write_layers(folder: Path, dtype: str) -> None:
             for name, shape in (shapes | fixed).items()
         }
         outputs = {
-            f"y{index}": node.expected([inputs[name] for name in (node.x, *node.inputs)])
+            f"y{index}": node.expected([inputs[name] for name in node.names])
             for index, node in enumerate(nodes)
         }
         size = text((n, height, width))
-        writer.sample(f"n{size}", inputs, outputs, OP_TOLERANCES[dtype])
+        writer.sample(f"n{size}", inputs, outputs, OP_TOLERANCES[dtype], projected)
     writer.save()

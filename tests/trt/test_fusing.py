@@ -55,11 +55,18 @@ def attributes_of(node):
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
+def is_projected(node):
+    return node.op_type == CHANNEL_NORM and len(node.input) in (6, 8)
+
+
 def compute(node, inputs):
     """What the plugin would give."""
     x, *rest = (torch.from_numpy(np.asarray(value, np.float64)) for value in inputs)
     given = attributes_of(node)
     if node.op_type == CHANNEL_NORM:
+        if is_projected(node):
+            *rest, proxy, weight, bias = rest
+            given["projection"] = proxy, weight, bias
         return layer_reference.channel_norm(x, *rest, **given).numpy()
     activation = given.pop("activation", b"identity")
     residual = bool(given.pop("residual", 0))
@@ -76,7 +83,8 @@ def check_values(path, model, images, rtol, atol):
     assert set(model.fused) == nodes.keys()
     prepared = onnx.load_from_string(model.content).graph
     weights = {item.name: numpy_helper.to_array(item) for item in prepared.initializer}
-    wanted = {name for node in nodes.values() for name in (node.input[0], node.output[0])}
+    names = {name for node in nodes.values() for name in (*node.input, *node.output)}
+    wanted = names - weights.keys()
     wanted -= {value.name for value in (*source.graph.input, *source.graph.output)}
     source.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
     options = onnxruntime.SessionOptions()
@@ -86,7 +94,7 @@ def check_values(path, model, images, rtol, atol):
     )
     given = dict(zip(wanted, session.run(list(wanted), {"images": images}), strict=True))
     for node in nodes.values():
-        inputs = [given[node.input[0]], *(weights[name] for name in node.input[1:])]
+        inputs = [weights[name] if name in weights else given[name] for name in node.input]
         expected = given[node.output[0]]
         np.testing.assert_allclose(compute(node, inputs), expected, rtol=rtol, atol=atol)
 
@@ -124,6 +132,7 @@ def test_float16(export, kernel_size):
         assert attributes.count({"residual": 1}) == 2 * BLOCKS
         assert attributes.count({"activation": b"silu"}) == BLOCKS
         assert {model.node_types[name] for name in nodes} == {"float16"}
+        assert sum(is_projected(node) for node in nodes.values()) == BLOCKS
     check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
 
 
@@ -133,7 +142,7 @@ def test_blocks_that_stay_in_float32(export):
     for name, node in fused_nodes(model).items():
         kinds = {model.tensor_types[tensor] for tensor in (*node.input, *node.output)}
         assert kinds == {model.node_types[name]}
-        assert node.op_type == CHANNEL_NORM or kinds == {"float16"}
+        assert kinds == {"float16"} or (node.op_type == CHANNEL_NORM and not is_projected(node))
     check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
 
 
@@ -237,6 +246,21 @@ class File:
         self.add("Mul", ["factor", z], "product")
         return self.add("Add", ["column", "product"], "grn")
 
+    def projected(
+        self, *, proxies=2, kernel=1, dtype=np.float16, swapped=False, bias=False, **changes
+    ):
+        """x and a 1x1 convolution of its first channels."""
+        numbers = {"first": [0], "last": [proxies], "axis": [1]}
+        names = [self.constant(name, value, np.int64) for name, value in numbers.items()]
+        two = self.add("Slice", ["x", *names], "two")
+        shape = (8, proxies, kernel, kernel)
+        weight = np.arange(np.prod(shape)).reshape(shape)
+        inputs = [two, self.constant("across", weight, dtype)]
+        if bias:
+            inputs.append(self.constant("bias", np.ones(8)))
+        conv = self.add("Conv", inputs, "conv", **changes)
+        return self.add("Add", [conv, "x"] if swapped else ["x", conv], "sum")
+
     def depthwise(self, x="x", *, channels=8, **changes):
         self.constant("weight", np.ones((channels, 1, 3, 3)))
         given = {"group": channels, "pads": [1] * 4, "kernel_shape": [3, 3]} | changes
@@ -300,6 +324,56 @@ def test_a_norm_with_parameters_of_another_type_stays(tmp_path):
     result = file.norm()
     file.constant("scale", np.ones(8), np.float32)
     assert not fused_nodes(file.prepare(tmp_path, result))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_projection(tmp_path, swapped, bias):
+    file = File()
+    sum_ = file.projected(swapped=swapped, bias=bias)
+    (node,) = fused_nodes(file.prepare(tmp_path, file.norm(sum_))).values()
+    assert list(node.input) == ["x", "scale", "shift", "two", "across_columns", "conv_bias"]
+    content = onnx.load(tmp_path / "hand.onnx").graph  # as it was
+    assert {item.name for item in content.initializer} >= {"across"}
+
+
+def test_a_projection_ahead_of_a_response(tmp_path):
+    file = File()
+    file.norm(file.projected())
+    model = file.prepare(tmp_path, file.response())
+    (node,) = fused_nodes(model).values()
+    assert [*node.input][:3] == ["x", "scale", "shift"]
+    assert [*node.input][3:5] == ["column_vector", "column_vector"]
+    assert [*node.input][5:] == ["two", "across_columns", "conv_bias"]
+    weights = {
+        item.name: numpy_helper.to_array(item)
+        for item in onnx.load_from_string(model.content).graph.initializer
+    }
+    np.testing.assert_array_equal(
+        weights["across_columns"], file.constants["across"].reshape(8, 2).T
+    )
+    np.testing.assert_array_equal(weights["conv_bias"], np.zeros(8))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"strides": [2, 2]}, {"pads": [1] * 4}, {"kernel": 3}, {"proxies": 3}, {"dtype": np.float32}],
+    ids=str,
+)
+def test_another_projection_stays(tmp_path, changes):
+    file = File()
+    sum_ = file.projected(**changes)
+    (node,) = fused_nodes(file.prepare(tmp_path, file.norm(sum_))).values()
+    assert list(node.input) == ["sum", "scale", "shift"]
+
+
+@pytest.mark.parametrize("used", ["conv", "sum"])
+def test_a_projection_that_is_used_elsewhere_stays(tmp_path, used):
+    file = File()
+    sum_ = file.projected()
+    file.extra_outputs.append(used)
+    (node,) = fused_nodes(file.prepare(tmp_path, file.norm(sum_))).values()
+    assert list(node.input) == ["sum", "scale", "shift"]
 
 
 def test_a_depthwise_convolution_alone(tmp_path):

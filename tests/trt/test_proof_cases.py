@@ -15,8 +15,10 @@ def test_every_form_of_a_layer_is_a_node(dtype):
     nodes = layer_nodes(dtype)
     half = dtype != "float32"
     assert {node.op_type for node in nodes} == set(FUSED_TYPES if half else (CHANNEL_NORM,))
-    norms = {(len(n.inputs), n.vectorised) for n in nodes if n.op_type == CHANNEL_NORM}
-    assert norms == {(count, layout) for count in (2, 4) for layout in {False, half}}
+    norms = {(len(n.names), n.vectorised) for n in nodes if n.op_type == CHANNEL_NORM}
+    expected = {(count, layout) for count in (3, 5) for layout in {False, half}}
+    assert norms == expected | ({(6, True), (8, True)} if half else set())
+    assert {node.proxies for node in nodes} == ({0, 1, 2} if half else {0})
     convolutions = {
         (shape[-1], len(n.inputs))
         for n in nodes

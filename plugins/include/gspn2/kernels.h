@@ -121,24 +121,36 @@ typedef struct {
   float response_epsilon; /* of the response normalisation */
 } gspn2_norm_t;
 
+/* A 1x1 convolution whose result is added to a map: of proxy (N, P, H, W), NCHW, by weight (P, C),
+ * the transpose of what convolutions have, with bias (C). */
+#define GSPN2_PROJECTION_MAX_CHANNELS 2
+
+typedef struct {
+  int64_t c; /* P, 1 to GSPN2_PROJECTION_MAX_CHANNELS */
+  const void* proxy;
+  const void* weight;
+  const void* bias;
+} gspn2_projection_t;
+
 /* Layer normalisation over the channels of each position, y = z with
  *
- *   z = (x - mean) / sqrt(variance + epsilon) scale + shift
+ *   z = (x' - mean) / sqrt(variance + epsilon) scale + shift
  *
- * scale and shift (C). Where response_scale and response_shift (C) are given, global response
+ * scale and shift (C). x' is x, or x and a projection, rounded to the dtype; the latter in
+ * GSPN2_NHWC8 alone. Where response_scale and response_shift (C) are given, global response
  * normalisation over the positions of each channel follows:
  *
  *   y = z (1 + response_scale r / mean_c(r)) + response_shift,  r = sqrt(mean(z^2) +
  * response_epsilon)
  *
  * x and y must not overlap; in GSPN2_NHWC8 they are aligned to 16 bytes, and c is at most 2048. One
- * launch, or three. The same guarantees as gspn2_line_scan.
+ * launch, or up to four. projection may be null. The same guarantees as gspn2_line_scan.
  * Sources: arXiv 1607.06450; ConvNeXt V2 (arXiv 2301.00808). */
 GSPN2_API gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x,
-                                            const void* scale, const void* shift,
-                                            const void* response_scale, const void* response_shift,
-                                            void* y, void* workspace, size_t workspace_bytes,
-                                            gspn2_stream_t stream);
+                                            const gspn2_projection_t* projection, const void* scale,
+                                            const void* shift, const void* response_scale,
+                                            const void* response_shift, void* y, void* workspace,
+                                            size_t workspace_bytes, gspn2_stream_t stream);
 GSPN2_API gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, int has_response,
                                                       size_t* bytes);
 

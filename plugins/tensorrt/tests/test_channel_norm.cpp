@@ -111,7 +111,7 @@ GSPN2_TEST(channel_norm_refuses_damaged_states) {
                       {23, 0xBE, "response_epsilon is -0.25"},
                       {24, 1, "no node of it has 1 inputs"},
                       {24, 4, "no node of it has 4 inputs; rebuild the engine"},
-                      {24, 6, "no node of it has 6 inputs"},
+                      {24, 7, "no node of it has 7 inputs"},
                       {27, 0x80, "inputs; rebuild the engine"}});
 }
 
@@ -123,6 +123,16 @@ GSPN2_TEST(channel_norm_output_has_the_shape_of_x) {
   ChannelNorm response = make(0);
   CHECK(infer(&response, {{-1, 8, -1, -1}, {8}, {8}, {8}, {-1}}) == Shape({-1, 8, -1, -1}));
   CHECK(response.parameters().hasResponse());
+  ChannelNorm projected = make(0);
+  CHECK(infer(&projected, {{-1, 8, 5, 7}, {8}, {8}, {-1, 2, 5, 7}, {2, 8}, {8}}) ==
+        Shape({-1, 8, 5, 7}));
+  CHECK(!projected.parameters().hasResponse());
+  CHECK(projected.parameters().isProjected());
+  ChannelNorm both = make(0);
+  CHECK(infer(&both, {{1, 8, 5, 7}, {8}, {8}, {8}, {8}, {1, 1, 5, 7}, {1, 8}, {8}}) ==
+        Shape({1, 8, 5, 7}));
+  CHECK(both.parameters().hasResponse());
+  CHECK(both.parameters().isProjected());
   ChannelNorm unknown = make(0);
   CHECK(infer(&unknown, {{1, -1, 3, 5}, {8}, {9}}) == Shape({1, -1, 3, 5}));
 }
@@ -130,9 +140,17 @@ GSPN2_TEST(channel_norm_output_has_the_shape_of_x) {
 GSPN2_TEST(channel_norm_refuses_wrong_shapes) {
   const Shape x = {2, 8, 5, 7};
   const std::pair<std::vector<Shape>, std::vector<std::string>> entries[] = {
-      {{x, {8}}, {"GspnChannelNorm: the node has 2 inputs; expected 3, or 5 with a response"}},
+      {{x, {8}},
+       {"GspnChannelNorm: the node has 2 inputs; expected 3, 5 with a response, and 3 more"}},
       {{x, {8}, {8}, {8}}, {"the node has 4 inputs"}},
-      {{x, {8}, {8}, {8}, {8}, {8}}, {"the node has 6 inputs"}},
+      {{x, {8}, {8}, {8}, {8}, {2, 2, 5, 7}, {2, 8}}, {"the node has 7 inputs"}},
+      {{x, {8}, {8}, {2, 5, 7}, {2, 8}, {8}}, {"the input proxy has 3 dimensions; expected 4"}},
+      {{x, {8}, {8}, {2, 2, 5, 7}, {2, 8, 1}, {8}}, {"the input weight has 3 dimensions"}},
+      {{x, {8}, {8}, {2, 2, 5, 7}, {8, 2}, {8}}, {"the input weight has 2 elements"}},
+      {{x, {8}, {8}, {2, 2, 5, 7}, {1, 8}, {8}}, {"the input weight has 1 rows; expected P = 2"}},
+      {{x, {8}, {8}, {2, 3, 5, 7}, {3, 8}, {8}},
+       {"the input proxy has 3 channels; expected at most 2"}},
+      {{x, {8}, {8}, {8}, {8}, {2, 2, 5, 7}, {2, 8}, {7}}, {"the input bias has 7 elements"}},
       {{{2, 8, 5}, {8}, {8}}, {"the input x has 3 dimensions; expected 4"}},
       {{{2, 8, 5, 7, 1}, {8}, {8}}, {"the input x has 5 dimensions; expected 4"}},
       {{x, {1, 8}, {8}}, {"the input scale has 2 dimensions; expected 1"}},
@@ -214,6 +232,24 @@ GSPN2_TEST(channel_norm_takes_eight_channels_side_by_side) {
     CHECK(!supports({2, 8, 5}, type));
   }
   CHECK(!supports({2, 8, 5, 7}, DataType::kFLOAT));
+}
+
+GSPN2_TEST(channel_norm_projects_in_one_format) {
+  const ChannelNorm layer = make(0);
+  const PluginTensorDesc linear = makeDesc({2, 8, 5, 7}, DataType::kHALF);
+  const PluginTensorDesc x = inFormat(linear, TensorFormat::kHWC8);
+  const PluginTensorDesc proxy = makeDesc({2, 2, 5, 7}, DataType::kHALF);
+  for (const int32_t count : {6, 8}) {
+    CHECK(layer.supportsFormat(0, x, x, count));
+    CHECK(layer.supportsFormat(count, x, x, count));
+    CHECK(!layer.supportsFormat(0, linear, linear, count));
+    CHECK(!layer.supportsFormat(count, linear, linear, count));
+    CHECK(layer.supportsFormat(count - 3, proxy, x, count));
+    CHECK(!layer.supportsFormat(count - 3, inFormat(proxy, TensorFormat::kHWC8), x, count));
+    CHECK(layer.supportsFormat(count - 2, makeDesc({2, 8}, DataType::kHALF), x, count));
+  }
+  const PluginTensorDesc single = makeDesc({2, 8, 5, 7});
+  CHECK(!layer.supportsFormat(0, single, single, 6));
 }
 
 size_t workspaceOf(int32_t count, DataType type, int64_t n, int64_t c, int64_t h, int64_t w) {
@@ -314,6 +350,33 @@ GSPN2_TEST(channel_norm_refuses_null_pointers) {
       [&] { enqueue(layer, inputs, inputs[0], {given[0], given[1], given[2], given[3]}, y); },
       {"one of response_scale and response_shift is null"});
   checkRefused([&] { enqueue(layer, inputs, inputs[0], given, y); }, {"workspace is", "at (nil)"});
+}
+
+GSPN2_TEST(channel_norm_passes_the_projection_on) {
+  auto inputs = describe({2, 8, 5, 7}, 3, DataType::kHALF);
+  inputs[0].format = TensorFormat::kHWC8;
+  inputs.push_back(makeDesc({2, 2, 5, 7}, DataType::kHALF));
+  inputs.push_back(makeDesc({2, 8}, DataType::kHALF));
+  inputs.push_back(makeDesc({8}, DataType::kHALF));
+  const ChannelNorm layer = make(6);
+  void* const y = const_cast<void*>(madeUp(9));
+  const std::vector<const void*> given = {madeUp(1), madeUp(2), madeUp(3),
+                                          madeUp(4), madeUp(5), madeUp(6)};
+  checkRefused([&] { enqueue(layer, inputs, inputs[0], given); }, {"y is null"});
+  const char* const names[] = {"x", "scale", "shift", "proxy", "weight", "bias"};
+  for (size_t i = 0; i < given.size(); ++i) {
+    std::vector<const void*> buffers = given;
+    buffers[i] = nullptr;
+    checkRefused([&] { enqueue(layer, inputs, inputs[0], buffers, y); },
+                 {std::string("GspnChannelNorm: ") + names[i] + " is null"});
+  }
+  auto wrong = inputs;
+  wrong[3] = makeDesc({2, 2, 7, 5}, DataType::kHALF);
+  checkRefused([&] { enqueue(layer, wrong, wrong[0], given, y); },
+               {"the input proxy has extent 7 on axis 2; expected 5 as of x"});
+  wrong[3] = makeDesc({2, 1, 5, 7}, DataType::kHALF);
+  checkRefused([&] { enqueue(layer, wrong, wrong[0], given, y); },
+               {"the input weight has 2 rows; expected P = 1 as of proxy"});
 }
 
 // The kernel library looks at the layout: in this one pointers are aligned to 16 bytes.

@@ -1,0 +1,78 @@
+// The projection that is added to a map ahead of its normalisation, GSPN2_NHWC8.
+#ifndef GSPN2_KERNELS_NORM_PROJECT_CUH_
+#define GSPN2_KERNELS_NORM_PROJECT_CUH_
+
+#include "norm_rows.cuh"
+
+namespace gspn2 {
+
+// A tile's proxies, (P, tile), into shared memory. Every thread of the block takes part.
+template <typename T, int kVectors>
+__device__ __forceinline__ void shareProxies(const RowTile<T, kVectors>& tile, float* shared) {
+  const NormParams& p = tile.p;
+  const T* const source =
+      static_cast<const T*>(p.proxy) + tile.n * p.proxies * p.plane + tile.begin;
+  const int positions = max(0, static_cast<int>(tile.end - tile.begin));
+  for (int q = 0; q < p.proxies; ++q) {
+    for (int i = static_cast<int>(threadIdx.x); i < positions; i += static_cast<int>(blockDim.x)) {
+      shared[q * p.tile + i] = toFloat(source[q * p.plane + i]);
+    }
+  }
+}
+
+// Adds weight proxies + bias to this lane's rows of the tile, from row `tile.group` on.
+template <typename T, int kVectors, int kRows>
+__device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const float* proxies,
+                                        AlignedVector<T, kNormVector> (&values)[kRows][kVectors]) {
+  using Vector = typename RowTile<T, kVectors>::Vector;
+  const NormParams& p = tile.p;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const Vector bias = tile.readParameters(p.bias, i);
+    Vector weights[GSPN2_PROJECTION_MAX_CHANNELS];
+#pragma unroll
+    for (int q = 0; q < GSPN2_PROJECTION_MAX_CHANNELS; ++q) {
+      if (q >= p.proxies) break;
+      weights[q] = tile.readParameters(static_cast<const T*>(p.weight) + q * p.channels, i);
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int position = tile.group + r * tile.groups;
+      if (tile.begin + position >= tile.end) break;
+      float sums[kNormVector];
+#pragma unroll
+      for (int j = 0; j < kNormVector; ++j) {
+        sums[j] = toFloat(values[r][i].values[j]) + toFloat(bias.values[j]);
+      }
+#pragma unroll
+      for (int q = 0; q < GSPN2_PROJECTION_MAX_CHANNELS; ++q) {
+        if (q >= p.proxies) break;
+        const float proxy = proxies[q * p.tile + position];
+#pragma unroll
+        for (int j = 0; j < kNormVector; ++j) {
+          sums[j] = fmaf(toFloat(weights[q].values[j]), proxy, sums[j]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kNormVector; ++j) values[r][i].values[j] = fromFloat<T>(sums[j]);
+    }
+  }
+}
+
+// Leaves the sums in y, one row to a group.
+template <typename T, int kVectors>
+__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
+    projectRowsKernel(const __grid_constant__ NormParams p) {
+  waitForPreviousKernel();
+  const RowTile<T, kVectors> tile(p);
+  float* const proxies = dynamicShared<float>();
+  shareProxies(tile, proxies);
+  __syncthreads();
+  typename RowTile<T, kVectors>::Vector values[1][kVectors];
+  tile.read(tile.begin + tile.group, values[0]);
+  project(tile, proxies, values);
+  if (tile.begin + tile.group < tile.end) tile.write(tile.begin + tile.group, values[0]);
+}
+
+}  // namespace gspn2
+#endif  // GSPN2_KERNELS_NORM_PROJECT_CUH_
