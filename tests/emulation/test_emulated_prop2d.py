@@ -211,9 +211,7 @@ def test_items_of_x_that_lie_far_apart(opener: Opener) -> None:
     assert_close(out, scan_reference.prop2d(x, *rest), FORWARD[torch.float32], "far apart")
 
 
-def workspace(
-    library: ctypes.CDLL, *problem: int, strides: cuda.BatchStrides | None = None
-) -> int:
+def workspace(library: ctypes.CDLL, *problem: int, strides: cuda.BatchStrides | None = None) -> int:
     size = ctypes.c_size_t()
     assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), strides, 0, size) == 0
     return size.value

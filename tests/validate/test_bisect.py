@@ -286,4 +286,4 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
     assert where == (Path("a.onnx"), Path("a.plan"))
     assert (how["backend"], how["workspace_mib"]) == ("tensorrt", 3)
     assert how["profiles"] == manifest.profiles
-    assert how["options"] == BuildOptions(optimization_level=5, tf32=True)
+    assert how["options"] == BuildOptions(optimization_level=5, tf32=True, fuse=False)
