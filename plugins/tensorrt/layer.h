@@ -19,8 +19,8 @@ namespace gspn2 {
 namespace plugin {
 
 constexpr int32_t kOutputs = 1;
-constexpr int32_t kMaxInputs = 6;  // x, lam, w, u, d, m
-constexpr int32_t kChannelAxis = 1;
+constexpr int32_t kMaxInputs = 6;          // x, lam, w, u, d, m
+constexpr int32_t kOutputChannelAxis = 1;  // of (N, C, H, W)
 
 // A tensor as the checks see it, whatever descriptor TensorRT passed it in.
 struct TensorView {

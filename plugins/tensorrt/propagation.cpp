@@ -130,7 +130,7 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
 }
 
 int64_t Propagation::predictedChannels(const InputList& inputs) const {
-  return isPacked() ? inputs.items[predictionInput()].dims.d[kChannelAxis] : 0;
+  return isPacked() ? inputs.items[predictionInput()].dims.d[kOutputChannelAxis] : 0;
 }
 
 gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
@@ -176,7 +176,7 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   const InputList list = listInputs(inputDescs, count);
   const gspn2_problem_t problem = makeProblem(list);
   PluginTensorDesc x = inputDescs[0];
-  if (ownChannels() != 0) x.dims.d[kChannelAxis] = ownChannels();
+  if (ownChannels() != 0) x.dims.d[kOutputChannelAxis] = ownChannels();
   checkOutput(op(), x, outputDesc);
   const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
@@ -185,8 +185,8 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
     checkStatus(op(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
                                       inputs[2], outputs[0], workspace, bytes, stream));
   } else if (isPacked()) {
-    checkStatus(op(), propagatePacked(problem, strides, inputs, outputs[0], workspace, bytes,
-                                      stream));
+    checkStatus(op(),
+                propagatePacked(problem, strides, inputs, outputs[0], workspace, bytes, stream));
   } else {
     checkStatus(op(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }
@@ -216,8 +216,8 @@ gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem,
   };
   const void* const x = packing.holdsX() ? from(packing.x) : inputs[0];
   const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;
-  return gspn2_prop2d(&problem, &strides, x, from(packing.lam), from(packing.w),
-                      from(packing.u), from(packing.d), m, y, workspace, bytes, stream);
+  return gspn2_prop2d(&problem, &strides, x, from(packing.lam), from(packing.w), from(packing.u),
+                      from(packing.d), m, y, workspace, bytes, stream);
 }
 
 }  // namespace plugin
