@@ -48,7 +48,12 @@ GOOD_FIELDS = {
     for name, fields in GOOD_VALUES.items()
 }
 GOOD_FIELDS[spec.PROP2D] += [PACKING, PACKING_OF_X]
-BAD_SCAN_FIELDS = [{"normalize": "relu"}, {"chunk": -1}, {spec.PACKED_GROUPS: 1}, {spec.PACKED_CHANNELS: 2}]
+BAD_SCAN_FIELDS = [
+    {"normalize": "relu"},
+    {"chunk": -1},
+    {spec.PACKED_GROUPS: 1},
+    {spec.PACKED_CHANNELS: 2},
+]
 BAD_FIELDS = {
     spec.PROP2D: [*BAD_SCAN_FIELDS, {"direction": spec.Direction.LEFT_TO_RIGHT.value}],
     spec.LINE_SCAN: [*BAD_SCAN_FIELDS, PACKING],
