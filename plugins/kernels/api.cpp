@@ -131,9 +131,8 @@ gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes =
-      gspn2::denseBytes(*problem, between) +
-      std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
+  *bytes = gspn2::denseBytes(*problem, between) +
+           std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
   return GSPN2_SUCCESS;
 }
 

@@ -79,9 +79,10 @@ void checkPacking(Op op, const Packing& packing) {
          opName(op));
   }
   if (packing.holdsX() == (packing.x >= 0)) return;
-  fail("%s: channels is %d, and packed_offsets has %d for x; expected C and a channel of the "
-       "prediction where x lies in it, or else 0 and -1",
-       opName(op), packing.channels, packing.x);
+  fail(
+      "%s: channels is %d, and packed_offsets has %d for x; expected C and a channel of the "
+      "prediction where x lies in it, or else 0 and -1",
+      opName(op), packing.channels, packing.x);
 }
 
 std::vector<PluginField> announcedFields(Op op) {

@@ -294,7 +294,8 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
 cudaError_t cudaMemcpy2DAsync(void* target, size_t targetPitch, const void* source,
                               size_t sourcePitch, size_t width, size_t height, cudaMemcpyKind,
                               cudaStream_t) {
-  if (width > std::min(targetPitch, sourcePitch) || std::max(targetPitch, sourcePitch) > INT32_MAX) {
+  if (width > std::min(targetPitch, sourcePitch) ||
+      std::max(targetPitch, sourcePitch) > INT32_MAX) {
     return report(cudaErrorInvalidValue, "a pitch below the width of a row, or of 2 GiB or more");
   }
   for (size_t row = 0; row < height; ++row) {
