@@ -116,7 +116,7 @@ def prop2d_call(
     lam, u = (_random((n, 4, c, h, w), dtype, offset) for _ in range(2))
     affinity = _random((n, 4, 3, g, h, w), dtype, offset)
     need = ctypes.c_size_t()
-    _check(library, library.gspn2_prop2d_workspace(problem, 0, need))
+    _check(library, library.gspn2_prop2d_workspace(problem, None, 0, need))
     workspace = torch.empty(need.value, dtype=torch.uint8, device="cuda")
 
     def call() -> None:

@@ -97,11 +97,13 @@ PROP2D_SHAPES = {
 PROP2D_OPTIONAL = ("d", "m")
 PROP2D_ATTRIBUTES = {"normalize": DEFAULT_NORMALIZE, "chunk": DEFAULT_CHUNK}
 
-# The TensorRT plugin's other form of GspnProp2D, which no ONNX file of ours holds: inputs are x, a
-# prediction (N, P, H, W) and perhaps m. Two attributes more say what lies where in it.
-PACKED_OFFSETS = "packed_offsets"  # the first channels of lam, u, d (-1: there is none) and w
-PACKED_ORDER = ("lam", "u", "d", "w")
+# The TensorRT plugin's other form of GspnProp2D, which no ONNX file of ours holds: inputs are x,
+# unless the prediction holds it, a prediction (N, P, H, W) and perhaps m. Three attributes more say
+# what lies where in it.
+PACKED_OFFSETS = "packed_offsets"  # the first channel of each; of x and d -1: not in it
+PACKED_ORDER = ("x", "lam", "u", "d", "w")
 PACKED_GROUPS = "groups"  # G
+PACKED_CHANNELS = "channels"  # C where the prediction holds x
 
 LINE_SCAN_SHAPES = {
     "x": ("N", "C", "H", "W"),

@@ -66,23 +66,26 @@ def packed(
     d: Tensor | None = None,
     m: Tensor | None = None,
     move: Callable[[Tensor], Tensor] = lambda prediction: prediction,
+    with_x: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """The same inputs, those with directions as views of one tensor (N, P, H, W) with NaN between.
 
-    `move` has the last word on where that tensor lies.
+    `move` has the last word on where that tensor lies; `with_x` says whether x is a view of it too.
     """
     n, _, height, width = x.shape
-    pieces = [piece for piece in (lam, u, d, w) if piece is not None]
-    sections = [piece.shape[1:-2].numel() for piece in pieces]
+    given = {"lam": lam, "u": u, "d": d, "w": w, "x": x if with_x else None}
+    pieces = {name: piece for name, piece in given.items() if piece is not None}
+    sections = [piece.shape[1:-2].numel() for piece in pieces.values()]
     gap = x.new_full((n, 1, height, width), torch.nan)
-    parts = [part for piece in pieces for part in (gap, piece.reshape(n, -1, height, width))]
+    parts = [p for piece in pieces.values() for p in (gap, piece.reshape(n, -1, height, width))]
     whole = move(torch.cat([*parts, gap], 1))
     sizes = [size for section in sections for size in (1, section)]
     views = whole.split([*sizes, 1], 1)[1::2]
-    lam, u, *skip, w = (
-        view.unflatten(1, piece.shape[1:-2]) for view, piece in zip(views, pieces, strict=True)
-    )
-    return x, lam, w, u, skip[0] if skip else None, m
+    found = {
+        name: view.unflatten(1, piece.shape[1:-2])
+        for (name, piece), view in zip(pieces.items(), views, strict=True)
+    }
+    return found.get("x", x), found["lam"], found["w"], found["u"], found.get("d"), m
 
 
 def stream_of(x: Tensor) -> int | None:
@@ -143,15 +146,16 @@ def prop2d(
     """
     library = library or cuda.load_library()
     problem = problem_of(x, w.shape[3], normalize, chunk)
-    dense = all(value is None or value.is_contiguous() for value in (lam, w, u, d))
+    dense = all(value is None or value.is_contiguous() for value in (x, lam, w, u, d))
+    strides = None if dense else cuda.BatchStrides(x.stride(0), lam.stride(0), w.stride(0))
     size = ctypes.c_size_t()
-    status = library.gspn2_prop2d_workspace(problem, int(d is not None), size)
+    status = library.gspn2_prop2d_workspace(problem, strides, int(d is not None), size)
     assert status == 0, last_error(library)
     out = GuardedBuffer(tuple(x.shape), x.dtype, offset, x.device)
     workspace = GuardedBuffer((-(-size.value // 4),), torch.float32, device=x.device)
     status = library.gspn2_prop2d(
         problem,
-        None if dense else cuda.BatchStrides(lam.stride(0), w.stride(0)),
+        strides,
         *(None if value is None else value.data_ptr() for value in (x, lam, w, u, d, m)),
         out.tensor.data_ptr(),
         workspace.tensor.data_ptr() if size.value else None,

@@ -149,14 +149,21 @@ def put_plugins(
 
 
 def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
-    """Remove what gives these tensors, and what that alone needs, where nothing else uses it."""
+    """Remove what gives these tensors, and what that alone needs, where nothing else uses it.
+
+    Initializers go too.
+    """
     nodes = list(graph.node)
     producers = {output: index for index, node in enumerate(nodes) for output in node.output}
     uses = _count_uses(graph)
     pending = list(names)
     dropped: set[int] = set()
+    unused: set[str] = set()
     while pending:
-        index = producers.get(pending.pop())
+        name = pending.pop()
+        index = producers.get(name)
+        if index is None and not uses[name]:
+            unused.add(name)
         if index is None or index in dropped or any(uses[name] for name in nodes[index].output):
             continue
         dropped.add(index)
@@ -164,6 +171,9 @@ def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:
         pending += nodes[index].input
     del graph.node[:]
     graph.node.extend(node for index, node in enumerate(nodes) if index not in dropped)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name in unused:
+            del graph.initializer[index]
 
 
 def _count_uses(graph: onnx.GraphProto) -> Counter[str]:

@@ -44,11 +44,10 @@ class BuildOptions:
         tactic_sources: Of :data:`TACTIC_SOURCES`; empty for none of them, None for the default.
         tf32: Whether float32 convolutions and matrix products may round their inputs to 10 bits.
         precision_constraints: One of :data:`PRECISION_CONSTRAINTS`.
-        pack: Whether the plugin takes gates and affinities unsplit where one convolution predicts
-            them.
-        fuse: Whether the plugin computes norms over channels and depthwise convolutions; None for
-            where that was measured to be faster: TensorRT before 10. A refit finds their weights
-            no more, so that it is off where weights are not fixed.
+        fuse: Whether the plugin computes norms over channels and depthwise convolutions, and takes
+            what a propagation needs as one convolution gives it; None for where that was measured
+            to be faster: TensorRT before 10. A refit finds the weights no more, so that it is off
+            where weights are not fixed.
 
     Raises:
         UsageError: A value is unknown, or two contradict each other.
@@ -65,7 +64,6 @@ class BuildOptions:
     tactic_sources: tuple[str, ...] | None = None
     tf32: bool = False
     precision_constraints: str = "obey"
-    pack: bool = False
     fuse: bool | None = None
 
     def __post_init__(self) -> None:
@@ -122,11 +120,12 @@ class BuildOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BuildOptions:
-        """Rebuild what :meth:`to_dict` returned."""
+        """Rebuild what :meth:`to_dict` returned; of an earlier version's it leaves out the rest."""
+        known = {field.name for field in fields(cls)}
         path, sources = values["timing_cache_path"], values["tactic_sources"]
         return cls(
             **{
-                **values,
+                **{name: value for name, value in values.items() if name in known},
                 "timing_cache_path": None if path is None else Path(path),
                 "tactic_sources": None if sources is None else tuple(sources),
             }

@@ -1,29 +1,32 @@
-"""Let a propagation take its gates and affinities as one convolution predicts them.
+"""Let a propagation take its inputs as one convolution gives them.
 
 In the models ``lam``, ``u``, ``d`` and ``w`` are parts of one 1x1 convolution's output, cut along
 its channels and reshaped to (N, 4, C, H, W) and (N, 4, 3, G, H, W). TensorRT copies each: a layer
 of its own that moves few bytes and takes as long as a small propagation. The plugin finds the parts
-in the whole by itself, so the cuts and the reshapes go.
+in the whole by itself, so the cuts and the reshapes go. ``x`` comes from another 1x1 convolution of
+the same tensor: the first one gives it too, so that there is one layer less.
 
 The shapes that the file states must show that a reshape does nothing but part the channels; where
 they do not, or where the parts come from different tensors, a node stays as it is. Whatever else
-uses the parts keeps them.
+uses the parts keeps them, and ``x`` then stays on its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from onnx import helper
 
 from gspn2_deploy.build.graph_view import GraphView, drop_unused
+from gspn2_deploy.build.pointwise import join_pointwise
 from gspn2_deploy.build.reshapes import Shape
 from gspn2_deploy.export.check import is_ours
 from gspn2_deploy.spec import (
     NEIGHBOURS,
     NUM_DIRECTIONS,
+    PACKED_CHANNELS,
     PACKED_GROUPS,
     PACKED_OFFSETS,
     PACKED_ORDER,
@@ -50,6 +53,8 @@ def pack_predictions(
 ) -> tuple[str, ...]:
     """Give every GspnProp2D the unsplit prediction where its parts all come from one, in place.
 
+    Where the convolution that predicts them can give x too, the node takes it from there.
+
     Args:
         graph: A model's main graph.
         constants: Its initializers and constants by name.
@@ -72,7 +77,30 @@ def pack_predictions(
         node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
         packed.append(node.name)
     drop_unused(graph, freed)
+    _take_features(graph, constants, packed)
     return tuple(packed)
+
+
+def _take_features(
+    graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto], packed: Collection[str]
+) -> None:
+    """Let packed nodes take x from the prediction where one convolution can give both."""
+    file = GraphView(graph, constants)
+    freed = []
+    for node in graph.node:
+        if node.name not in packed:
+            continue
+        x, prediction = node.input[:2]
+        joined = join_pointwise(file, prediction, x)
+        if joined is None:
+            continue
+        node.input[:2] = joined[:1]
+        freed += joined[1]
+        predicted, channels = (file.shapes[name][_CHANNELS] for name in (prediction, x))
+        offsets = next(item for item in node.attribute if item.name == PACKED_OFFSETS)
+        offsets.ints[PACKED_ORDER.index("x")] = predicted
+        node.attribute.append(helper.make_attribute(PACKED_CHANNELS, channels))
+    drop_unused(graph, freed)
 
 
 def _find(file: GraphView, node: onnx.NodeProto) -> _Packing | None:

@@ -105,9 +105,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
-    model = prepare_model(
-        request.onnx_path, session.major, pack=options.pack, fuse=fuses(options, session.major)
-    )
+    model = prepare_model(request.onnx_path, session.major, fuse=fuses(options, session.major))
     channel.log(
         logging.DEBUG,
         f"{len(model.packed)} of {len(model.plugins) - len(model.fused)} propagations take a "
@@ -152,7 +150,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
 
 
 def fuses(options: BuildOptions, major: int) -> bool:
-    """Whether the plugin computes what it can around the propagations.
+    """Whether the plugin takes over what it can around the propagations.
 
     Args:
         options: Of the build.

@@ -69,16 +69,14 @@ class PluginModel:
     fused: tuple[str, ...] = ()
 
 
-def prepare_model(
-    path: Path, tensorrt_major: int, *, pack: bool = False, fuse: bool = False
-) -> PluginModel:
+def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> PluginModel:
     """Read an exported file for TensorRT's parser.
 
     Args:
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
-        pack: Whether propagations are to take a prediction unsplit where they can.
-        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions.
+        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions, and
+            propagations are to take a prediction unsplit where they can.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -97,9 +95,10 @@ def prepare_model(
             hint="use a file that gspn2-deploy export wrote",
         )
     constants = _constants(model.graph)
-    packed = pack_predictions(model.graph, constants) if pack else ()
+    packed: tuple[str, ...] = ()
     fused: dict[str, str] = {}
     if fuse:
+        packed = pack_predictions(model.graph, constants)
         given = model.graph, constants, tensor_types(model.graph)
         fused = fuse_norms(*given) | fuse_depthwise(*given)
     if tensorrt_major < _STRONGLY_TYPED_MAJOR:

@@ -56,7 +56,6 @@ _ABSENT_OPTIONS = {
     "tactic_sources": "it has one source of kernels, and compiles them on the target",
     "tf32": "it decides on the target",
     "precision_constraints": "its networks keep the file's types",
-    "pack": "it has no plugins to pack the inputs of",
     "fuse": "it has no plugins to fuse for",
 }
 

@@ -101,17 +101,11 @@ _OPTIONS = (
         "take another where it has no kernel for it.",
     ),
     click.option(
-        "--pack",
-        is_flag=True,
-        help="Whether the plugin takes gates and affinities unsplit where one convolution predicts "
-        "them, rather than as the file hands them over: fewer layers, faster where no CUDA graph "
-        "is replayed. Default: no. TensorRT.",
-    ),
-    click.option(
         "--fuse/--no-fuse",
         default=None,
         help="Whether the plugin computes norms over channels and, in half precision, depthwise "
-        "convolutions too, rather than TensorRT. Default: with TensorRT before 10. TensorRT.",
+        "convolutions too, rather than TensorRT, and takes what a propagation needs from one "
+        "convolution, uncut. Default: with TensorRT before 10. TensorRT.",
     ),
 )
 

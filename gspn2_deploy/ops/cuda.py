@@ -20,7 +20,7 @@ from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 _LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (
@@ -51,7 +51,7 @@ class Problem(ctypes.Structure):
 class BatchStrides(ctypes.Structure):
     """``gspn2_batch_strides_t``."""
 
-    _fields_ = (("gates", ctypes.c_int64), ("w", ctypes.c_int64))
+    _fields_ = (("x", ctypes.c_int64), ("gates", ctypes.c_int64), ("w", ctypes.c_int64))
 
 
 def library_path() -> Path:
@@ -103,8 +103,8 @@ def load_library() -> ctypes.CDLL:
     library.gspn2_last_error.restype = ctypes.c_char_p
     library.gspn2_line_scan_workspace.argtypes = [problem, ctypes.c_int, size_out]
     library.gspn2_line_scan.argtypes = [problem, ctypes.c_int, *[pointer] * 5, size, pointer]
-    library.gspn2_prop2d_workspace.argtypes = [problem, ctypes.c_int, size_out]
     strides = ctypes.POINTER(BatchStrides)
+    library.gspn2_prop2d_workspace.argtypes = [problem, strides, ctypes.c_int, size_out]
     library.gspn2_prop2d.argtypes = [problem, strides, *[pointer] * 8, size, pointer]
     return library
 
@@ -168,7 +168,7 @@ def prop2d(
 
     Args:
         x: Features, (N, C, H, W), float32, float16 or bfloat16, CUDA; made contiguous if it
-            is not, as every argument. Gates and affinities may be parts of one tensor
+            is not, as every argument. Features, gates and affinities may be parts of one tensor
             (N, P, H, W), side by side on its axis 1: such parts are read where they are.
         lam: Input gates, (N, 4, C, H, W).
         w: Affinities, (N, 4, 3, G, H, W), G = 1 or C.
@@ -186,19 +186,23 @@ def prop2d(
         KernelLibraryError: The library is missing or refused the call.
     """
     library = load_library()
-    x, m = x.contiguous(), None if m is None else m.contiguous()
+    m = None if m is None else m.contiguous()
+    (x,), between_features = _items(x)
     gates, between_gates = _items(lam, u) if d is None else _items(lam, u, d)
     (w,), between_affinities = _items(w)
     lam, u, *skip = gates
     d = skip[0] if skip else None
-    strides = BatchStrides(between_gates, between_affinities)
+    strides = BatchStrides(between_features, between_gates, between_affinities)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if y.numel() == 0:
         return y
     problem = _problem("prop2d", x, w.shape[3], normalize, chunk)
     with torch.cuda.device(x.device):
         required = ctypes.c_size_t()
-        _check(library, library.gspn2_prop2d_workspace(problem, int(d is not None), required))
+        _check(
+            library,
+            library.gspn2_prop2d_workspace(problem, strides, int(d is not None), required),
+        )
         workspace = _workspace(required.value, x.device)
         _check(
             library,

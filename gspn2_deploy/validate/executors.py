@@ -107,6 +107,7 @@ def build_like(manifest: Manifest, onnx: Path, plan: Path, profiles: Sequence[Pr
         exclude_lean_runtime=False,
         embed_plugin=False,
         weights="fixed",
+        fuse=asked.fuse if asked.weights == "fixed" else False,  # as it was built
     )
     mib = manifest.workspace_bytes and manifest.workspace_bytes >> 20
     build_engine(

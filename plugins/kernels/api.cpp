@@ -1,5 +1,6 @@
 // The C ABI: checks every argument, picks a path, launches it.
 #include <algorithm>
+#include <cstdint>
 
 #include "channel_norm.h"
 #include "depthwise.h"
@@ -9,10 +10,13 @@
 #include "gspn2/kernels.h"
 #include "path_choice.h"
 #include "paths.h"
+#include "plan_arithmetic.h"
 #include "validate.h"
 
 namespace gspn2 {
 namespace {
+
+constexpr size_t kMaxPitch = INT32_MAX;  // bytes from a row of a copy to the next
 
 int64_t mapElements(const gspn2_problem_t& problem) {
   return problem.n * problem.c * problem.h * problem.w;
@@ -27,6 +31,39 @@ gspn2_status_t checkOut(const void* bytes) {
   return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
 }
 
+// Bytes at a workspace's front that hold x densely where its items lie apart.
+size_t denseBytes(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) {
+  const int64_t map = mapElements(problem);
+  if (strides.x == map / problem.n) return 0;
+  return workspaceRoundUp(static_cast<size_t>(map * elementBytes(problem.dtype)));
+}
+
+// Lets a call read x from a dense copy where its items lie apart.
+cudaError_t makeDense(Prop2dCall* call) {
+  const size_t bytes = denseBytes(call->problem, call->strides);
+  if (bytes == 0) return cudaSuccess;
+  const auto n = static_cast<size_t>(call->problem.n);
+  const int64_t item = mapElements(call->problem) / call->problem.n;
+  const int64_t element = elementBytes(call->problem.dtype);
+  const auto width = static_cast<size_t>(item * element);
+  const auto pitch = static_cast<size_t>(call->strides.x * element);
+  const auto* const from = static_cast<const char*>(call->x);
+  auto* const to = static_cast<char*>(call->workspace);
+  call->x = to;
+  call->strides.x = item;
+  call->workspace = to + bytes;
+  if (pitch <= kMaxPitch) {
+    return cudaMemcpy2DAsync(to, width, from, pitch, width, n, cudaMemcpyDeviceToDevice,
+                             call->stream);
+  }
+  cudaError_t status = cudaSuccess;
+  for (size_t i = 0; i < n && status == cudaSuccess; ++i) {
+    status = cudaMemcpyAsync(to + i * width, from + i * pitch, width, cudaMemcpyDeviceToDevice,
+                             call->stream);
+  }
+  return status;
+}
+
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
   if (pathChoice() == PathChoice::kGeneric) return launchGenericLineScan(call);
@@ -37,10 +74,13 @@ cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
   return strips ? launchStripLineScan(call, device) : launchGenericLineScan(call);
 }
 
-cudaError_t dispatch(const Prop2dCall& call, const DeviceInfo& device) {
-  if (pathChoice() == PathChoice::kGeneric) return launchGenericProp2d(call);
-  if (onchipProp2dSupports(call, device)) return launchOnchipProp2d(call, device);
-  if (stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
+cudaError_t dispatch(const Prop2dCall& given, const DeviceInfo& device) {
+  const bool fast = pathChoice() != PathChoice::kGeneric;
+  if (fast && onchipProp2dSupports(given, device)) return launchOnchipProp2d(given, device);
+  Prop2dCall call = given;
+  const cudaError_t status = makeDense(&call);
+  if (status != cudaSuccess) return status;
+  if (fast && stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
   return launchGenericProp2d(call);
 }
 
@@ -82,12 +122,17 @@ gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t
   return gspn2::checkCuda(gspn2::dispatch(call, device), "launching gspn2_line_scan");
 }
 
-gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d, size_t* bytes) {
+gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
+                                      const gspn2_batch_strides_t* strides, int has_d,
+                                      size_t* bytes) {
   static_cast<void>(has_d);
+  gspn2_batch_strides_t between{};
   gspn2_status_t status = gspn2::checkProblem(problem);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes = std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
+  *bytes = gspn2::denseBytes(*problem, between) +
+           std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
   return GSPN2_SUCCESS;
 }
 
@@ -97,17 +142,18 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_st
                             size_t workspace_bytes, gspn2_stream_t stream) {
   size_t required = 0;
   gspn2_batch_strides_t between{};
-  gspn2_status_t status = gspn2_prop2d_workspace(problem, d != nullptr, &required);
+  gspn2_status_t status = gspn2_prop2d_workspace(problem, strides, d != nullptr, &required);
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status != GSPN2_SUCCESS) return status;
   // A tensor ends with its last item, whatever lies between them.
   const int64_t n = problem->n;
   const int64_t map = gspn2::mapElements(*problem);
+  const int64_t feature = (n - 1) * between.x + map / n;
   const int64_t gate = (n - 1) * between.gates + gspn2::kDirectionCount * map / n;
   const int64_t affinity =
       (n - 1) * between.w + gspn2::kDirectionCount * gspn2::affinityElements(*problem) / n;
   status = gspn2::checkBuffers(problem->dtype,
-                               {{"x", x, map},
+                               {{"x", x, feature},
                                 {"lam", lam, gate},
                                 {"w", w, affinity},
                                 {"u", u, gate},

@@ -57,7 +57,7 @@ inline DirectionScan directionOf(const LineScanCall& call) {
   const int64_t plane = problem.h * problem.w;
   DirectionScan scan{};
   scan.problem = problem;
-  scan.strides = {problem.c * plane, 3 * problem.g * plane};
+  scan.strides = {problem.c * plane, problem.c * plane, 3 * problem.g * plane};
   scan.direction = call.direction;
   scan.output = ScanOutput::kStates;
   scan.x = call.x;

@@ -21,7 +21,8 @@ struct LineScanCall {
   cudaStream_t stream;
 };
 
-// A validated call of gspn2_prop2d; d and m may be null, no stride is 0.
+// A validated call of gspn2_prop2d; d and m may be null, no stride is 0. On chip alone takes x
+// whose items lie apart.
 struct Prop2dCall {
   gspn2_problem_t problem;
   gspn2_batch_strides_t strides;

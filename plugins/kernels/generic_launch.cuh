@@ -18,7 +18,6 @@ constexpr int64_t kMaxSharedLine = 12288;  // two float32 lines in 96 KiB, which
 constexpr int64_t kLongBlocks = 264;       // blocks that hold a line pair in the workspace at once
 constexpr int64_t kMinGroupSteps = 32;     // short segments share an item up to about here
 constexpr int64_t kMaxGrid = std::numeric_limits<int32_t>::max();
-constexpr size_t kWorkspaceAlignment = 256;
 
 inline bool isHorizontal(gspn2_direction_t direction) {
   return direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;

@@ -3,6 +3,7 @@
 // twice.
 #include "by_dtype.h"
 #include "generic_launch.cuh"
+#include "plan_arithmetic.h"
 
 namespace gspn2 {
 namespace {
@@ -11,9 +12,8 @@ constexpr int64_t kDirections = 4;
 
 size_t sumsBytes(const gspn2_problem_t& problem) {
   if (problem.dtype == GSPN2_FLOAT32) return 0;
-  const size_t bytes =
-      sizeof(float) * static_cast<size_t>(problem.n * problem.c * problem.h * problem.w);
-  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+  return workspaceRoundUp(sizeof(float) *
+                          static_cast<size_t>(problem.n * problem.c * problem.h * problem.w));
 }
 
 template <typename T>

@@ -21,7 +21,8 @@ constexpr int kOnchipMaxBatches = 128;
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null
   void* y;
-  int64_t gateBatch, affinityBatch;  // planes of lam, u and d, of w, from a batch item to the next
+  // Planes of x, of lam, u and d, and of w from a batch item to the next.
+  int64_t featureBatch, gateBatch, affinityBatch;
   int height, width;
   int channels, affinities;
   int chunk;  // 0: the whole line

@@ -4,7 +4,8 @@
 //
 // A path's `supports` also looks at the pointers' alignment, so it is asked per call. Workspace is
 // asked for without pointers, so that it is the largest of what the generic path and the strips
-// want; the others make do with none.
+// want; the others make do with none. Those two know x with dense items alone, and find a dense
+// copy of any other at the workspace's front.
 #ifndef GSPN2_KERNELS_PATHS_H_
 #define GSPN2_KERNELS_PATHS_H_
 
@@ -36,7 +37,7 @@ cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem);
 
 // A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
-// 9.0 or later, H and W up to 128, any alignment. No workspace.
+// 9.0 or later, H and W up to 128, any alignment, items of x any stride apart. No workspace.
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
 

@@ -43,7 +43,8 @@ struct OnchipBlock {
   const OnchipParams& p;
   float* const arrays;
   const int elements;
-  int64_t slice, gate, affinity;  // the map's in x and y; the first direction's in lam; in w
+  // The map's in y and in x; the first direction's in lam; in w.
+  int64_t slice, feature, gate, affinity;
 
   __device__ __forceinline__ OnchipBlock(const OnchipParams& params, float* shared)
       : p(params), arrays(shared), elements(params.height * params.width) {
@@ -51,6 +52,7 @@ struct OnchipBlock {
     const int64_t n = static_cast<int64_t>(blockIdx.x) / groups;
     const int64_t c = (static_cast<int64_t>(blockIdx.x) - n * groups) * kChannels;
     slice = (n * p.channels + c) * elements;
+    feature = (n * p.featureBatch + c) * elements;
     gate = (n * p.gateBatch + c) * elements;
     affinity = (n * p.affinityBatch + (p.affinities == 1 ? 0 : c)) * elements;
   }
@@ -64,7 +66,7 @@ struct OnchipBlock {
 
   __device__ __forceinline__ Inputs load(int direction, const OnchipVector& vector) const {
     const OnchipSource<T, kVector, kChannels> source{
-        static_cast<const T*>(p.x) + slice,
+        static_cast<const T*>(p.x) + feature,
         static_cast<const T*>(p.lam) + gate + gateOffset(direction),
         static_cast<const T*>(p.w) + affinity +
             static_cast<int64_t>(direction) * 3 * p.affinities * elements,
@@ -120,7 +122,7 @@ struct OnchipBlock {
       }
     }
     if (p.d != nullptr) {
-      gates.x = loadElements<T, kVector>(static_cast<const T*>(p.x) + slice + offset);
+      gates.x = loadElements<T, kVector>(static_cast<const T*>(p.x) + feature + offset);
     }
     return gates;
   }

@@ -236,7 +236,6 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const int groups = p.channels / kChannels;
   const int64_t n = static_cast<int64_t>(blockIdx.x / kOnchipDirections) / groups;
   const int64_t c = (static_cast<int64_t>(blockIdx.x / kOnchipDirections) - n * groups) * kChannels;
-  const int64_t slice = n * p.channels + c;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
     clusterWait();
@@ -248,6 +247,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
       if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
+    const int64_t feature = (n * p.featureBatch + c) * elements;
     const int64_t gate =
         (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
     const int64_t group = p.affinities == 1 ? 0 : c;
@@ -258,7 +258,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         scan,
         batches,
         OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
-        {static_cast<const T*>(p.x) + slice * elements, static_cast<const T*>(p.lam) + gate,
+        {static_cast<const T*>(p.x) + feature, static_cast<const T*>(p.lam) + gate,
          static_cast<const T*>(p.w) + affinity, elements,
          static_cast<int64_t>(p.affinities) * elements},
         static_cast<const T*>(p.u) + gate,
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
                 collected);
   }
   barrierWaitCluster(collected, 0);
-  T* const y = static_cast<T*>(p.y) + slice * elements + direction * quarter;
+  T* const y = static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter;
 #pragma unroll
   for (int i = 0; i < kChannels; ++i) {
     mergeDirections<T, kVector>(parts + i * channelParts, quarter, count, y + i * elements);

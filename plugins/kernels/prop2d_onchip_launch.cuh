@@ -23,6 +23,7 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.d = call.d;
   params.m = call.m;
   params.y = call.y;
+  params.featureBatch = call.strides.x / (problem.h * problem.w);
   params.gateBatch = call.strides.gates / (problem.h * problem.w);
   params.affinityBatch = call.strides.w / (problem.h * problem.w);
   params.height = static_cast<int>(problem.h);

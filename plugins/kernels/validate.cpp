@@ -12,8 +12,6 @@
 namespace gspn2 {
 namespace {
 
-constexpr size_t kWorkspaceAlignment = 256;
-
 bool overlaps(const void* a, size_t aBytes, const void* b, size_t bBytes) {
   const auto aBegin = reinterpret_cast<uintptr_t>(a);
   const auto bBegin = reinterpret_cast<uintptr_t>(b);
@@ -217,11 +215,17 @@ gspn2_status_t checkVectorAligned(const void* x, const void* y) {
 gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
                             gspn2_batch_strides_t* strides) {
   *strides = given == nullptr ? gspn2_batch_strides_t{} : *given;
+  const int64_t map = problem.c * problem.h * problem.w;
   const int64_t planes = kDirectionCount * problem.h * problem.w;
-  const gspn2_status_t status =
-      checkStride(problem, "lam, u and d", planes * problem.c, &strides->gates);
-  if (status != GSPN2_SUCCESS) return status;
-  return checkStride(problem, "w", planes * kNeighbours * problem.g, &strides->w);
+  gspn2_status_t status = checkStride(problem, "x", map, &strides->x);
+  if (status == GSPN2_SUCCESS) {
+    status = checkStride(problem, "lam, u and d", planes * problem.c, &strides->gates);
+  }
+  if (status == GSPN2_SUCCESS) {
+    status = checkStride(problem, "w", planes * kNeighbours * problem.g, &strides->w);
+  }
+  if (problem.n == 1) strides->x = map;  // a single item is dense
+  return status;
 }
 
 gspn2_status_t checkDirection(gspn2_direction_t direction) {

@@ -51,11 +51,11 @@ PluginV2* PluginV2::clone() const noexcept {
 }
 
 DimsExprs PluginV2::getOutputDimensions(int32_t, const DimsExprs* inputs, int32_t nbInputs,
-                                        nvinfer1::IExprBuilder&) noexcept {
+                                        nvinfer1::IExprBuilder& exprBuilder) noexcept {
   DimsExprs refused{};
   refused.nbDims = -1;
   return guarded("getOutputDimensions", refused,
-                 [&] { return mLayer->inferShape(inputs, nbInputs); });
+                 [&] { return mLayer->outputShape(inputs, nbInputs, exprBuilder); });
 }
 
 bool PluginV2::supportsFormatCombination(int32_t pos, const PluginTensorDesc* tensors,

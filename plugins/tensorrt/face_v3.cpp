@@ -57,9 +57,9 @@ int32_t PluginV3::getOutputDataTypes(DataType* outputTypes, int32_t, const DataT
 
 int32_t PluginV3::getOutputShapes(const DimsExprs* inputs, int32_t nbInputs, const DimsExprs*,
                                   int32_t, DimsExprs* outputs, int32_t,
-                                  nvinfer1::IExprBuilder&) noexcept {
+                                  nvinfer1::IExprBuilder& exprBuilder) noexcept {
   return guardedStatus("getOutputShapes",
-                       [&] { outputs[0] = mLayer->inferShape(inputs, nbInputs); });
+                       [&] { outputs[0] = mLayer->outputShape(inputs, nbInputs, exprBuilder); });
 }
 
 bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* tensors,

@@ -19,7 +19,8 @@ namespace gspn2 {
 namespace plugin {
 
 constexpr int32_t kOutputs = 1;
-constexpr int32_t kMaxInputs = 8;  // of GspnChannelNorm with all that it may have
+constexpr int32_t kMaxInputs = 8;          // of GspnChannelNorm with all that it may have
+constexpr int32_t kOutputChannelAxis = 1;  // of (N, C, H, W)
 
 // A tensor as the checks see it, whatever descriptor TensorRT passed it in.
 struct TensorView {
@@ -42,7 +43,7 @@ gspn2_dtype_t kernelType(Op op, nvinfer1::DataType type);
 // Turns a refusal of the kernel library into a PluginError.
 void checkStatus(Op op, gspn2_status_t status);
 void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected);
-// Every input must have the type of x, the first.
+// Every input must have the type of x, which the first is or holds.
 void checkInputType(Op op, const char* input, nvinfer1::DataType type, nvinfer1::DataType first);
 // What a layer says whose inputs TensorRT has not shown.
 [[noreturn]] void failUnconfigured(Op op);
@@ -51,7 +52,7 @@ void checkWorkspaceInputs(Op op, int32_t asked, int32_t configured);
 void checkInputCount(Op op, int32_t count, int32_t low, int32_t high);
 // Of a format: the inputs, then the outputs.
 void checkPosition(Op op, int32_t position, int32_t inputCount);
-// The output must be as x, the first input.
+// The output must be as x.
 void checkOutput(Op op, const nvinfer1::PluginTensorDesc& x,
                  const nvinfer1::PluginTensorDesc& output);
 
@@ -64,13 +65,19 @@ class Layer {
   virtual std::unique_ptr<Layer> clone() const = 0;
 
   // Learns which optional inputs there are, and checks ranks and every extent that is known.
-  // Returns the output's extents: those of x.
+  // Returns the first input's extents.
   virtual nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) = 0;
+  // C, where x is no input and lies in the first one; else 0.
+  virtual int32_t ownChannels() const { return 0; }
+  // The output's extents, those of x; learns and checks as inferShape.
+  nvinfer1::DimsExprs outputShape(const nvinfer1::DimsExprs* inputs, int32_t count,
+                                  nvinfer1::IExprBuilder& builder);
 
   // Learns the same from the descriptors that TensorRT configures a layer with.
   virtual void configure(const InputList& inputs) = 0;
 
-  // `position` counts the inputs, then the output; `first` is x, which was asked for before.
+  // `position` counts the inputs, then the output; `first` is the first input, which was asked for
+  // before.
   virtual bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,
                               const nvinfer1::PluginTensorDesc& first,
                               int32_t inputCount) const = 0;

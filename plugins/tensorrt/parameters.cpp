@@ -22,7 +22,8 @@ constexpr char kChunkField[] = "chunk";
 constexpr char kDirectionField[] = "direction";
 constexpr char kOffsetsField[] = "packed_offsets";
 constexpr char kGroupsField[] = "groups";
-constexpr int32_t kOffsets = 4;  // of lam, u, d, w
+constexpr char kChannelsField[] = "channels";
+constexpr int32_t kOffsets = 5;  // of x, lam, u, d, w
 
 constexpr Choice kNormalizeChoices[] = {{"sigmoid", GSPN2_NORMALIZE_SIGMOID},
                                         {"softmax", GSPN2_NORMALIZE_SOFTMAX},
@@ -46,6 +47,14 @@ int32_t checkGroups(Op op, int64_t groups) {
        groups);
 }
 
+int32_t checkChannels(Op op, int64_t channels) {
+  if (channels >= 0 && channels <= std::numeric_limits<int32_t>::max()) {
+    return static_cast<int32_t>(channels);
+  }
+  fail("%s: channels is %" PRId64 "; expected C where x lies in the prediction, or else 0",
+       opName(op), channels);
+}
+
 // The channel where `tensor` begins, which is `least` or more.
 int32_t checkOffset(Op op, const char* tensor, int64_t offset, int32_t least) {
   if (offset >= least && offset <= std::numeric_limits<int32_t>::max()) {
@@ -56,10 +65,24 @@ int32_t checkOffset(Op op, const char* tensor, int64_t offset, int32_t least) {
 }
 
 void checkOffsets(Op op, const int64_t (&offsets)[kOffsets], Packing* packing) {
-  packing->lam = checkOffset(op, "lam", offsets[0], 0);
-  packing->u = checkOffset(op, "u", offsets[1], 0);
-  packing->d = checkOffset(op, "d", offsets[2], -1);
-  packing->w = checkOffset(op, "w", offsets[3], 0);
+  packing->x = checkOffset(op, "x", offsets[0], -1);
+  packing->lam = checkOffset(op, "lam", offsets[1], 0);
+  packing->u = checkOffset(op, "u", offsets[2], 0);
+  packing->d = checkOffset(op, "d", offsets[3], -1);
+  packing->w = checkOffset(op, "w", offsets[4], 0);
+}
+
+// Once all fields are known.
+void checkPacking(Op op, const Packing& packing) {
+  if (packing.isPacked() != (packing.lam >= 0)) {
+    fail("%s: one of the fields packed_offsets and groups is missing; expected both or none",
+         opName(op));
+  }
+  if (packing.holdsX() == (packing.x >= 0)) return;
+  fail(
+      "%s: channels is %d, and packed_offsets has %d for x; expected C and a channel of the "
+      "prediction where x lies in it, or else 0 and -1",
+      opName(op), packing.channels, packing.x);
 }
 
 std::vector<PluginField> announcedFields(Op op) {
@@ -70,6 +93,7 @@ std::vector<PluginField> announcedFields(Op op) {
   if (op == Op::kProp2D) {
     fields.emplace_back(kOffsetsField, nullptr, PluginFieldType::kINT32, kOffsets);
     fields.emplace_back(kGroupsField, nullptr, PluginFieldType::kINT32, 1);
+    fields.emplace_back(kChannelsField, nullptr, PluginFieldType::kINT32, 1);
   }
   return fields;
 }
@@ -91,17 +115,20 @@ void readField(const PluginField& field, Parameters* parameters) {
     checkOffsets(op, offsets, &parameters->packing);
   } else if (name == kGroupsField && op == Op::kProp2D) {
     parameters->packing.groups = checkGroups(op, readInteger(op, field));
+  } else if (name == kChannelsField && op == Op::kProp2D) {
+    parameters->packing.channels = checkChannels(op, readInteger(op, field));
   } else {
     fail("%s: unknown field \"%.64s\"; expected %s", opName(op), field.name,
          op == Op::kLineScan ? "direction, normalize and chunk"
-                             : "normalize, chunk, packed_offsets and groups");
+                             : "normalize, chunk, packed_offsets, groups and channels");
   }
 }
 
 }  // namespace
 
 bool operator==(const Packing& a, const Packing& b) {
-  return a.groups == b.groups && a.lam == b.lam && a.u == b.u && a.d == b.d && a.w == b.w;
+  return a.groups == b.groups && a.channels == b.channels && a.x == b.x && a.lam == b.lam &&
+         a.u == b.u && a.d == b.d && a.w == b.w;
 }
 
 bool operator==(const Parameters& a, const Parameters& b) {
@@ -123,11 +150,7 @@ Parameters parseFields(Op op, const PluginFieldCollection* fields) {
   Parameters parameters;
   parameters.op = op;
   for (int32_t i = 0; i < collection.nbFields; ++i) readField(collection.fields[i], &parameters);
-  const Packing& packing = parameters.packing;
-  if (packing.isPacked() != (packing.lam >= 0)) {
-    fail("%s: one of the fields packed_offsets and groups is missing; expected both or none",
-         opName(op));
-  }
+  checkPacking(op, parameters.packing);
   return parameters;
 }
 
@@ -138,6 +161,8 @@ std::vector<uint8_t> serialize(const Parameters& parameters) {
   writer.put(static_cast<int32_t>(parameters.optionals));
   writer.put(parameters.packing.groups);
   writer.put(parameters.chunk);
+  writer.put(parameters.packing.channels);
+  writer.put(parameters.packing.x);
   writer.put(parameters.packing.lam);
   writer.put(parameters.packing.u);
   writer.put(parameters.packing.d);
@@ -158,11 +183,14 @@ Parameters deserialize(Op op, const void* data, size_t bytes) {
                        static_cast<int32_t>(Optionals::kBoth)));
   const auto groups = reader.get<int32_t>();
   parameters.chunk = checkChunk(op, reader.get<int64_t>());
+  const auto channels = reader.get<int32_t>();
   int64_t offsets[kOffsets];
   for (int64_t& offset : offsets) offset = reader.get<int32_t>();
   if (groups != 0) {
     parameters.packing.groups = checkGroups(op, groups);
+    parameters.packing.channels = checkChannels(op, channels);
     checkOffsets(op, offsets, &parameters.packing);
+    checkPacking(op, parameters.packing);
   }
   return parameters;
 }

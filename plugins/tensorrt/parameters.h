@@ -13,13 +13,18 @@
 namespace gspn2 {
 namespace plugin {
 
-// Where the gates and affinities of a packed GspnProp2D lie: the first channel of each in one
-// prediction (N, P, H, W), which the node has in place of lam, w, u and d.
+// Where the tensors of a packed GspnProp2D lie: the first channel of each in one prediction
+// (N, P, H, W), which the node has in place of lam, w, u and d, and perhaps of x.
 struct Packing {
-  int32_t groups = 0;                        // G; 0: the node is not packed
-  int32_t lam = -1, u = -1, d = -1, w = -1;  // d: -1 where there is none
+  int32_t groups = 0;    // G; 0: the node is not packed
+  int32_t channels = 0;  // C; 0: x is an input of its own
+  int32_t x = -1;        // -1: likewise
+  int32_t lam = -1, u = -1;
+  int32_t d = -1;  // -1: there is none
+  int32_t w = -1;
 
   bool isPacked() const { return groups != 0; }
+  bool holdsX() const { return channels != 0; }
 };
 
 // Which optional inputs a node has. Known once TensorRT has shown the inputs' shapes.
@@ -44,7 +49,7 @@ const nvinfer1::PluginFieldCollection& propagationFields(Op op);
 Parameters parseFields(Op op, const nvinfer1::PluginFieldCollection* fields);
 
 // The state in an engine (state.h).
-constexpr size_t kStateBytes = 56;
+constexpr size_t kStateBytes = 64;
 std::vector<uint8_t> serialize(const Parameters& parameters);
 Parameters deserialize(Op op, const void* data, size_t bytes);
 

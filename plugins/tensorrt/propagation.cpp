@@ -47,7 +47,7 @@ bool Propagation::hasM() const {
 
 int32_t Propagation::requiredInputs() const {
   if (mParameters.op == Op::kLineScan) return 3;
-  return isPacked() ? 2 : 4;
+  return isPacked() ? predictionInput() + 1 : 4;
 }
 
 int32_t Propagation::inputCount() const {
@@ -119,7 +119,7 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   checkTogether(checker);
   gspn2_problem_t problem{};
   problem.n = checker.extent(kN);
-  problem.c = checker.extent(kC);
+  problem.c = ownChannels() != 0 ? ownChannels() : checker.extent(kC);
   problem.h = checker.extent(kH);
   problem.w = checker.extent(kW);
   problem.g = isPacked() ? mParameters.packing.groups : checker.extent(kG);
@@ -129,12 +129,23 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   return problem;
 }
 
-size_t Propagation::queryWorkspace(const gspn2_problem_t& problem) const {
+int64_t Propagation::predictedChannels(const InputList& inputs) const {
+  return isPacked() ? inputs.items[predictionInput()].dims.d[kOutputChannelAxis] : 0;
+}
+
+gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
+                                                int64_t predicted) const {
+  const int64_t item = predicted * problem.h * problem.w;
+  return {mParameters.packing.holdsX() ? item : 0, item, item};
+}
+
+size_t Propagation::queryWorkspace(const gspn2_problem_t& problem,
+                                   const gspn2_batch_strides_t& strides) const {
   size_t bytes = 0;
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
   } else {
-    checkStatus(op(), gspn2_prop2d_workspace(&problem, hasD() ? 1 : 0, &bytes));
+    checkStatus(op(), gspn2_prop2d_workspace(&problem, &strides, hasD() ? 1 : 0, &bytes));
   }
   return bytes;
 }
@@ -151,7 +162,8 @@ size_t Propagation::workspaceBytes(const InputList& largest) const {
       gspn2_problem_t smaller = problem;
       smaller.h = height;
       smaller.w = width;
-      bytes = std::max(bytes, queryWorkspace(smaller));
+      const auto strides = batchStrides(smaller, predictedChannels(largest));
+      bytes = std::max(bytes, queryWorkspace(smaller, strides));
     }
   }
   return bytes;
@@ -161,16 +173,20 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) const {
   const int32_t count = inputCount();
-  const gspn2_problem_t problem = makeProblem(listInputs(inputDescs, count));
-  checkOutput(op(), inputDescs[0], outputDesc);
+  const InputList list = listInputs(inputDescs, count);
+  const gspn2_problem_t problem = makeProblem(list);
+  PluginTensorDesc x = inputDescs[0];
+  if (ownChannels() != 0) x.dims.d[kOutputChannelAxis] = ownChannels();
+  checkOutput(op(), x, outputDesc);
+  const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
-  const size_t bytes = queryWorkspace(problem);
+  const size_t bytes = queryWorkspace(problem, strides);
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
                                       inputs[2], outputs[0], workspace, bytes, stream));
   } else if (isPacked()) {
-    checkStatus(op(), propagatePacked(problem, inputDescs[1].dims.d[1], inputs, outputs[0],
-                                      workspace, bytes, stream));
+    checkStatus(op(),
+                propagatePacked(problem, strides, inputs, outputs[0], workspace, bytes, stream));
   } else {
     checkStatus(op(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }
@@ -185,21 +201,23 @@ gspn2_status_t Propagation::propagate(const gspn2_problem_t& problem, const void
                       workspace, bytes, stream);
 }
 
-gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem, int64_t channels,
+gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem,
+                                            const gspn2_batch_strides_t& strides,
                                             const void* const* inputs, void* y, void* workspace,
                                             size_t bytes, cudaStream_t stream) const {
   const Packing& packing = mParameters.packing;
   const int64_t plane = problem.h * problem.w;
-  const gspn2_batch_strides_t strides{channels * plane, channels * plane};
   const int64_t elementBytes = problem.dtype == GSPN2_FLOAT32 ? 4 : 2;
+  const void* const prediction = inputs[predictionInput()];
   const auto from = [&](int32_t channel) -> const void* {
     // A null prediction stays null, for the kernel library to refuse.
-    if (channel < 0 || inputs[1] == nullptr) return nullptr;
-    return static_cast<const char*>(inputs[1]) + channel * plane * elementBytes;
+    if (channel < 0 || prediction == nullptr) return nullptr;
+    return static_cast<const char*>(prediction) + channel * plane * elementBytes;
   };
-  const void* const m = hasM() ? inputs[2] : nullptr;
-  return gspn2_prop2d(&problem, &strides, inputs[0], from(packing.lam), from(packing.w),
-                      from(packing.u), from(packing.d), m, y, workspace, bytes, stream);
+  const void* const x = packing.holdsX() ? from(packing.x) : inputs[0];
+  const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;
+  return gspn2_prop2d(&problem, &strides, x, from(packing.lam), from(packing.w), from(packing.u),
+                      from(packing.d), m, y, workspace, bytes, stream);
 }
 
 }  // namespace plugin

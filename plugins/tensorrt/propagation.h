@@ -12,7 +12,7 @@ namespace plugin {
 // One node: its attributes, and which optional inputs it has. A plain value; copies are clones.
 //
 // TensorRT passes no absent input, so the fifth of five inputs is d or m: its rank (5 or 1) tells.
-// A packed node has x, the prediction and perhaps m.
+// A packed node has x, unless the prediction holds it, the prediction and perhaps m.
 class Propagation : public Layer {
  public:
   explicit Propagation(const Parameters& parameters) : mParameters(parameters) {}
@@ -22,6 +22,7 @@ class Propagation : public Layer {
   Op op() const override { return mParameters.op; }
   std::unique_ptr<Layer> clone() const override { return std::make_unique<Propagation>(*this); }
   nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) override;
+  int32_t ownChannels() const override { return mParameters.packing.channels; }
   void configure(const InputList& inputs) override;
   // Linear, one floating type for every tensor.
   bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,
@@ -41,15 +42,20 @@ class Propagation : public Layer {
   bool hasD() const;
   bool hasM() const;
   int32_t requiredInputs() const;
+  // Of a packed node, the input that the prediction is.
+  int32_t predictionInput() const { return mParameters.packing.holdsX() ? 0 : 1; }
   void learnOptionals(const int32_t* ranks, int32_t count);
   void checkTogether(const ShapeChecker& checker) const;
   gspn2_problem_t makeProblem(const InputList& inputs) const;
+  // Of a prediction with as many channels; 0 for a node that is not packed.
+  gspn2_batch_strides_t batchStrides(const gspn2_problem_t& problem, int64_t predicted) const;
+  int64_t predictedChannels(const InputList& inputs) const;
   gspn2_status_t propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
                            void* workspace, size_t bytes, cudaStream_t stream) const;
-  gspn2_status_t propagatePacked(const gspn2_problem_t& problem, int64_t channels,
-                                 const void* const* inputs, void* y, void* workspace, size_t bytes,
-                                 cudaStream_t stream) const;
-  size_t queryWorkspace(const gspn2_problem_t& problem) const;
+  gspn2_status_t propagatePacked(const gspn2_problem_t& problem,
+                                 const gspn2_batch_strides_t& strides, const void* const* inputs,
+                                 void* y, void* workspace, size_t bytes, cudaStream_t stream) const;
+  size_t queryWorkspace(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) const;
 
   Parameters mParameters;
 };

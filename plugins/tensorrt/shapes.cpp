@@ -33,7 +33,8 @@ constexpr TensorShape kLineScanShapes[] = {
 
 const TensorShape& inputShape(const Parameters& parameters, int32_t index) {
   if (parameters.op == Op::kLineScan) return kLineScanShapes[index];
-  if (parameters.packing.isPacked()) return kPackedShapes[index];
+  const Packing& packing = parameters.packing;
+  if (packing.isPacked()) return kPackedShapes[packing.holdsX() ? index + 1 : index];
   const bool isM = index == kProp2dM - 1 && parameters.optionals == Optionals::kM;
   return kProp2dShapes[isM ? kProp2dM : index];
 }
@@ -64,7 +65,7 @@ void ShapeChecker::checkAffinityChannels() const {
 }
 
 void ShapeChecker::checkPrediction(const Packing& packing) const {
-  const int64_t channels = extent(kC);
+  const int64_t channels = packing.holdsX() ? packing.channels : extent(kC);
   const int64_t predicted = extent(kP);
   if (channels == 0) return;
   if (packing.groups != 1 && packing.groups != channels) {
@@ -74,7 +75,8 @@ void ShapeChecker::checkPrediction(const Packing& packing) const {
   const struct {
     const char* name;
     int64_t offset, count;
-  } parts[] = {{"lam", packing.lam, 4 * channels},
+  } parts[] = {{"x", packing.x, channels},
+               {"lam", packing.lam, 4 * channels},
                {"u", packing.u, 4 * channels},
                {"d", packing.d, 4 * channels},
                {"w", packing.w, int64_t{12} * packing.groups}};

@@ -18,7 +18,7 @@ using nvinfer1::PluginFieldType;
 constexpr uint32_t kMagic = 0x324E5053;  // "SPN2" in memory
 // Raised also where the kernels ask for more workspace than before: an engine has what was asked
 // for when it was built.
-constexpr uint32_t kFormatVersion = 3;
+constexpr uint32_t kFormatVersion = 4;
 constexpr char kRebuild[] =
     "rebuild the engine, or load the plugin library that the engine was built with";
 

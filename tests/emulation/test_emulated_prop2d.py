@@ -105,9 +105,10 @@ def test_one_prediction(library: ctypes.CDLL, extent: tuple[int, int], dtype: to
         expected = scan_reference.prop2d(*inputs)
         what = f"{n}x{c} {per_channel=} {options=}"
         with Fenced(library) as fenced:
-            for move in (lambda whole, fence=fenced: fence.copy(whole, True), misaligned):
-                out = prop2d(*packed(*inputs, move=move), library=library)
-                assert_close(out, expected, FORWARD[dtype], what)
+            moves = (lambda whole, fence=fenced: fence.copy(whole, True), misaligned)
+            for move, with_x in itertools.product(moves, (False, True)):
+                out = prop2d(*packed(*inputs, move=move, with_x=with_x), library=library)
+                assert_close(out, expected, FORWARD[dtype], f"{what} {with_x=}")
 
 
 def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -> None:
@@ -117,8 +118,10 @@ def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -
             emulated.take_kernels(library)
             dense = prop2d(*inputs, library=library)
             kernels = emulated.take_kernels(library)
-            assert torch.equal(prop2d(*packed(*inputs), library=library), dense)
-            assert emulated.take_kernels(library) == kernels
+            for with_x in (False, True):
+                parts = packed(*inputs, with_x=with_x)
+                assert torch.equal(prop2d(*parts, library=library), dense)
+                assert emulated.take_kernels(library) == kernels
 
 
 def test_many_slices(library: ctypes.CDLL) -> None:
@@ -194,14 +197,36 @@ def test_tiles_take_the_vertical_directions(
                 out, scan_reference.prop2d(*inputs, normalize, chunk), FORWARD[dtype], what
             )
             if size[0] > 1:
-                parts = packed(*inputs, move=fenced.copy)
-                assert torch.equal(prop2d(*parts, normalize, chunk, library=library), out), what
+                for with_x in (False, True):
+                    parts = packed(*inputs, move=fenced.copy, with_x=with_x)
+                    out_of_parts = prop2d(*parts, normalize, chunk, library=library)
+                    assert torch.equal(out_of_parts, out), what
 
 
-def workspace(library: ctypes.CDLL, *problem: int) -> int:
+def test_items_of_x_that_lie_far_apart(opener: Opener) -> None:
+    """Two GiB, which one copy of several items cannot span."""
+    x, *rest = prop2d_inputs((2, 1, 1, 3), False, torch.float32, "sigmoid", True, "cpu")
+    apart = x.new_empty(2, (1 << 29) // 3 + 1, 1, 3)[:, :1].copy_(x)
+    out = prop2d(apart, *rest, library=opener("generic"))
+    assert_close(out, scan_reference.prop2d(x, *rest), FORWARD[torch.float32], "far apart")
+
+
+def workspace(library: ctypes.CDLL, *problem: int, strides: cuda.BatchStrides | None = None) -> int:
     size = ctypes.c_size_t()
-    assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), 0, size) == 0
+    assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), strides, 0, size) == 0
     return size.value
+
+
+def test_workspace_holds_x_whose_items_lie_apart(opener: Opener) -> None:
+    library = opener("fastest")
+    for dtype, element in enumerate((4, 2, 2)):
+        for n in (1, 2, 3):
+            problem = (n, 3, 5, 7, 1, 0, dtype, NORMALIZE_CODES["sigmoid"])
+            dense = workspace(library, *problem)
+            copy = -(-n * 105 * element // 256) * 256 if n > 1 else 0
+            for x, more in ((0, 0), (105, 0), (140, copy)):
+                strides = cuda.BatchStrides(x, 0, 0)
+                assert workspace(library, *problem, strides=strides) == dense + more
 
 
 def test_workspace_holds_the_weights(opener: Opener) -> None:

@@ -130,7 +130,7 @@ LIBRARY_OPTIONS = [
     (["--tactic-source", "none"], {"tactic_sources": ()}),
     (["--tf32"], {"tf32": True}),
     (["--precision-constraints", "prefer"], {"precision_constraints": "prefer"}),
-    (["--pack"], {"pack": True}),
+    (["--fuse"], {"fuse": True}),
 ]
 
 
@@ -175,7 +175,7 @@ def test_library_options_from_a_configuration_file(
         "  tactic-source: [cublas, cudnn]\n"
         "  tf32: true\n"
         "  precision-constraints: prefer\n"
-        "  pack: true\n"
+        "  no-fuse: true\n"
     )
     assert call("--config", config, "build", onnx_file).exit_code == 3
     assert asked == [
@@ -190,7 +190,7 @@ def test_library_options_from_a_configuration_file(
             tactic_sources=("cublas", "cudnn"),
             tf32=True,
             precision_constraints="prefer",
-            pack=True,
+            fuse=False,
         )
     ]
 

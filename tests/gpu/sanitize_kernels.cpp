@@ -108,7 +108,7 @@ class Workspace {
 };
 
 constexpr int kDirections = 4;  // calls of gspn2_line_scan
-constexpr int kOps = 6;         // these, and gspn2_prop2d of dense tensors and of one prediction
+constexpr int kOps = 6;         // these, and gspn2_prop2d of dense tensors and of parts of one
 constexpr int64_t kVector = 8;  // channels of GSPN2_NHWC8
 
 using Call = std::function<void(std::mt19937&)>;
@@ -128,13 +128,13 @@ void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& r
   require(h.allFinite(p.dtype), "the states are not finite");
 }
 
-// Gates and affinities as parts of one tensor, with a plane of NaN behind those of each item.
+// Features, gates and affinities as parts of one tensor, with a plane of NaN behind each item's.
 void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   const int64_t plane = p.h * p.w, map = p.n * p.c * plane;
-  const int64_t gate = 4 * p.c * plane, item = 3 * gate + 12 * p.g * plane;
-  const gspn2_batch_strides_t strides{item + plane, item + plane};
-  Buffer prediction(p.n * strides.w, p.dtype), x(map, p.dtype), m(4, p.dtype), y(map, p.dtype);
-  for (Buffer* input : {&prediction, &x, &m}) input->fill(p.dtype, random);
+  const int64_t gate = 4 * p.c * plane, item = 3 * gate + (12 * p.g + p.c) * plane;
+  const gspn2_batch_strides_t strides{item + plane, item + plane, item + plane};
+  Buffer prediction(p.n * strides.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
+  for (Buffer* input : {&prediction, &m}) input->fill(p.dtype, random);
   const size_t element = p.dtype == GSPN2_FLOAT32 ? 4 : 2;
   char* const first = static_cast<char*>(prediction.data());
   require(cudaMemset2D(first + item * element, strides.w * element, 0xff, plane * element, p.n) ==
@@ -144,13 +144,15 @@ void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& rando
   const char* const u = lam + gate * element;
   const char* const d = u + gate * element;
   const char* const w = d + gate * element;
+  const char* const x = w + 12 * p.g * plane * element;
   size_t bytes = 0;
-  require(gspn2_prop2d_workspace(&p, options ? 1 : 0, &bytes) == GSPN2_SUCCESS, "workspace");
+  require(gspn2_prop2d_workspace(&p, &strides, options ? 1 : 0, &bytes) == GSPN2_SUCCESS,
+          "workspace");
   Workspace workspace(bytes);
-  require(gspn2_prop2d(&p, &strides, x.data(), lam, w, u, options ? d : nullptr,
-                       options ? m.data() : nullptr, y.data(), workspace.data(), bytes,
-                       nullptr) == GSPN2_SUCCESS,
-          "gspn2_prop2d");
+  require(
+      gspn2_prop2d(&p, &strides, x, lam, w, u, options ? d : nullptr, options ? m.data() : nullptr,
+                   y.data(), workspace.data(), bytes, nullptr) == GSPN2_SUCCESS,
+      "gspn2_prop2d");
   require(cudaDeviceSynchronize() == cudaSuccess, "the propagation");
   require(y.allFinite(p.dtype), "y is not finite");
 }
@@ -161,7 +163,8 @@ void merge(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   Buffer w(p.n * 12 * p.g * p.h * p.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
   for (Buffer* input : {&x, &lam, &u, &d, &w, &m}) input->fill(p.dtype, random);
   size_t bytes = 0;
-  require(gspn2_prop2d_workspace(&p, options ? 1 : 0, &bytes) == GSPN2_SUCCESS, "workspace");
+  require(gspn2_prop2d_workspace(&p, nullptr, options ? 1 : 0, &bytes) == GSPN2_SUCCESS,
+          "workspace");
   Workspace workspace(bytes);
   require(gspn2_prop2d(&p, nullptr, x.data(), lam.data(), w.data(), u.data(),
                        options ? d.data() : nullptr, options ? m.data() : nullptr, y.data(),

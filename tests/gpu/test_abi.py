@@ -66,7 +66,7 @@ def test_bad_problem(library: ctypes.CDLL, bad: cuda.Problem | None, message: st
         lambda: scan(library, problem=bad),
         lambda: merge(library, problem=bad),
         lambda: library.gspn2_line_scan_workspace(bad, 0, size),
-        lambda: library.gspn2_prop2d_workspace(bad, 0, size),
+        lambda: library.gspn2_prop2d_workspace(bad, None, 0, size),
     )
     for call in calls:
         assert call() == INVALID_ARGUMENT
@@ -124,27 +124,43 @@ PLANE, ITEM = H * W, 4 * C * H * W
 @pytest.mark.parametrize(
     ("strides", "message"),
     [
-        ((ITEM - PLANE, 0), f"the batch stride of lam, u and d is {ITEM - PLANE}"),
-        ((-ITEM, 0), f"is {-ITEM}; expected 0 (dense) or a multiple of h * w = {PLANE}"),
-        ((ITEM + 1, 0), f"no less than the {ITEM} elements of an item"),
-        ((2**62, 0), "n of them below 2^63 bytes"),
-        ((0, 11 * PLANE), f"the batch stride of w is {11 * PLANE}"),
-        ((0, 12 * PLANE + W), "the batch stride of w is"),
+        ((2 * PLANE, 0, 0), f"the batch stride of x is {2 * PLANE}"),
+        ((3 * PLANE + 1, 0, 0), f"no less than the {3 * PLANE} elements of an item"),
+        ((0, ITEM - PLANE, 0), f"the batch stride of lam, u and d is {ITEM - PLANE}"),
+        ((0, -ITEM, 0), f"is {-ITEM}; expected 0 (dense) or a multiple of h * w = {PLANE}"),
+        ((0, ITEM + 1, 0), f"no less than the {ITEM} elements of an item"),
+        ((0, 2**62, 0), "n of them below 2^63 bytes"),
+        ((0, 0, 11 * PLANE), f"the batch stride of w is {11 * PLANE}"),
+        ((0, 0, 12 * PLANE + W), "the batch stride of w is"),
     ],
 )
-def test_bad_batch_strides(library: ctypes.CDLL, strides: tuple[int, int], message: str) -> None:
-    assert merge(library, strides=cuda.BatchStrides(*strides)) == INVALID_ARGUMENT
-    assert message in last_error(library)
+def test_bad_batch_strides(
+    library: ctypes.CDLL, strides: tuple[int, int, int], message: str
+) -> None:
+    given, size = cuda.BatchStrides(*strides), ctypes.c_size_t(77)
+    calls = (
+        lambda: merge(library, strides=given),
+        lambda: library.gspn2_prop2d_workspace(problem(), given, 0, size),
+    )
+    for call in calls:
+        assert call() == INVALID_ARGUMENT
+        assert message in last_error(library)
+    assert size.value == 77
+
+
+def test_a_copy_of_x_needs_workspace(library: ctypes.CDLL) -> None:
+    assert merge(library, strides=cuda.BatchStrides(4 * PLANE, 0, 0)) == INVALID_ARGUMENT
+    assert f"expected at least {MAP} bytes" in last_error(library)
 
 
 @pytest.mark.parametrize(
     ("name", "shift"),
-    [("lam", ITEM), ("u", 2 * ITEM - 4), ("d", 3 * ITEM - 4), ("w", 100 * PLANE)],
+    [("x", 4 * PLANE), ("lam", ITEM), ("u", 2 * ITEM - 4), ("d", 3 * ITEM - 4), ("w", 100 * PLANE)],
 )
 def test_an_output_between_batch_items(library: ctypes.CDLL, name: str, shift: int) -> None:
     """Items lie apart, and the output inside what a tensor spans: its last element included."""
-    other = {"lam": LAM, "u": U, "d": D, "w": W_PTR}[name]
-    strides = cuda.BatchStrides(2 * ITEM, 200 * PLANE)
+    other = {"x": X, "lam": LAM, "u": U, "d": D, "w": W_PTR}[name]
+    strides = cuda.BatchStrides(10 * PLANE, 2 * ITEM, 200 * PLANE)
     assert merge(library, strides=strides, y=other + 4 * shift) == INVALID_ARGUMENT
     assert f"overlaps the input {name} " in last_error(library)
 

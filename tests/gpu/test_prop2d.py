@@ -97,7 +97,8 @@ def test_vertical_directions_by_tiles(size: tuple[int, int, int, int], dtype: to
     check(size, dtype)
     check(size, dtype, "softmax", 7, per_channel=True, options=False)
     inputs = prop2d_inputs(size, False, dtype, "sigmoid", True)
-    assert torch.equal(prop2d(*packed(*inputs)), prop2d(*inputs))
+    for with_x in (False, True):
+        assert torch.equal(prop2d(*packed(*inputs, with_x=with_x)), prop2d(*inputs))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -134,10 +135,11 @@ def test_one_prediction(extent: tuple[int, int], per_channel: bool, dtype: torch
         inputs = prop2d_inputs((n, c, *extent), per_channel, dtype, "sigmoid", options)
         expected = scan_reference.prop2d(*inputs)
         what = f"{n}x{c} {options=}"
-        for move in (lambda whole: whole, misaligned):
-            out = prop2d(*packed(*inputs, move=move))
-            assert_close(out, expected, FORWARD[dtype], what)
-        assert torch.equal(prop2d(*packed(*inputs)), prop2d(*inputs)), what
+        for with_x in (False, True):
+            for move in (lambda whole: whole, misaligned):
+                out = prop2d(*packed(*inputs, move=move, with_x=with_x))
+                assert_close(out, expected, FORWARD[dtype], f"{what} {with_x=}")
+            assert torch.equal(prop2d(*packed(*inputs, with_x=with_x)), prop2d(*inputs)), what
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -146,8 +148,18 @@ def test_one_prediction_and_one_optional_input(only: str, dtype: torch.dtype) ->
     for extent in ((20, 24), (249, 200), (300, 128)):
         x, lam, w, u, d, m = prop2d_inputs((2, 4, *extent), False, dtype, "softmax", True)
         given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
-        out = prop2d(*packed(*given), "softmax", 5)
-        assert_close(out, scan_reference.prop2d(*given, "softmax", 5), FORWARD[dtype], only)
+        expected = scan_reference.prop2d(*given, "softmax", 5)
+        for with_x in (False, True):
+            out = prop2d(*packed(*given, with_x=with_x), "softmax", 5)
+            assert_close(out, expected, FORWARD[dtype], f"{only} {with_x=}")
+
+
+def test_items_of_x_that_lie_far_apart() -> None:
+    """Two GiB, which one copy of several items cannot span; 129 rows do not go on chip."""
+    x, *rest = prop2d_inputs((2, 1, 129, 4), False, torch.float32, "sigmoid", True)
+    apart = x.new_empty(2, (1 << 29) // (129 * 4) + 1, 129, 4)[:, :1].copy_(x)
+    expected = scan_reference.prop2d(x, *rest)
+    assert_close(prop2d(apart, *rest), expected, FORWARD[torch.float32], "far apart")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

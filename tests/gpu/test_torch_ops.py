@@ -88,18 +88,19 @@ def test_non_contiguous_inputs(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [False, True])
-def test_one_prediction_is_not_copied(dtype: torch.dtype, options: bool) -> None:
+@pytest.mark.parametrize("with_x", [False, True])
+def test_one_prediction_is_not_copied(dtype: torch.dtype, options: bool, with_x: bool) -> None:
     inputs = prop2d_inputs((2, 4, 96, 96), False, dtype, "sigmoid", options)
-    views = packed(*inputs)
+    views = packed(*inputs, with_x=with_x)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     out = ops.prop2d(*views)
     grown = torch.cuda.max_memory_allocated() - before
     assert_close(out, scan_reference.prop2d(*inputs), FORWARD[dtype])
-    # y, and in 16 bits sums and weights; a copy of the gates would be eight maps and more.
+    # y, room for x, in 16 bits sums, and weights; a copy of the gates would be eight maps or more.
     maps = 96 * 96 * 2 * 4
-    assert grown < maps * (dtype.itemsize + 4) + 2 * 12 * 96 * 96 * 4 + 4096
+    assert grown < maps * (2 * dtype.itemsize + 4) + 2 * 12 * 96 * 96 * 4 + 4096
 
 
 def test_side_stream() -> None:

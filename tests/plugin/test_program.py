@@ -8,7 +8,7 @@ from plugin_builds import ABSENT, builds, parametrize_builds, run_program
 from gspn2_deploy import spec
 
 CHAR, INT32, FLOAT32 = 6, 5, 1  # nvinfer1::PluginFieldType
-PACKING = (spec.PACKED_OFFSETS, spec.PACKED_GROUPS)
+PACKING = (spec.PACKED_OFFSETS, spec.PACKED_GROUPS, spec.PACKED_CHANNELS)
 FIELD_TYPES = {str: CHAR, int: INT32, float: FLOAT32}
 
 

@@ -19,12 +19,22 @@ from gspn2_deploy import spec
 pytestmark = pytest.mark.tensorrt
 
 FIELDS = {
-    spec.PROP2D: [*spec.PROP2D_ATTRIBUTES, spec.PACKED_OFFSETS, spec.PACKED_GROUPS],
+    spec.PROP2D: [
+        *spec.PROP2D_ATTRIBUTES,
+        spec.PACKED_OFFSETS,
+        spec.PACKED_GROUPS,
+        spec.PACKED_CHANNELS,
+    ],
     spec.LINE_SCAN: list(spec.LINE_SCAN_ATTRIBUTES),
     spec.CHANNEL_NORM: list(spec.CHANNEL_NORM_ATTRIBUTES),
     spec.DEPTHWISE: list(spec.DEPTHWISE_ATTRIBUTES),
 }
-PACKING = {spec.PACKED_OFFSETS: [0, 8, -1, 16], spec.PACKED_GROUPS: 1}
+PACKING = {spec.PACKED_OFFSETS: [-1, 0, 8, -1, 16], spec.PACKED_GROUPS: 1}
+PACKING_OF_X = {
+    spec.PACKED_OFFSETS: [28, 0, 8, -1, 16],
+    spec.PACKED_GROUPS: 1,
+    spec.PACKED_CHANNELS: 2,
+}
 SCAN_FIELDS = {"normalize": [mode.value for mode in spec.Normalize], "chunk": [0, 8]}
 # Every value of each field, and what its plugin refuses.
 GOOD_VALUES = {
@@ -37,8 +47,13 @@ GOOD_FIELDS = {
     name: [{key: value} for key, values in fields.items() for value in values]
     for name, fields in GOOD_VALUES.items()
 }
-GOOD_FIELDS[spec.PROP2D].append(PACKING)
-BAD_SCAN_FIELDS = [{"normalize": "relu"}, {"chunk": -1}, {spec.PACKED_GROUPS: 1}]
+GOOD_FIELDS[spec.PROP2D] += [PACKING, PACKING_OF_X]
+BAD_SCAN_FIELDS = [
+    {"normalize": "relu"},
+    {"chunk": -1},
+    {spec.PACKED_GROUPS: 1},
+    {spec.PACKED_CHANNELS: 2},
+]
 BAD_FIELDS = {
     spec.PROP2D: [*BAD_SCAN_FIELDS, {"direction": spec.Direction.LEFT_TO_RIGHT.value}],
     spec.LINE_SCAN: [*BAD_SCAN_FIELDS, PACKING],
@@ -111,7 +126,7 @@ for name, made in json.loads(sys.argv[2]).items():
         "type": again.plugin_type,
         "version": again.plugin_version,
         "same": bytes(again.serialize()) == bytes(plugin.serialize()),
-        "newer": creator.deserialize_plugin("node", b"SPN2\\x04\\0\\0\\0" + b"\\0" * 48) is None,
+        "newer": creator.deserialize_plugin("node", b"SPN2\\x05\\0\\0\\0" + b"\\0" * 56) is None,
     }
 print(json.dumps(report))
 """
@@ -187,7 +202,7 @@ def test_the_parser_of_11_creates_the_plugin_of_a_node(folder, attributes):
 
 @parametrize_builds(lambda folder: folder.name.startswith("11."))
 def test_the_parser_of_11_hands_on_what_the_plugin_refuses(folder):
-    bad = {spec.PACKED_OFFSETS: [0, -8, -1, 16]}
+    bad = {spec.PACKED_OFFSETS: [-1, 0, -8, -1, 16]}
     for wrong, message in (
         ({"chunk": -3}, "chunk is -3; expected 0"),
         (PACKING | bad, "packed_offsets has -8 for u"),

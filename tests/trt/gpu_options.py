@@ -70,7 +70,6 @@ def option_steps(at: Places) -> list[Step]:
         built("refittable", "--weights", "refittable"),
         built("ampere-plus", "--hardware-compatibility", "ampere-plus"),
         built("no-sources", "--tactic-source", "none"),
-        built("packed", "--pack"),
         built("level-5", level=5),
         built(
             "version-compatible",

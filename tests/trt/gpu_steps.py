@@ -18,7 +18,7 @@ from gpu_places import HEADERS, LONGEST, MODELS, PLUGIN, PRECISIONS, SEED, Place
 from gpu_proofs import bisect_steps, body_steps
 
 # Other ways to build an engine, by the option that asks for them.
-VARIANTS = {"packed": "--pack", "unfused": "--no-fuse"}
+VARIANTS = {"unfused": "--no-fuse"}
 
 
 def make_steps(work: Path) -> list[Step]:

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
@@ -27,6 +28,7 @@ from gspn2_deploy.spec import (
     DIRECTIONS,
     LINE_SCAN,
     ONNX_DOMAIN,
+    PACKED_CHANNELS,
     PACKED_GROUPS,
     PACKED_OFFSETS,
     PACKED_ORDER,
@@ -42,8 +44,9 @@ ELEMENT_TYPES = {
 }
 
 _FREE = 7  # an extent that no shape fixes
-SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24))  # N, C, H, W
-PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 48))
+# N, C, H, W; the last does not go on chip.
+SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24), (2, 5, 6, 136))
+PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 136))
 # Which inputs and attributes each GspnProp2D node has. "wc" has weights per channel.
 PROP2D_NODES: tuple[tuple[str, tuple[str, ...], str, int], ...] = (
     ("w", (), "sigmoid", 0),
@@ -57,10 +60,10 @@ PROP2D_NODES: tuple[tuple[str, tuple[str, ...], str, int], ...] = (
 
 @dataclass(frozen=True)
 class PackedNode:
-    """A GspnProp2D node that takes its gates and affinities from one prediction.
+    """A GspnProp2D node that takes its gates and affinities from one prediction, and perhaps x.
 
     Args:
-        x: Its features.
+        x: Its features; None where the prediction holds them, which then has three.
         prediction: The tensor that holds the rest, with a channel between the parts.
         groups: G. Weights per channel fix the number of channels, too.
         parts: What the prediction holds, in this order.
@@ -69,7 +72,7 @@ class PackedNode:
         chunk: As above.
     """
 
-    x: str
+    x: str | None
     prediction: str
     groups: int
     parts: tuple[str, ...]
@@ -80,31 +83,54 @@ class PackedNode:
     @property
     def offsets(self) -> tuple[int, ...]:
         """The parts' first channels as the plugin takes them, with room for the most channels."""
-        channels = MAX_CHANNELS if self.groups == 1 else self.groups
+        room = MAX_CHANNELS if self.groups == 1 and self.x else FIXED_CHANNELS
         first, found = 1, dict.fromkeys(PACKED_ORDER, -1)
         for part in self.parts:
             found[part] = first
-            first += 1 + (12 * self.groups if part == "w" else 4 * channels)
+            first += 1 + int(np.prod(self._inner(part, room)))
         return tuple(found.values())
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """In their order."""
+        return (*([self.x] if self.x else []), self.prediction, *self.optional)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The attributes."""
+        channels = {} if self.x else {PACKED_CHANNELS: FIXED_CHANNELS}
+        packing = {PACKED_OFFSETS: self.offsets, PACKED_GROUPS: self.groups, **channels}
+        return {"normalize": self.normalize, "chunk": self.chunk, **packing}
+
+    def _inner(self, part: str, channels: int) -> tuple[int, ...]:
+        """A part's axes between N and H."""
+        inner = {"x": (channels,), "w": (4, 3, self.groups)}
+        return inner.get(part, (4, channels))
 
     def unpack(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The arguments of the reference."""
-        x, prediction = inputs[self.x], inputs[self.prediction]
-        n, channels, *map_ = x.shape
-        found = {"x": x, **{name: inputs[name] for name in self.optional}}
+        prediction = inputs[self.prediction]
+        n, _, *map_ = prediction.shape
+        channels = inputs[self.x].shape[1] if self.x else FIXED_CHANNELS
+        found = {name: inputs[name] for name in self.optional}
+        if self.x:
+            found["x"] = inputs[self.x]
         for part, first in zip(PACKED_ORDER, self.offsets, strict=True):
             if first >= 0:
-                inner = (4, 3, self.groups) if part == "w" else (4, channels)
+                inner = self._inner(part, channels)
                 piece = prediction[:, first : first + int(np.prod(inner))]
                 found[part] = piece.reshape(n, *inner, *map_)
         return found
 
 
-MAX_CHANNELS = 8
+MAX_CHANNELS, FIXED_CHANNELS = 8, 3
 PACKED_NODES = (
     PackedNode("x", "all", 1, ("lam", "u", "d", "w"), ("m",)),
     PackedNode("x", "all", 1, ("lam", "u", "w"), (), "softmax", 4),
     PackedNode("x3", "all3", 3, ("w", "d", "u", "lam")),
+    PackedNode(None, "x_and_all", 1, ("lam", "u", "d", "w", "x"), ("m",)),
+    PackedNode(None, "x_and_all", 1, ("x", "lam", "w", "u"), (), "softmax", 4),
+    PackedNode(None, "x_and_all", 3, ("w", "d", "x", "u", "lam"), ("m",)),
 )
 SHAPES = {
     "x": lambda n, c, h, w: (n, c, h, w),
@@ -117,6 +143,7 @@ SHAPES = {
     "all": lambda n, c, h, w: (n, 3 * 4 * MAX_CHANNELS + 12 + 5, h, w),
     "x3": lambda n, c, h, w: (n, 3, h, w),
     "all3": lambda n, c, h, w: (n, 3 * 4 * 3 + 12 * 3 + 5, h, w),
+    "x_and_all": lambda n, c, h, w: (n, 3 + 3 * 4 * 3 + 12 * 3 + 6, h, w),
     "lam1": lambda n, c, h, w: (n, c, h, w),
     "w1": lambda n, c, h, w: (n, 3, 1, h, w),
 }
@@ -140,13 +167,11 @@ def ops_model(dtype: str) -> onnx.ModelProto:
     nodes += [
         helper.make_node(
             PROP2D,
-            [node.x, node.prediction, *node.optional],
+            node.inputs,
             [f"packed{index}"],
             name=f"{PROP2D}_packed{index}",
             domain=ONNX_DOMAIN,
-            normalize=node.normalize,
-            chunk=node.chunk,
-            **{PACKED_OFFSETS: node.offsets, PACKED_GROUPS: node.groups},
+            **node.fields,
         )
         for index, node in enumerate(PACKED_NODES)
     ]
@@ -184,14 +209,7 @@ def write_ops(folder: Path, dtype: str) -> None:
         inputs = ("x", "lam", weights, "u", *optional)
         writer.node(PROP2D, f"y{index}", {"normalize": normalize, "chunk": chunk}, *inputs)
     for index, node in enumerate(PACKED_NODES):
-        fields = {
-            "normalize": node.normalize,
-            "chunk": node.chunk,
-            PACKED_OFFSETS: node.offsets,
-            PACKED_GROUPS: node.groups,
-        }
-        inputs = (node.x, node.prediction, *node.optional)
-        writer.node(PROP2D, f"packed{index}", fields, *inputs)
+        writer.node(PROP2D, f"packed{index}", node.fields, *node.inputs)
     for direction in DIRECTIONS:
         name = direction.value
         fields = {"direction": name, "normalize": DEFAULT_NORMALIZE, "chunk": 0}

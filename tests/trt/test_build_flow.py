@@ -460,8 +460,8 @@ def test_a_plan_that_does_not_load_is_an_error(backend):
     assert built.unproven == ("the plan was not loaded: it needs a lean runtime beside it",)
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_predictions_are_handed_over_unsplit_if_that_is_asked_for(backend, monkeypatch, pack):
+@pytest.mark.parametrize("fuse", [True, False])
+def test_the_plugin_takes_over_what_it_is_asked_for(backend, monkeypatch, fuse):
     seen = []
 
     def prepare(*arguments, **options):
@@ -470,7 +470,7 @@ def test_predictions_are_handed_over_unsplit_if_that_is_asked_for(backend, monke
 
     prepare_model = tensorrt_engine.prepare_model
     monkeypatch.setattr(tensorrt_engine, "prepare_model", prepare)
-    backend.build("8.6", pack=pack)
-    assert seen == [{"pack": pack, "fuse": True}]
+    backend.build("8.6", fuse=fuse)
+    assert seen == [{"fuse": fuse}]
     said = "0 of 2 propagations take a prediction unsplit; 0 plugin layers stand for standard ops"
     assert said in backend.channel.logged

@@ -11,7 +11,14 @@ from onnx import TensorProto, helper
 
 from gspn2_deploy.build.tensorrt_model import prepare_model
 from gspn2_deploy.models import create_model
-from gspn2_deploy.spec import ONNX_DOMAIN, PACKED_GROUPS, PACKED_OFFSETS, PACKED_ORDER, PROP2D
+from gspn2_deploy.spec import (
+    ONNX_DOMAIN,
+    PACKED_CHANNELS,
+    PACKED_GROUPS,
+    PACKED_OFFSETS,
+    PACKED_ORDER,
+    PROP2D,
+)
 
 MAJORS = (8, 11)
 
@@ -37,46 +44,56 @@ def export(folder, name="nano", options=None, **changes):
 
 def packed_nodes(model):
     graph = onnx.load_from_string(model.content).graph
-    return {node.name: node for node in graph.node if node.domain == ONNX_DOMAIN}
+    return {node.name: node for node in graph.node if node.op_type == PROP2D}
+
+
+def merged_nodes(model):
+    """Those that take x from the prediction too."""
+    nodes = packed_nodes(model)
+    return [name for name, node in nodes.items() if attributes_of(node).get(PACKED_CHANNELS)]
 
 
 def attributes_of(node):
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
-def unpack(x, prediction, offsets, groups):
+def unpack(prediction, offsets, groups, channels):
     """The parts as the plugin takes them."""
-    n, channels, *size = x.shape
-    found = {}
-    for part, first in zip(PACKED_ORDER, offsets, strict=True):
-        inner = (4, 3, groups) if part == "w" else (4, channels)
-        if first >= 0:
-            found[part] = prediction[:, first:][:, : np.prod(inner)].reshape(n, *inner, *size)
-    return found
+    n, _, *size = prediction.shape
+    inner = dict.fromkeys(PACKED_ORDER, (4, channels))
+    inner |= {"x": (channels,), "w": (4, 3, groups)}
+    return {
+        part: prediction[:, first:][:, : np.prod(inner[part])].reshape(n, *inner[part], *size)
+        for part, first in zip(PACKED_ORDER, offsets, strict=True)
+        if first >= 0
+    }
 
 
 def check_values(path, model, images):
-    """What each packed node would compute is what the file's own node does."""
+    """What each packed node would compute is what the file's own node does, from the same z."""
     source = onnx.load(path)
     nodes = packed_nodes(model)
     assert set(model.packed) == nodes.keys()
+    graph = onnx.load_from_string(model.content).graph
+    producers = {name: node for node in graph.node for name in node.output}
+    weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    convs = {name: producers[node.input[0]] for name, node in nodes.items()}
     outputs = {node.name: node.output[0] for node in source.graph.node}
-    wanted = [name for node in nodes.values() for name in (*node.input[:2], outputs[node.name])]
+    wanted = [name for node in nodes for name in (convs[node].input[0], outputs[node])]
     source.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
     session = onnxruntime.InferenceSession(
         source.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     given = dict(zip(wanted, session.run(wanted, {"images": images}), strict=True))
-    initializers = onnx.load_from_string(model.content).graph.initializer
-    weights = {item.name: onnx.numpy_helper.to_array(item) for item in initializers}
     for name, node in nodes.items():
-        x, prediction, merge = node.input
+        z, weight, bias = convs[name].input
+        prediction = np.einsum("oi,nihw->nohw", weights[weight][..., 0, 0], given[z])
+        prediction += weights[bias][:, None, None]
         attributes = attributes_of(node)
-        packing = attributes[PACKED_OFFSETS], attributes[PACKED_GROUPS]
+        packing = (attributes[key] for key in (PACKED_OFFSETS, PACKED_GROUPS, PACKED_CHANNELS))
         y = reference.prop2d(
-            given[x],
-            **unpack(given[x], given[prediction], *packing),
-            m=weights[merge],
+            **unpack(prediction, *packing),
+            m=weights[node.input[1]],
             normalize=attributes["normalize"].decode(),
             chunk=attributes["chunk"],
         )
@@ -89,10 +106,14 @@ def test_exports(tmp_path, changes, dynamic):
     size = (24, 40) if dynamic else onnx_size(path)
     images = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
     for major in MAJORS:
-        model = prepare_model(path, major, pack=True)
-        assert len(model.packed) == len(model.plugins) == 5
-        left = {node.op_type for node in onnx.load_from_string(model.content).graph.node}
+        model = prepare_model(path, major, fuse=True)
+        assert len(packed_nodes(model)) == len(merged_nodes(model)) == len(model.packed) == 5
+        graph = onnx.load_from_string(model.content).graph
+        left = {node.op_type for node in graph.node}
         assert not left & {"Split", "Concat"}  # neither the cuts nor the shapes of the parts
+        used = {name for node in graph.node for name in node.input}
+        weights = {i.name for i in graph.initializer if i.data_type == TensorProto.FLOAT}
+        assert weights <= used
     check_values(path, model, images)
 
 
@@ -104,17 +125,19 @@ def onnx_size(path):
 @pytest.mark.parametrize("kept", [(), ("stages.1*",)], ids=["fp16", "mixed"])
 def test_exports_in_float16(tmp_path, kept):
     plan = PrecisionPlan("fp16", kept)
-    model = prepare_model(export(tmp_path, options=ExportOptions(precision=plan)), 11, pack=True)
-    assert len(model.packed) == 5
+    model = prepare_model(export(tmp_path, options=ExportOptions(precision=plan)), 11, fuse=True)
+    assert len(model.packed) == len(merged_nodes(model)) == 5
     for name, node in packed_nodes(model).items():
         types = {model.tensor_types[tensor] for tensor in node.input}
         assert types == {model.node_types[name]}
 
 
 @pytest.mark.slow
-def test_tiny(tmp_path):
-    model = prepare_model(export(tmp_path, "tiny"), 8, pack=True)
-    assert len(model.packed) == len(model.plugins) == 16
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_tiny(tmp_path, precision):
+    options = ExportOptions(precision=PrecisionPlan(precision))
+    model = prepare_model(export(tmp_path, "tiny", options), 8, fuse=True)
+    assert len(model.packed) == len(merged_nodes(model)) == 16
 
 
 def test_not_where_that_is_not_asked_for(tmp_path):
@@ -158,6 +181,25 @@ class File:
         self.others = []
         self.outputs = ["y"]
         self.opset = 18
+        self.element = TensorProto.FLOAT
+        self.convs = []
+        self.weights = {}
+        self.saved = {}  # how the weights are kept
+
+    def add_conv(self, output, bias=True, source="z", size=(1, 1), **attributes):
+        """Let a convolution of z (n, 3, h, w) give x or the prediction."""
+        self.sources = [name for name in self.sources if name != output]
+        self.sources += [source] if source not in self.sources else []
+        self.shapes[source] = ["n", 3, "h", "w"]
+        channels = self.shapes[output][1]
+        inner = 3 // attributes.get("group", 1)
+        inputs = [source, f"{output}_weight", *([f"{output}_bias"] if bias else [])]
+        random = np.random.default_rng(channels)
+        for name, shape in zip(inputs[1:], ((channels, inner, *size), (channels,)), strict=False):
+            self.weights[name] = random.standard_normal(shape).astype(np.float32)
+        self.convs.append(
+            helper.make_node("Conv", inputs, [output], name=f"{output}_conv", **attributes)
+        )
 
     def add_d(self):
         self.shapes |= {"rest": ["n", 8, "h", "w"], "d": ["n", 4, 2, "h", "w"]}
@@ -181,22 +223,28 @@ class File:
         node = helper.make_node(PROP2D, self.inputs, ["y"], name="p", domain=ONNX_DOMAIN)
 
         def value(name):
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, self.shapes.get(name))
+            return helper.make_tensor_value_info(name, self.element, self.shapes.get(name))
 
+        kind = helper.tensor_dtype_to_np_dtype(self.element)
         graph = helper.make_graph(
-            [*self.cuts, *self.reshapes, node, *self.others],
+            [*self.convs, *self.cuts, *self.reshapes, node, *self.others],
             "graph",
             [value(name) for name in self.sources],
             [value(name) for name in self.outputs],
             [
                 helper.make_tensor(name, TensorProto.INT64, [len(numbers)], numbers)
                 for name, numbers in self.initializers.items()
+            ]
+            + [
+                onnx.numpy_helper.from_array(values.astype(kind), name)
+                for name, values in self.weights.items()
             ],
             value_info=[value(name) for name in self.shapes],
         )
         imports = [helper.make_opsetid("", self.opset), helper.make_opsetid(ONNX_DOMAIN, 1)]
-        onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), path / "m.onnx")
-        model = prepare_model(path / "m.onnx", major, pack=True)
+        made = helper.make_model(graph, opset_imports=imports, ir_version=10)
+        onnx.save(made, path / "m.onnx", **self.saved)
+        model = prepare_model(path / "m.onnx", major, fuse=True)
         return model, onnx.load_from_string(model.content).graph
 
 
@@ -205,12 +253,13 @@ def file():
     return File()
 
 
-def check_packed(model, graph, offsets=(0, 8, -1, 16), inputs=("x", "prediction")):
+def check_packed(model, graph, offsets=(-1, 0, 8, -1, 16), inputs=("x", "prediction")):
     assert model.packed == ("p",)
     node = next(node for node in graph.node if node.name == "p")
     assert list(node.input) == list(inputs)
     attributes = attributes_of(node)
     assert (tuple(attributes[PACKED_OFFSETS]), attributes[PACKED_GROUPS]) == (offsets, 1)
+    assert attributes.get(PACKED_CHANNELS) == (2 if offsets[0] >= 0 else None)
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -241,9 +290,9 @@ def test_sizes_from_a_constant_node(file, tmp_path, kind):
 
 def test_slices(file, tmp_path):
     file.slices(lam=(20, 28), u=(-30, 8, -3), w=(8, 20, 1, 1))
-    check_packed(*file.prepare(tmp_path), offsets=(20, 0, -1, 8))
+    check_packed(*file.prepare(tmp_path), offsets=(-1, 20, 0, -1, 8))
     file.slices(lam=(2, 10), u=(10, -12, 1), w=(18, 2**63 - 1))
-    check_packed(*file.prepare(tmp_path), offsets=(2, 10, -1, 18))
+    check_packed(*file.prepare(tmp_path), offsets=(-1, 2, 10, -1, 18))
 
 
 def test_optional_inputs(file, tmp_path):
@@ -252,9 +301,9 @@ def test_optional_inputs(file, tmp_path):
     check_packed(*file.prepare(tmp_path), inputs=("x", "prediction", "m"))
     file.inputs.pop()
     file.add_d()
-    check_packed(*file.prepare(tmp_path), (0, 8, 28, 16))
+    check_packed(*file.prepare(tmp_path), (-1, 0, 8, 28, 16))
     file.inputs.append("m")
-    check_packed(*file.prepare(tmp_path), (0, 8, 28, 16), ("x", "prediction", "m"))
+    check_packed(*file.prepare(tmp_path), (-1, 0, 8, 28, 16), ("x", "prediction", "m"))
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -403,3 +452,160 @@ def test_a_file_that_does_not_allow_it_stays_as_it_is(file, tmp_path, change):
     assert list(node.input) == file.inputs
     assert not node.attribute
     assert [node.op_type for node in graph.node] == [*wanted, PROP2D]
+
+
+# ---- the same files with 1x1 convolutions of z (n, 3, h, w) that give x and the prediction -------
+
+JOINED = "prediction_x"
+
+
+@pytest.fixture
+def convs(file):
+    file.add_conv("prediction")
+    file.add_conv("x")
+    return file
+
+
+def check_joined(file, model, graph):
+    check_packed(model, graph, (30, 0, 8, -1, 16), (JOINED,))
+    assert [node.name for node in graph.node] == ["prediction_conv", "p"]
+    assert list(graph.node[0].output) == [JOINED]
+    held = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    assert list(held) == list(graph.node[0].input[1:])  # nothing of before is left
+    kind = helper.tensor_dtype_to_np_dtype(file.element)
+    parts = [
+        np.concatenate([file.weights.get(f"{part}_{what}", np.zeros(channels)) for part, channels in
+                        (("prediction", 30), ("x", 2))]).astype(kind)
+        for what in ("weight", "bias")
+    ]  # fmt: skip
+    for value, part in zip(held.values(), parts, strict=False):
+        assert value.dtype == kind
+        np.testing.assert_array_equal(value, part)
+    (described,) = (value for value in graph.value_info if value.name == JOINED)
+    extents = described.type.tensor_type.shape.dim
+    assert [axis.dim_param or axis.dim_value for axis in extents] == ["n", 32, "h", "w"]
+    assert described.type.tensor_type.elem_type == file.element
+    assert model.node_types["prediction_conv"] == str(kind)
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_one_convolution_gives_x_too(convs, tmp_path, element, major):
+    convs.element = element
+    check_joined(convs, *convs.prepare(tmp_path, major))
+
+
+@pytest.mark.parametrize("biased", [("prediction",), ("x",), ()], ids=lambda value: str(value))
+def test_a_missing_bias_is_zero(file, tmp_path, biased):
+    for part in ("x", "prediction"):
+        file.add_conv(part, bias=part in biased)
+    file.convs.reverse()
+    model, graph = file.prepare(tmp_path)
+    check_joined(file, model, graph)
+    assert len(graph.initializer) == (2 if biased else 1)
+
+
+def test_convolutions_with_every_attribute(file, tmp_path):
+    plain = {"group": 1, "pads": [0] * 4, "strides": [1, 1], "dilations": [1, 1]}
+    file.add_conv("prediction", auto_pad="NOTSET", kernel_shape=[1, 1], **plain)
+    file.add_conv("x", **plain)
+    check_joined(file, *file.prepare(tmp_path))
+
+
+def test_weights_from_constant_nodes(convs, tmp_path):
+    given = {name: onnx.numpy_helper.from_array(value) for name, value in convs.weights.items()}
+    nodes = [helper.make_node("Constant", [], [name], value=v) for name, v in given.items()]
+    kept, convs.weights = convs.weights, {}
+    convs.convs[:0] = nodes
+    model, graph = convs.prepare(tmp_path)
+    convs.weights = kept
+    check_joined(convs, model, graph)
+
+
+def test_weights_that_both_use(convs, tmp_path):
+    """They stay for the one that keeps them."""
+    convs.others.append(helper.make_node("Conv", ["z", "x_weight"], ["other"], name="other"))
+    convs.outputs.append("other")
+    model, graph = convs.prepare(tmp_path)
+    check_packed(model, graph, (30, 0, 8, -1, 16), (JOINED,))
+    held = [item.name for item in graph.initializer]
+    assert held == ["x_weight", f"{JOINED}_weight", f"{JOINED}_bias"]
+
+
+def test_names_that_the_file_has(convs, tmp_path):
+    convs.weights[f"{JOINED}_weight"] = np.ones(1, np.float32)
+    convs.others.append(helper.make_node("Relu", [f"{JOINED}_weight"], ["other"]))
+    model, graph = convs.prepare(tmp_path)
+    check_packed(model, graph, (30, 0, 8, -1, 16), (f"{JOINED}_",))
+
+
+def test_optional_inputs_beside_what_one_convolution_gives(convs, tmp_path):
+    convs.initializers["m"] = [1, 2, 3, 4]
+    convs.inputs.append("m")
+    check_packed(*convs.prepare(tmp_path), (30, 0, 8, -1, 16), (JOINED, "m"))
+
+
+def x_elsewhere(file):
+    file.outputs.append("x")
+
+
+def part_elsewhere(file):
+    file.outputs.append("lam")
+
+
+def prediction_elsewhere(file):
+    file.others.append(helper.make_node("Relu", ["prediction"], ["z2"]))
+
+
+def x_of_another(file):
+    file.convs.pop()
+    file.add_conv("x", source="z2")
+
+
+def external(file):
+    file.saved = {"save_as_external_data": True, "size_threshold": 0, "location": "weights"}
+
+
+def unknown(name):
+    def forget(file):
+        file.shapes[name] = list(file.weights.pop(name).shape)
+        file.sources.append(name)
+
+    return forget
+
+
+def other(**attributes):
+    def change(file):
+        file.convs.pop()
+        file.add_conv("x", **attributes)
+
+    return change
+
+
+UNJOINED = {
+    "x elsewhere": x_elsewhere,
+    "a part elsewhere": part_elsewhere,
+    "the prediction elsewhere": prediction_elsewhere,
+    "x of another tensor": x_of_another,
+    "external weights": external,
+    "unknown weight": unknown("x_weight"),
+    "unknown bias": unknown("prediction_bias"),
+    "3x3": other(size=(3, 3), pads=[1] * 4),
+    "strides": other(strides=[2, 2]),
+    "pads": other(pads=[1, 1, 0, 0]),
+    "auto_pad": other(auto_pad="SAME_UPPER"),
+}
+
+
+@pytest.mark.parametrize("change", UNJOINED.values(), ids=UNJOINED)
+def test_x_stays_on_its_own(convs, tmp_path, change):
+    change(convs)
+    model, graph = convs.prepare(tmp_path)
+    check_packed(model, graph)
+    assert [node.op_type for node in graph.node].count("Conv") == 2
+
+
+def test_groups_stay_on_their_own(file, tmp_path):
+    file.add_conv("prediction", group=3)
+    file.add_conv("x")
+    check_packed(*file.prepare(tmp_path))

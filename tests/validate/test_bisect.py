@@ -278,7 +278,8 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
     asked = BuildOptions(optimization_level=5, embed_plugin=True, weights="stripped", tf32=True)
     factory = Factory.__new__(Factory)
     factory.profiles, factory.machine = (IMAGES,), install(monkeypatch)
-    changes = {"options": asked.to_dict(), "workspace_bytes": 3 << 20}
+    of_before = {"pack": False}  # an option that is no more
+    changes = {"options": asked.to_dict() | of_before, "workspace_bytes": 3 << 20}
     plan = factory.build(three_blocks / "fp32.onnx", tmp_path / "m.plan", **changes)
     manifest = Manifest.load(manifest_path(plan))
     build_like(manifest, Path("a.onnx"), Path("a.plan"), manifest.profiles)
@@ -286,4 +287,4 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
     assert where == (Path("a.onnx"), Path("a.plan"))
     assert (how["backend"], how["workspace_mib"]) == ("tensorrt", 3)
     assert how["profiles"] == manifest.profiles
-    assert how["options"] == BuildOptions(optimization_level=5, tf32=True)
+    assert how["options"] == BuildOptions(optimization_level=5, tf32=True, fuse=False)

@@ -33,7 +33,7 @@
 extern "C" {
 #endif
 
-#define GSPN2_KERNELS_ABI_VERSION 3
+#define GSPN2_KERNELS_ABI_VERSION 4
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
@@ -74,10 +74,11 @@ typedef struct {
   gspn2_normalize_t normalize;
 } gspn2_problem_t;
 
-/* Elements from one batch item to the next, where the items are parts of larger ones: gates and
- * affinities that one convolution predicts lie side by side in the channels of its output. 0 is a
- * dense tensor's; any other is a multiple of h * w, and no less than that. */
+/* Elements from one batch item to the next, where the items are parts of larger ones: features,
+ * gates and affinities that one convolution gives lie side by side in the channels of its output. 0
+ * is a dense tensor's; any other is a multiple of h * w, and no less than that. */
 typedef struct {
+  int64_t x;
   int64_t gates; /* lam, u and d alike */
   int64_t w;
 } gspn2_batch_strides_t;
@@ -97,13 +98,15 @@ GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* proble
  * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null, and so may
  * `strides` where every tensor is dense; what lies between the items is not read. y must not
  * overlap an input, nor lie between its items. The same guarantees as gspn2_line_scan, over one or
- * more launches. The workspace does not depend on the strides. */
+ * more launches and, where the items of x lie apart, copies. The workspace depends on the strides:
+ * it may have to hold x. */
 GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
                                       const gspn2_batch_strides_t* strides, const void* x,
                                       const void* lam, const void* w, const void* u, const void* d,
                                       const void* m, void* y, void* workspace,
                                       size_t workspace_bytes, gspn2_stream_t stream);
-GSPN2_API gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem, int has_d,
+GSPN2_API gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
+                                                const gspn2_batch_strides_t* strides, int has_d,
                                                 size_t* bytes);
 
 /* How a map (N, C, H, W) lies in memory. */

@@ -53,6 +53,33 @@ class FakeShapes {
   std::deque<FakeExtent> mExtents;
 };
 
+// Makes constants alone.
+class FakeBuilder : public nvinfer1::IExprBuilder, private nvinfer1::apiv::VExprBuilder {
+ public:
+  FakeBuilder() { mImpl = this; }
+  ~FakeBuilder() noexcept override = default;
+
+ private:
+  using Value = decltype(std::declval<nvinfer1::IDimensionExpr>().getConstantValue());
+
+  const nvinfer1::IDimensionExpr* constant(Value value) override {
+    return &mExtents.emplace_back(value);
+  }
+  const nvinfer1::IDimensionExpr* operation(nvinfer1::DimensionOperation,
+                                            const nvinfer1::IDimensionExpr&,
+                                            const nvinfer1::IDimensionExpr&) override {
+    return nullptr;
+  }
+#if GSPN2_TRT_V3
+  const nvinfer1::IDimensionExpr* declareSizeTensor(int32_t, const nvinfer1::IDimensionExpr&,
+                                                    const nvinfer1::IDimensionExpr&) override {
+    return nullptr;
+  }
+#endif
+
+  std::deque<FakeExtent> mExtents;
+};
+
 inline nvinfer1::Dims makeDims(std::initializer_list<int64_t> extents) {
   nvinfer1::Dims dims{};
   for (const int64_t extent : extents) {

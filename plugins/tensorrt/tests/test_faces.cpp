@@ -35,10 +35,12 @@ const std::vector<PluginField> kGoodFields = {{"normalize", "softmax", PluginFie
                                               {"chunk", &kChunk, PluginFieldType::kINT32, 1}};
 const std::vector<PluginField> kBadFields = {{"normalize", "relu", PluginFieldType::kCHAR, 4}};
 const int32_t kGroups = 1;
-const int32_t kOffsets[] = {0, 8, -1, 16};
+const int32_t kChannels = 2;
+const int32_t kOffsets[] = {28, 0, 8, -1, 16};
 const std::vector<PluginField> kPackedFields = {
     {"groups", &kGroups, PluginFieldType::kINT32, 1},
-    {"packed_offsets", kOffsets, PluginFieldType::kINT32, 4}};
+    {"channels", &kChannels, PluginFieldType::kINT32, 1},
+    {"packed_offsets", kOffsets, PluginFieldType::kINT32, 5}};
 
 // Inputs of GspnProp2D with m and without d, so that what was learnt of them must be kept.
 struct Inputs {
@@ -48,16 +50,24 @@ struct Inputs {
                                   shapes.make({4})};
 };
 
-// Inputs of a packed node with m.
+// Inputs of a packed node with m, whose prediction holds x.
 struct PackedInputs {
   FakeShapes shapes;
-  std::vector<DimsExprs> exprs = {shapes.make({-1, 2, 3, 5}), shapes.make({-1, 28, 3, 5}),
-                                  shapes.make({4})};
+  std::vector<DimsExprs> exprs = {shapes.make({-1, 30, 3, 5}), shapes.make({4})};
 };
+
+void checkOutputOfPacked(const DimsExprs& output) {
+  CHECK_EQ(output.nbDims, 4);
+  CHECK(!output.d[0]->isConstant());
+  CHECK_EQ(output.d[1]->getConstantValue(), kChannels);
+  CHECK_EQ(output.d[3]->getConstantValue(), 5);
+}
 
 void checkPacked(const Parameters& parameters) {
   CHECK(parameters.optionals == Optionals::kM);
   CHECK_EQ(parameters.packing.groups, 1);
+  CHECK_EQ(parameters.packing.channels, kChannels);
+  CHECK_EQ(parameters.packing.x, 28);
   CHECK_EQ(parameters.packing.u, 8);
   CHECK_EQ(parameters.packing.d, -1);
   CHECK_EQ(parameters.packing.w, 16);
@@ -166,9 +176,9 @@ GSPN2_TEST(engine_state_keeps_a_packing) {
   auto* build = capability<IPluginV3OneBuild>(plugin.get(), PluginCapabilityType::kBUILD);
   PackedInputs inputs;
   DimsExprs output{};
-  nvinfer1::IExprBuilder* unused = nullptr;
-  CHECK_EQ(build->getOutputShapes(inputs.exprs.data(), 3, nullptr, 0, &output, 1, *unused), 0);
-  CHECK_EQ(output.nbDims, 4);
+  FakeBuilder builder;
+  CHECK_EQ(build->getOutputShapes(inputs.exprs.data(), 2, nullptr, 0, &output, 1, builder), 0);
+  checkOutputOfPacked(output);
   const PluginFieldCollection* fields = runtime(plugin.get())->getFieldsToSerialize();
   const std::vector<PluginField> kept(fields->fields, fields->fields + fields->nbFields);
   const auto again = create(kept, TensorRTPhase::kRUNTIME);
@@ -257,8 +267,8 @@ GSPN2_TEST(engine_state_recreates_the_plugin) {
 GSPN2_TEST(engine_state_keeps_a_packing) {
   const Plugin plugin = create(kPackedFields);
   PackedInputs inputs;
-  nvinfer1::IExprBuilder* unused = nullptr;
-  CHECK_EQ(plugin->getOutputDimensions(0, inputs.exprs.data(), 3, *unused).nbDims, 4);
+  FakeBuilder builder;
+  checkOutputOfPacked(plugin->getOutputDimensions(0, inputs.exprs.data(), 2, builder));
   const std::vector<uint8_t> state = engineState(*plugin);
   CreatorV2 creator(Op::kProp2D);
   const Plugin again(

@@ -92,46 +92,78 @@ GSPN2_TEST(integers_of_every_width_are_read) {
 
 GSPN2_TEST(packing_is_read) {
   const int32_t groups = 3;
-  const std::vector<int32_t> offsets = {2, 40, -1, 60};
+  const std::vector<int32_t> offsets = {-1, 2, 40, -1, 60};
   const Packing packing =
       parse(Op::kProp2D, {integers("packed_offsets", offsets), integer("groups", &groups)}).packing;
   CHECK(packing.isPacked());
+  CHECK(!packing.holdsX());
   CHECK_EQ(packing.groups, 3);
+  CHECK_EQ(packing.channels, 0);
+  CHECK_EQ(packing.x, -1);
   CHECK_EQ(packing.lam, 2);
   CHECK_EQ(packing.u, 40);
   CHECK_EQ(packing.d, -1);
   CHECK_EQ(packing.w, 60);
   CHECK(!parse(Op::kProp2D, {}).packing.isPacked());
 #if GSPN2_TRT_V3
-  const int64_t wide[] = {0, 8, 16, 24};
-  const PluginField field{"packed_offsets", wide, PluginFieldType::kINT64, 4};
+  const int64_t wide[] = {-1, 0, 8, 16, 24};
+  const PluginField field{"packed_offsets", wide, PluginFieldType::kINT64, 5};
   CHECK_EQ(parse(Op::kProp2D, {integer("groups", &groups), field}).packing.w, 24);
 #endif
+}
+
+GSPN2_TEST(packing_of_x_is_read) {
+  const int32_t groups = 1;
+  const int32_t channels = 2;
+  const int32_t none = 0;
+  const std::vector<int32_t> offsets = {28, 0, 8, -1, 16};
+  const Packing packing =
+      parse(Op::kProp2D, {integers("packed_offsets", offsets), integer("groups", &groups),
+                          integer("channels", &channels)})
+          .packing;
+  CHECK(packing.holdsX());
+  CHECK_EQ(packing.channels, 2);
+  CHECK_EQ(packing.x, 28);
+  CHECK(!parse(Op::kProp2D, {integer("channels", &none)}).packing.holdsX());
 }
 
 GSPN2_TEST(bad_packing_is_refused) {
   const int32_t zero = 0;
   const int32_t one = 1;
-  const std::vector<int32_t> good = {0, 8, -1, 16};
-  const std::vector<int32_t> few = {0, 8, 16};
-  const std::vector<int32_t> noLam = {-1, 8, 16, 24};
-  const std::vector<int32_t> noD = {0, 8, -2, 24};
+  const int32_t negative = -1;
+  const std::vector<int32_t> good = {-1, 0, 8, -1, 16};
+  const std::vector<int32_t> withX = {28, 0, 8, -1, 16};
+  const std::vector<int32_t> few = {0, 8, -1, 16};
+  const std::vector<int32_t> noX = {-2, 0, 8, -1, 16};
+  const std::vector<int32_t> noLam = {-1, -1, 8, 16, 24};
+  const std::vector<int32_t> noD = {-1, 0, 8, -2, 24};
   const std::pair<std::vector<PluginField>, std::vector<std::string>> cases[] = {
       {{integers("packed_offsets", good)}, {"packed_offsets and groups", "both or none"}},
       {{integer("groups", &one)}, {"packed_offsets and groups", "both or none"}},
-      {{integers("packed_offsets", few), integer("groups", &one)}, {"length 3", "4 integers"}},
+      {{integers("packed_offsets", few), integer("groups", &one)}, {"length 4", "5 integers"}},
+      {{integers("packed_offsets", noX), integer("groups", &one)},
+       {"packed_offsets has -2 for x", "-1 without it"}},
+      {{integers("packed_offsets", withX), integer("groups", &one)},
+       {"channels is 0, and packed_offsets has 28 for x", "expected C and a channel"}},
+      {{integers("packed_offsets", good), integer("groups", &one), integer("channels", &one)},
+       {"channels is 1, and packed_offsets has -1 for x", "or else 0 and -1"}},
+      {{integer("channels", &one)}, {"channels is 1, and packed_offsets has -1 for x"}},
+      {{integers("packed_offsets", withX), integer("groups", &one), integer("channels", &negative)},
+       {"channels is -1; expected C"}},
       {{integers("packed_offsets", noLam), integer("groups", &one)},
        {"packed_offsets has -1 for lam; expected a channel of the prediction"}},
       {{integers("packed_offsets", noD), integer("groups", &one)},
        {"packed_offsets has -2 for d", "-1 without it"}},
       {{integers("packed_offsets", good), integer("groups", &zero)}, {"groups is 0", "1 or C"}},
-      {{text("packed_offsets", "0,8"), integer("groups", &one)}, {"expected 4 integers"}},
+      {{text("packed_offsets", "0,8"), integer("groups", &one)}, {"expected 5 integers"}},
   };
   for (const auto& entry : cases) {
     checkRefused([&] { parse(Op::kProp2D, entry.first); }, entry.second);
   }
-  checkRefused([&] { parse(Op::kLineScan, {integer("groups", &one)}); },
-               {"unknown field \"groups\"", "direction, normalize and chunk"});
+  for (const char* name : {"groups", "channels"}) {
+    checkRefused([&] { parse(Op::kLineScan, {integer(name, &one)}); },
+                 {"unknown field", name, "direction, normalize and chunk"});
+  }
 }
 
 GSPN2_TEST(bad_fields_are_refused) {
@@ -148,7 +180,8 @@ GSPN2_TEST(bad_fields_are_refused) {
       {{{"chunk", &one, PluginFieldType::kINT32, 2}}, {"chunk", "length 2"}},
       {{{"chunk", nullptr, PluginFieldType::kINT32, 1}}, {"expected 1 integer"}},
       {{text("direction", "left_to_right")}, {"unknown field \"direction\""}},
-      {{text("colour", "red")}, {"unknown field \"colour\"", "packed_offsets and groups"}},
+      {{text("colour", "red")},
+       {"unknown field \"colour\"", "packed_offsets, groups and channels"}},
       {{integer("chunk", &one), integer("chunk", &one)}, {"chunk is given twice"}},
       {{{nullptr, &one, PluginFieldType::kINT32, 1}}, {"has no name"}},
   };
@@ -172,7 +205,7 @@ Parameters sample() {
 
 Parameters packedSample() {
   Parameters parameters;
-  parameters.packing = {1, 3, 11, 19, 27};
+  parameters.packing = {1, 2, 39, 3, 11, 19, 27};
   parameters.optionals = Optionals::kM;
   return parameters;
 }
@@ -195,16 +228,17 @@ GSPN2_TEST(state_round_trips) {
 GSPN2_TEST(state_format_is_fixed) {
   const uint8_t none = 0xFF;  // -1 is four of them
   const uint8_t expected[kStateBytes] = {
-      'S',  'P',  'N',  '2',  3,    0,    0,    0,    56,   0,    0,    0,    1,    0,
-      0,    0,    2,    0,    0,    0,    3,    0,    0,    0,    0,    0,    0,    0,
-      0,    0,    0,    0,    0x40, 0xE2, 1,    0,    0,    0,    0,    0,    none, none,
-      none, none, none, none, none, none, none, none, none, none, none, none, none, none};
+      'S',  'P',  'N',  '2',  4,    0,    0,    0,    64,   0,    0,    0,    1,
+      0,    0,    0,    2,    0,    0,    0,    3,    0,    0,    0,    0,    0,
+      0,    0,    0,    0,    0,    0,    0x40, 0xE2, 1,    0,    0,    0,    0,
+      0,    0,    0,    0,    0,    none, none, none, none, none, none, none, none,
+      none, none, none, none, none, none, none, none, none, none, none, none};
   const std::vector<uint8_t> state = serialize(sample());
   CHECK(std::memcmp(state.data(), expected, kStateBytes) == 0);
-  const uint8_t packed[kStateBytes] = {'S', 'P', 'N', '2', 3, 0, 0,  0, 56, 0, 0,  0, 0, 0,
-                                       0,   0,   1,   0,   0, 0, 0,  0, 0,  0, 2,  0, 0, 0,
-                                       1,   0,   0,   0,   0, 0, 0,  0, 0,  0, 0,  0, 3, 0,
-                                       0,   0,   11,  0,   0, 0, 19, 0, 0,  0, 27, 0, 0, 0};
+  const uint8_t packed[kStateBytes] = {'S', 'P', 'N', '2', 4,  0, 0, 0, 64, 0, 0, 0, 0,  0, 0, 0,
+                                       1,   0,   0,   0,   0,  0, 0, 0, 2,  0, 0, 0, 1,  0, 0, 0,
+                                       0,   0,   0,   0,   0,  0, 0, 0, 2,  0, 0, 0, 39, 0, 0, 0,
+                                       3,   0,   0,   0,   11, 0, 0, 0, 19, 0, 0, 0, 27, 0, 0, 0};
   CHECK(std::memcmp(serialize(packedSample()).data(), packed, kStateBytes) == 0);
 }
 
@@ -214,8 +248,8 @@ GSPN2_TEST(altered_state_is_refused) {
     uint8_t value;
     const char* message;
   } changes[] = {{0, 0, "was not written by this plugin"},
-                 {4, 2, "format 2, this library reads format 3"},
-                 {8, 57, "truncated or damaged"},
+                 {4, 3, "format 3, this library reads format 4"},
+                 {8, 65, "truncated or damaged"},
                  {12, 9, "op is 9"},
                  {12, 0, "belongs to GspnProp2D"},
                  {16, 3, "normalize is 3"},
@@ -230,6 +264,10 @@ GSPN2_TEST(altered_state_is_refused) {
     checkRefused([&] { deserialize(Op::kLineScan, state.data(), state.size()); },
                  {"GspnLineScan", change.message});
   }
+  std::vector<uint8_t> state = serialize(packedSample());
+  state[40] = 0;
+  checkRefused([&] { deserialize(Op::kProp2D, state.data(), state.size()); },
+               {"channels is 0, and packed_offsets has 39 for x"});
 }
 
 GSPN2_TEST(truncated_state_is_refused) {

@@ -31,7 +31,9 @@ std::vector<int64_t> infer(Propagation* core, std::initializer_list<Extents> inp
   FakeShapes shapes;
   std::vector<DimsExprs> list;
   for (const Extents& extents : inputs) list.push_back(shapes.make(extents));
-  const DimsExprs output = core->inferShape(list.data(), static_cast<int32_t>(list.size()));
+  FakeBuilder builder;
+  const DimsExprs output =
+      core->outputShape(list.data(), static_cast<int32_t>(list.size()), builder);
   std::vector<int64_t> result;
   for (int32_t axis = 0; axis < output.nbDims; ++axis) {
     const auto* extent = output.d[axis];
@@ -80,19 +82,30 @@ GSPN2_TEST(optional_inputs_are_told_by_rank) {
 
 GSPN2_TEST(a_packed_node_takes_a_prediction) {
   const Extents x = {2, 2, 3, 5};
-  Propagation core = makePacked({1, 0, 8, -1, 16});
+  Propagation core = makePacked({1, 0, -1, 0, 8, -1, 16});
   CHECK(infer(&core, {x, {2, 28, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
   CHECK_EQ(core.inputCount(), 2);
-  Propagation withM = makePacked({2, 24, 8, 16, 0});
+  Propagation withM = makePacked({2, 0, -1, 24, 8, 16, 0});
   const auto shape = infer(&withM, {{-1, 2, -1, -1}, {-1, -1, -1, -1}, {4}});
   CHECK(shape == std::vector<int64_t>({-1, 2, -1, -1}));
   CHECK(withM.parameters().optionals == Optionals::kM);
   CHECK_EQ(withM.inputCount(), 3);
 }
 
+GSPN2_TEST(a_prediction_may_hold_x) {
+  Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  CHECK(infer(&core, {{2, 30, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
+  CHECK_EQ(core.inputCount(), 1);
+  Propagation withM = makePacked({2, 2, 0, 26, 10, 18, 2});
+  CHECK(infer(&withM, {{-1, -1, -1, -1}, {4}}) == std::vector<int64_t>({-1, 2, -1, -1}));
+  CHECK(withM.parameters().optionals == Optionals::kM);
+  CHECK_EQ(withM.inputCount(), 2);
+}
+
 GSPN2_TEST(wrong_predictions_are_refused) {
   const Extents x = {1, 2, 3, 5};
-  const Packing packing = {1, 0, 8, -1, 16};
+  const Packing packing = {1, 0, -1, 0, 8, -1, 16};
+  const Packing withX = {1, 2, 28, 0, 8, -1, 16};
   const struct {
     Packing packing;
     std::initializer_list<Extents> inputs;
@@ -107,8 +120,13 @@ GSPN2_TEST(wrong_predictions_are_refused) {
       {packing,
        {x, {1, 27, 3, 5}},
        {"prediction has 27 channels; expected w in the 12 from channel 16 on"}},
-      {{1, 0, 24, -1, 8}, {x, {1, 28, 3, 5}}, {"expected u in the 8 from channel 24 on"}},
-      {{3, 0, 8, -1, 16}, {x, {1, 52, 3, 5}}, {"groups is 3; expected 1", "or C = 2"}},
+      {{1, 0, -1, 0, 24, -1, 8}, {x, {1, 28, 3, 5}}, {"expected u in the 8 from channel 24 on"}},
+      {{3, 0, -1, 0, 8, -1, 16}, {x, {1, 52, 3, 5}}, {"groups is 3; expected 1", "or C = 2"}},
+      {withX, {{1, 29, 3, 5}}, {"expected x in the 2 from channel 28 on"}},
+      {withX, {{2, 3, 5}}, {"the input prediction has 3 dimensions; expected 4"}},
+      {withX, {{1, 30, 3, 5}, {3}}, {"m has extent 3 on axis 0; expected 4"}},
+      {withX, {{1, 30, 3, 5}, {4}, {4}}, {"the node has 3 inputs; expected 1 to 2"}},
+      {{3, 2, 52, 0, 8, -1, 16}, {{1, 54, 3, 5}}, {"groups is 3; expected 1", "or C = 2"}},
   };
   for (const auto& entry : cases) {
     Propagation core = makePacked(entry.packing);
@@ -199,7 +217,7 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
 GSPN2_TEST(enqueue_checks_a_prediction) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const std::vector<PluginTensorDesc> inputs = {x, makeDesc({1, 28, 3, 5})};
-  Propagation core = makePacked({1, 0, 8, -1, 16});
+  Propagation core = makePacked({1, 0, -1, 0, 8, -1, 16});
   core.configure(listInputs(inputs.data(), 2));
   checkRefused([&] { enqueue(core, {x, makeDesc({1, 20, 3, 5})}, x); },
                {"expected w in the 12 from channel 16 on"});
@@ -208,28 +226,44 @@ GSPN2_TEST(enqueue_checks_a_prediction) {
   checkRefused([&] { enqueue(core, inputs, x); }, {"GspnProp2D: y is null"});
 }
 
-// The kernel library names the first of lam, w, u and d that an output lies in: this one lies from
-// a channel of the second batch item on.
+GSPN2_TEST(enqueue_checks_a_prediction_that_holds_x) {
+  const PluginTensorDesc y = makeDesc({1, 2, 3, 5});
+  const PluginTensorDesc prediction = makeDesc({1, 30, 3, 5});
+  Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  core.configure(listInputs(&prediction, 1));
+  checkRefused([&] { enqueue(core, {makeDesc({1, 29, 3, 5})}, y); },
+               {"expected x in the 2 from channel 28 on"});
+  checkRefused([&] { enqueue(core, {prediction}, prediction); },
+               {"the output's shape or data type differs from that of x"});
+  checkRefused([&] { enqueue(core, {prediction}, y); }, {"GspnProp2D: y is null"});
+}
+
+// The kernel library names the first of x, lam, w, u and d that an output lies in: this one lies
+// from a channel of the second batch item on.
 GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
-  const int64_t channels = 37, plane = 15;
-  const std::vector<PluginTensorDesc> inputs = {makeDesc({2, 2, 3, 5}),
-                                                makeDesc({2, channels, 3, 5})};
+  const int64_t channels = 39, plane = 15;
+  const PluginTensorDesc map = makeDesc({2, 2, 3, 5});
+  const PluginTensorDesc predicted = makeDesc({2, channels, 3, 5});
   const std::vector<float> x(2 * 2 * plane);
   std::vector<float> prediction(2 * channels * plane);
-  const Packing wFirst = {1, 12, 20, 28, 0};
-  const Packing wLast = {1, 0, 8, 16, 24};
+  const Packing wFirst = {1, 0, -1, 12, 20, 28, 0};
+  const Packing wLast = {1, 0, -1, 0, 8, 16, 24};
+  const Packing xLast = {1, 2, 36, 0, 8, 16, 24};
   const struct {
     Packing packing;
     int64_t channel;
     const char* name;
   } cases[] = {{wFirst, 11, "lam"}, {wFirst, 19, "lam"}, {wFirst, 20, "u"}, {wFirst, 27, "u"},
-               {wFirst, 28, "d"},   {wFirst, 35, "d"},   {wLast, 23, "w"},  {wLast, 33, "w"}};
+               {wFirst, 28, "d"},   {wFirst, 35, "d"},   {wLast, 23, "w"},  {wLast, 33, "w"},
+               {xLast, 35, "x"},    {xLast, 37, "x"}};
   for (const auto& entry : cases) {
     Propagation core = makePacked(entry.packing);
-    core.configure(listInputs(inputs.data(), 2));
-    const void* in[kMaxInputs] = {x.data(), prediction.data()};
+    const bool alone = entry.packing.holdsX();
+    const PluginTensorDesc inputs[] = {alone ? predicted : map, predicted};
+    core.configure(listInputs(inputs, alone ? 1 : 2));
+    const void* in[kMaxInputs] = {alone ? prediction.data() : x.data(), prediction.data()};
     void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
-    checkRefused([&] { core.enqueue(inputs.data(), inputs[0], in, out, nullptr, nullptr); },
+    checkRefused([&] { core.enqueue(inputs, map, in, out, nullptr, nullptr); },
                  {std::string("overlaps the input ") + entry.name + " ("});
   }
 }
@@ -276,10 +310,24 @@ GSPN2_TEST(a_packed_node_asks_for_as_much_workspace) {
   for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
     const PluginTensorDesc inputs[] = {makeDesc({8, 4, 300, 200}, type),
                                        makeDesc({8, 50, 300, 200}, type)};
-    Propagation core = makePacked({1, 0, 16, -1, 32});
+    Propagation core = makePacked({1, 0, -1, 0, 16, -1, 32});
     const InputList list = listInputs(inputs, 2);
     core.configure(list);
     CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, 8, 4, 300, 200));
+  }
+}
+
+GSPN2_TEST(a_prediction_that_holds_x_asks_for_room_to_copy_it) {
+  for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
+    for (const int64_t n : {int64_t{1}, int64_t{8}}) {
+      const PluginTensorDesc prediction = makeDesc({n, 50, 300, 200}, type);
+      Propagation core = makePacked({1, 4, 46, 0, 16, -1, 32});
+      const InputList list = listInputs(&prediction, 1);
+      core.configure(list);
+      const size_t x = static_cast<size_t>(n * 4 * 300 * 200) * (type == DataType::kHALF ? 2 : 4);
+      const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
+      CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, n, 4, 300, 200) + copied);
+    }
   }
 }
 
@@ -295,7 +343,7 @@ size_t required(Op op, DataType type, int64_t n, int64_t c, int64_t h, int64_t w
   problem.normalize = GSPN2_NORMALIZE_SIGMOID;
   size_t bytes = 0;
   CHECK_EQ(op == Op::kLineScan ? gspn2_line_scan_workspace(&problem, GSPN2_LEFT_TO_RIGHT, &bytes)
-                               : gspn2_prop2d_workspace(&problem, 0, &bytes),
+                               : gspn2_prop2d_workspace(&problem, nullptr, 0, &bytes),
            GSPN2_SUCCESS);
   return bytes;
 }

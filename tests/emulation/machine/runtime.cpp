@@ -291,6 +291,20 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
   return cudaSuccess;
 }
 
+cudaError_t cudaMemcpy2DAsync(void* target, size_t targetPitch, const void* source,
+                              size_t sourcePitch, size_t width, size_t height, cudaMemcpyKind,
+                              cudaStream_t) {
+  if (width > std::min(targetPitch, sourcePitch) ||
+      std::max(targetPitch, sourcePitch) > INT32_MAX) {
+    return report(cudaErrorInvalidValue, "a pitch below the width of a row, or of 2 GiB or more");
+  }
+  for (size_t row = 0; row < height; ++row) {
+    std::memcpy(static_cast<char*>(target) + row * targetPitch,
+                static_cast<const char*>(source) + row * sourcePitch, width);
+  }
+  return cudaSuccess;
+}
+
 // The kernels count as compiled for GSPN2_EMULATION_IMAGE, or else for the device.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
   const std::lock_guard<std::recursive_mutex> lock(gMutex);

@@ -65,6 +65,9 @@ enum cudaMemcpyKind {
 cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void* target, size_t targetPitch, const void* source,
+                              size_t sourcePitch, size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream);
 
 // ---- launches ----------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@
 //   node OP OUTPUT FORMAT FIELDS INPUT...
 //                                        one plugin layer; FORMAT of its first input and its output
 //                                        is linear or hwc8, FIELDS a list as
-//                                        normalize=none,packed_offsets=0x8x-1x16,epsilon=1e-06, or
+//                                        normalize=none,packed_offsets=-1x0x8x-1x16,epsilon=1e-06,
+//                                        or
 //                                        -
 //   profile INPUT MIN OPT MAX            shapes as 1x3x8x8
 //   sample NAME

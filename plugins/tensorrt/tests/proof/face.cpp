@@ -63,12 +63,24 @@ class Fields {
   PluginFieldCollection mCollection{};
 };
 
+// C where the first input holds x and is not x, or else 0.
+int64_t ownChannels(const Node& node) {
+  for (const Field& field : node.fields) {
+    if (field.name == "channels") return field.integers[0];
+  }
+  return 0;
+}
+
 // The tensors as the builder describes them: the inputs, then the output, which is like x.
 std::vector<DynamicPluginTensorDesc> describe(const Node& node,
                                               const std::vector<InputRange>& inputs,
                                               DataType type) {
   std::vector<InputRange> tensors = inputs;
   tensors.push_back(inputs[0]);
+  if (const int64_t channels = ownChannels(node); channels != 0) {
+    InputRange& output = tensors.back();
+    for (Shape* shape : {&output.smallest, &output.tuned, &output.largest}) (*shape)[1] = channels;
+  }
   std::vector<DynamicPluginTensorDesc> descriptions;
   for (const InputRange& range : tensors) {
     DynamicPluginTensorDesc description{};
@@ -104,10 +116,13 @@ std::vector<DimsExprs> symbolic(const std::vector<InputRange>& inputs,
   return result;
 }
 
-void demandShapeOfX(const DimsExprs& output, const DimsExprs& x) {
-  demand(output.nbDims == x.nbDims, "the output's rank is not that of x");
-  for (int32_t i = 0; i < x.nbDims; ++i) {
-    demand(output.d[i] == x.d[i], "the output's extents are not those of x");
+void demandShapeOfX(const Node& node, const DimsExprs& output, const DimsExprs& first) {
+  const int64_t channels = ownChannels(node);
+  demand(output.nbDims == first.nbDims, "the output's rank is not that of x");
+  for (int32_t i = 0; i < first.nbDims; ++i) {
+    const bool own = i == 1 && channels != 0;
+    demand(own ? output.d[i]->getConstantValue() == channels : output.d[i] == first.d[i],
+           "the output's extents are not those of x");
   }
 }
 
@@ -204,10 +219,10 @@ class LayerV3 : public Layer {
     plugin::tests::FakeShapes shapes;
     const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
     DimsExprs output{};
-    nvinfer1::IExprBuilder* unused = nullptr;
-    demand(build->getOutputShapes(symbols.data(), count, nullptr, 0, &output, 1, *unused) == 0,
+    plugin::tests::FakeBuilder builder;
+    demand(build->getOutputShapes(symbols.data(), count, nullptr, 0, &output, 1, builder) == 0,
            "getOutputShapes failed");
-    demandShapeOfX(output, symbols[0]);
+    demandShapeOfX(node, output, symbols[0]);
     const std::vector<DataType> types(inputs.size(), type);
     DataType outputType{};
     demand(
@@ -302,8 +317,9 @@ class LayerV2 : public Layer {
     const auto count = static_cast<int32_t>(inputs.size());
     plugin::tests::FakeShapes shapes;
     const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
-    nvinfer1::IExprBuilder* unused = nullptr;
-    demandShapeOfX(plugin->getOutputDimensions(0, symbols.data(), count, *unused), symbols[0]);
+    plugin::tests::FakeBuilder builder;
+    demandShapeOfX(node, plugin->getOutputDimensions(0, symbols.data(), count, builder),
+                   symbols[0]);
     const std::vector<DataType> types(inputs.size(), type);
     demand(plugin->getOutputDataType(0, types.data(), count) == type,
            "the output's type is not that of x");

@@ -118,8 +118,10 @@ class Context {
       mBuffers.back()->upload(bytes);
     }
     mShape = named(sample.outputs, node.output).shape;
-    // The output is as x.
-    mOutput = std::make_unique<GuardedBuffer>(mBuffers.front()->bytes());
+    // As x, which vectorised is the first input.
+    mOutput = std::make_unique<GuardedBuffer>(mVectorised ? mBuffers.front()->bytes()
+                                                          : static_cast<size_t>(elements(mShape)) *
+                                                                elementBytes(mType));
     mRunner->setShapes(descriptions, describe(mShape, mType, mVectorised));
   }
   void launch() {

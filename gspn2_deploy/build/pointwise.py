@@ -1,0 +1,99 @@
+"""Let one 1x1 convolution give what two give of the same tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from gspn2_deploy.build.graph_view import GraphView, attributes_of
+
+_CHANNELS = 1  # the axis of (N, C, H, W)
+_BIAS = 2  # the input of a Conv
+_PLAIN = {
+    "group": 1,
+    "auto_pad": b"NOTSET",
+    "pads": [0] * 4,
+    "strides": [1, 1],
+    "dilations": [1, 1],
+    "kernel_shape": [1, 1],
+}
+
+
+@dataclass(frozen=True)
+class _Pointwise:
+    """A 1x1 convolution whose weights the file holds, and whose output is used once."""
+
+    node: onnx.NodeProto
+    weight: NDArray[np.generic]  # (C, E, 1, 1)
+    bias: NDArray[np.generic] | None  # (C,)
+
+
+def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[str]] | None:
+    """Let the 1x1 convolution that gives one tensor give another one too, behind it, in place.
+
+    Args:
+        file: The graph, in which all that uses the two can be given the new tensor.
+        first: A tensor (N, C, H, W); its convolution keeps its name and loses this output.
+        second: Another one, the same but for C.
+
+    Returns:
+        The name of the new tensor, and those of tensors that it may leave without a use; None where
+        the two are not 1x1 convolutions of one tensor, the file does not hold their weights, or
+        they are used more than once each.
+    """
+    one, other = _read(file, first), _read(file, second)
+    described = {value.name: value for value in file.graph.value_info}
+    if one is None or other is None or not _match(one, other) or first not in described:
+        return None
+    replaced = [second, *one.node.input]
+    output = _free_name(file, f"{first}_{second}")
+    weight = np.concatenate([one.weight, other.weight])
+    constants = {f"{output}_weight": weight}
+    if one.bias is not None or other.bias is not None:
+        constants[f"{output}_bias"] = np.concatenate([*_biases(one, other)])
+    file.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    one.node.input[1:] = constants
+    one.node.output[0] = output
+    value = file.graph.value_info.add()
+    value.CopyFrom(described[first])
+    value.name = output
+    value.type.tensor_type.shape.dim[_CHANNELS].dim_value = len(weight)
+    return output, replaced
+
+
+def _read(file: GraphView, name: str) -> _Pointwise | None:
+    conv = file.producer(name, "Conv")
+    if conv is None or file.uses[name] != 1:
+        return None
+    weight = file.values(conv, 1)
+    has_bias = len(conv.input) > _BIAS and conv.input[_BIAS] != ""
+    bias = file.values(conv, _BIAS) if has_bias else None
+    if weight is None or weight.shape[2:] != (1, 1) or (bias is None) == has_bias:
+        return None
+    given = attributes_of(conv)
+    is_plain = all(given.get(key, value) == value for key, value in _PLAIN.items())
+    return _Pointwise(conv, weight, bias) if is_plain else None
+
+
+def _match(one: _Pointwise, other: _Pointwise) -> bool:
+    return one.node.input[0] == other.node.input[0] and one.weight.dtype == other.weight.dtype
+
+
+def _biases(*convs: _Pointwise) -> Iterator[NDArray[np.generic]]:
+    for conv in convs:
+        yield np.zeros(len(conv.weight), conv.weight.dtype) if conv.bias is None else conv.bias
+
+
+def _free_name(file: GraphView, name: str) -> str:
+    """A name for a tensor, with its weight and bias behind it, that the file does not have."""
+    taken = {*file.producers, *file.constants, *file.shapes}
+    while not taken.isdisjoint((name, f"{name}_weight", f"{name}_bias")):
+        name += "_"
+    return name
