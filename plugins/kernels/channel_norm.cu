@@ -39,6 +39,8 @@ namespace {
 using Kernel = void (*)(NormParams);
 
 constexpr int kClusterBlocks = 8;       // to a batch item
+constexpr int kSharedBeside = 1024;     // bytes of a block's shared memory that are not asked for
+constexpr int kLeastHolders = 2;        // a block alone is no cluster, and sends nothing
 constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
 constexpr int64_t kMostClusters = 16;
 constexpr int64_t kPlanesOfCluster = 64;  // positions of a map, at most
@@ -204,43 +206,35 @@ class Launcher {
     return runInTurn(kernels, threads, sizeof(PlaneShared));
   }
 
-  // Rows that a cluster of so many blocks holds.
-  template <int kVectors>
-  int64_t heldBy(int blocks) const {
-    return int64_t{blocks} * (kHeldThreads / mParams.lanes) * (kHeldMost / kVectors);
-  }
-  template <int kVectors>
-  bool holds() const {
+  // Whether the blocks of a cluster can hold a batch item; `blocks` and `threads` are then theirs.
+  bool findHolders(int* blocks, int* threads) {
     int tuned[1];
-    if (!hasResponse() || !mOverlaps || mParams.plane > heldBy<kVectors>(kClusterBlocks)) {
-      return false;
+    if (!hasResponse() || !mOverlaps) return false;
+    if (readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
+      countTuned();
+      if (tuned[0] == 0) return false;
     }
-    if (!readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) return true;
-    countTuned();
-    return tuned[0] != 0;
+    const auto bytes = [&](int count) {
+      cutForCluster(count, 1);
+      return static_cast<int>(sizeof(float)) * HeldLayout(mParams, kHeldThreads).size +
+             kSharedBeside;
+    };
+    // A block for every multiprocessor, or as few of them as leave room for a second one there.
+    *blocks = kLeastHolders;
+    while (*blocks < kClusterBlocks && (2 * bytes(*blocks) > mDevice.sharedBytesPerBlock ||
+                                        2 * *blocks * mCall.norm.n <= mDevice.multiprocessors)) {
+      *blocks *= 2;
+    }
+    *threads = *blocks * mCall.norm.n <= mDevice.multiprocessors ? kHeldThreads : kHeldLeastThreads;
+    return bytes(*blocks) <= mDevice.sharedBytesPerBlock;
   }
-  // Blocks for every multiprocessor, or as few as can hold an item.
   template <int kVectors>
-  int heldBlocks() const {
-    int blocks = 1;
-    while (blocks < kClusterBlocks && (heldBy<kVectors>(blocks) < mParams.plane ||
-                                       2 * blocks * mCall.norm.n <= mDevice.multiprocessors)) {
-      blocks *= 2;
-    }
-    return blocks;
-  }
-  template <int kVectors, bool kProjects>
-  cudaError_t hold() {
-    constexpr int kMost = kHeldMost / kVectors;
-    constexpr int kFew = kHeldFew / kVectors;
-    const int blocks = heldBlocks<kVectors>();
+  cudaError_t hold(int blocks, int threads) {
     cutForCluster(blocks, 1);
-    const int groups = kHeldThreads / mParams.lanes;
-    const bool few = mParams.tile <= groups * kFew;
-    const HeldLayout layout(mParams, groups, few ? kFew : kMost);
-    return run(few ? normHeldKernel<T, kVectors, kProjects, kFew>
-                   : normHeldKernel<T, kVectors, kProjects, kMost>,
-               tiles(), kHeldThreads, sizeof(float) * layout.size, blocks);
+    const size_t shared = sizeof(float) * HeldLayout(mParams, threads).size;
+    return run(mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
+                                   : normHeldKernel<T, kVectors, false>,
+               tiles(), threads, shared, blocks);
   }
 
   // Into y, which is normalised where it lies.
@@ -258,9 +252,9 @@ class Launcher {
   cudaError_t rows() {
     constexpr int kRows = kVectors < 4 ? 4 / kVectors : 1;
     if constexpr (kVectors <= kHeldMostVectors) {
-      if (holds<kVectors>()) {
-        return mParams.proxies > 0 ? hold<kVectors, true>() : hold<kVectors, false>();
-      }
+      int blocks = 0;
+      int threads = 0;
+      if (findHolders(&blocks, &threads)) return hold<kVectors>(blocks, threads);
     }
     if (mParams.proxies > 0) {
       const cudaError_t status = project<kVectors>();

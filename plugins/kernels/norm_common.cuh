@@ -79,6 +79,15 @@ __device__ __forceinline__ float laneSum(float value, int lanes) {
   }
   return value;
 }
+// The same of several values, side by side: a shuffle takes long, and they do not wait for each
+// other.
+template <int kCount>
+__device__ __forceinline__ void laneSums(float (&values)[kCount], int lanes) {
+  for (int other = lanes / 2; other > 0; other /= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] += __shfl_xor_sync(kFullMask, values[i], other);
+  }
+}
 // Over kLanes of them; those of `mask` take part.
 template <int kLanes>
 __device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask) {

@@ -20,9 +20,10 @@ __device__ __forceinline__ void shareProxies(const RowTile<T, kVectors>& tile, f
   }
 }
 
-// Adds weight proxies + bias to this lane's rows of the tile, from row `tile.group` on.
+// Adds weight proxies + bias to this lane's part of the tile's rows from `first` on.
 template <typename T, int kVectors, int kRows>
 __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const float* proxies,
+                                        int first,
                                         AlignedVector<T, kNormVector> (&values)[kRows][kVectors]) {
   using Vector = typename RowTile<T, kVectors>::Vector;
   const NormParams& p = tile.p;
@@ -37,7 +38,7 @@ __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const 
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const int position = tile.group + r * tile.groups;
+      const int position = first + r * tile.groups;
       if (tile.begin + position >= tile.end) break;
       float sums[kNormVector];
 #pragma unroll
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   __syncthreads();
   typename RowTile<T, kVectors>::Vector values[1][kVectors];
   tile.read(tile.begin + tile.group, values[0]);
-  project(tile, proxies, values);
+  project(tile, proxies, tile.group, values);
   if (tile.begin + tile.group < tile.end) tile.write(tile.begin + tile.group, values[0]);
 }
 

@@ -32,9 +32,12 @@ struct RowTile : NormTile {
 
   // The first channel of this lane's i-th vector.
   __device__ __forceinline__ int channel(int i) const { return (lane + i * p.lanes) * kVector; }
-  // Elements before that channel of a position.
+  // Elements before a position, and before that channel of it.
+  __device__ __forceinline__ int64_t rowOffset(int64_t position) const {
+    return (n * p.plane + position) * p.pitch;
+  }
   __device__ __forceinline__ int64_t offset(int64_t position, int i) const {
-    return (n * p.plane + position) * p.pitch + channel(i);
+    return rowOffset(position) + channel(i);
   }
   // The row of a position; 0 where that is not of the tile.
   __device__ __forceinline__ void read(int64_t position, Vector (&values)[kVectors]) const {
@@ -84,18 +87,32 @@ struct RowTile : NormTile {
       }
     }
   }
-  // Of a row's channels. Every lane of the warp takes part.
-  __device__ __forceinline__ Statistics statisticsOf(const Vector (&values)[kVectors]) const {
+  // Of the channels of each row. Every lane of the warp takes part.
+  template <int kRows>
+  __device__ __forceinline__ void statisticsOf(const Vector (&values)[kRows][kVectors],
+                                               Statistics (&statistics)[kRows]) const {
     const auto channels = static_cast<float>(p.channels);
-    float sum = 0.0F;
-    forEach([&](int i, int j) { sum += toFloat(values[i].values[j]); });
-    const float mean = laneSum(sum, p.lanes) / channels;
-    float apart = 0.0F;
-    forEach([&](int i, int j) {
-      const float difference = toFloat(values[i].values[j]) - mean;
-      apart = fmaf(difference, difference, apart);
-    });
-    return {mean, rsqrtf(laneSum(apart, p.lanes) / channels + p.epsilon)};
+    float sums[kRows] = {};
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      forEach([&](int i, int j) { sums[r] += toFloat(values[r][i].values[j]); });
+    }
+    laneSums(sums, p.lanes);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const float mean = sums[r] / channels;
+      statistics[r].mean = mean;
+      sums[r] = 0.0F;
+      forEach([&](int i, int j) {
+        const float difference = toFloat(values[r][i].values[j]) - mean;
+        sums[r] = fmaf(difference, difference, sums[r]);
+      });
+    }
+    laneSums(sums, p.lanes);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      statistics[r].scale = rsqrtf(sums[r] / channels + p.epsilon);
+    }
   }
 };
 
@@ -116,11 +133,10 @@ struct RowAffines {
   }
 };
 
-// A block's sums of squares of a channel, from those of its groups, (groups, pitch).
-template <typename Tile>
-__device__ __forceinline__ float sumOfGroups(const Tile& tile, const float* groups, int channel) {
+// A channel's sum over rows of `pitch` values.
+__device__ __forceinline__ float sumOfRows(const float* values, int rows, int pitch, int channel) {
   float sum = 0.0F;
-  for (int g = 0; g < tile.groups; ++g) sum += groups[g * tile.p.pitch + channel];
+  for (int row = 0; row < rows; ++row) sum += values[row * pitch + channel];
   return sum;
 }
 
@@ -141,10 +157,12 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     const int64_t first = base + tile.group;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) tile.read(first + r * tile.groups, values[r]);
+    Statistics positions[kRows];
+    tile.statisticsOf(values, positions);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
-      const Statistics position = tile.statisticsOf(values[r]);
+      const Statistics& position = positions[r];
       if (at >= tile.end) continue;
       const auto normalise = [&](int i, int j) {
         return normalised(toFloat(values[r][i].values[j]), position, affines.of(i, j));
@@ -169,7 +187,7 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     __syncthreads();
     float* const sums = p.squares + int64_t{blockIdx.x} * p.channels;
     for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
-      sums[c] = sumOfGroups(tile, groups, c);
+      sums[c] = sumOfRows(groups, tile.groups, p.pitch, c);
     }
   }
 }
