@@ -1,10 +1,13 @@
 // Depthwise convolutions on GSPN2_NHWC8.
 //
-// A block has a square tile of a map and 32 channels, which it copies into shared memory with the
+// A block has a square tile of a map and some channels, which it copies into shared memory with the
 // border that its results need, 0 outside the map. A lane has two adjacent channels of a patch of
-// kRows x kStrip positions: it walks the rows that reach them, and keeps their sums in float32
+// rows x kStrip positions: it walks the rows that reach them, and keeps their sums in float32
 // registers. Arithmetic bounds a 7x7 kernel, 49 multiplications to two bytes read and two written;
 // of a lane's instructions three quarters are these.
+//
+// Where blocks of 32 channels and patches of two rows would leave multiprocessors idle, they have
+// eight channels and patches of one row: more blocks, whose lanes have half as much to do.
 #include <algorithm>
 #include <cstdint>
 
@@ -30,17 +33,20 @@ struct DepthwiseParams {
 
 namespace {
 
-constexpr int kPair = 2;       // channels of a lane
-constexpr int kChannels = 32;  // of a block
-constexpr int kStrip = 7;      // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
-constexpr int kRows = 2;       // of a patch
+constexpr int kPair = 2;   // channels of a lane
+constexpr int kStrip = 7;  // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
 constexpr int kVector = static_cast<int>(kNormVector);
-constexpr int kVectors = kChannels / kVector;  // of a position
-constexpr int kPairs = kChannels / kPair;
+constexpr int kBankHalves = 64;  // 16-bit values of a row of banks
+
+constexpr int depthwiseChannels(bool few) { return few ? kVector : 32; }  // of a block
 
 // Of a tile of kTile x kTile results.
-template <int kKernel, int kTile>
+template <int kKernel, int kTile, bool kFew>
 struct DepthwiseTile {
+  static constexpr int kChannels = depthwiseChannels(kFew);
+  static constexpr int kRows = kFew ? 1 : 2;            // of a patch
+  static constexpr int kVectors = kChannels / kVector;  // of a position
+  static constexpr int kPairs = kChannels / kPair;
   static constexpr int kReach = kKernel / 2;
   static constexpr int kTaps = kKernel * kKernel;
   static constexpr int kStrips = kTile / kStrip;
@@ -49,8 +55,12 @@ struct DepthwiseTile {
   // Patches of two rows may reach a row further.
   static constexpr int kInRows = (kTile + kRows - 1) / kRows * kRows + kKernel - 1;
   static constexpr int kInColumns = kTile + kKernel - 1;
-  // Half a row of banks more, so that the two patches of a warp never want the same ones.
-  static constexpr int kPitch = kInColumns * kChannels + kChannels / 2;
+  // From a row to the next. The patches of a warp never want the same banks: two of 32 channels are
+  // half a row of banks apart, and eight of eight channels a multiple of their width.
+  static constexpr int kRowHalves = kInColumns * kChannels;
+  static constexpr int kPitch =
+      kFew ? (kRowHalves + kBankHalves - 1) / kBankHalves * kBankHalves + kStrips * kChannels
+           : kRowHalves + kChannels / 2;
 
   template <typename T>
   struct alignas(16) Shared {
@@ -61,15 +71,19 @@ struct DepthwiseTile {
 
 }  // namespace
 
-template <typename T, int kKernel, int kTile>
-__global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile>::kThreads)
+template <typename T, int kKernel, int kTile, bool kFew>
+__global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     depthwiseKernel(const __grid_constant__ DepthwiseParams p) {
-  using Tile = DepthwiseTile<kKernel, kTile>;
+  using Tile = DepthwiseTile<kKernel, kTile, kFew>;
   using Shared = typename Tile::template Shared<T>;
   using Vector = AlignedVector<T, kVector>;
   using Pair = AlignedVector<T, kPair>;
   using Floats = AlignedVector<float, kPair>;
   constexpr int kReach = Tile::kReach;
+  constexpr int kChannels = Tile::kChannels;
+  constexpr int kRows = Tile::kRows;
+  constexpr int kVectors = Tile::kVectors;
+  constexpr int kPairs = Tile::kPairs;
   waitForPreviousKernel();
   auto& shared = *dynamicShared<Shared>();
   const int thread = static_cast<int>(threadIdx.x);
@@ -190,14 +204,14 @@ int tileOf(const gspn2_depthwise_t& conv) {
   return std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
 }
 
-int64_t blocksOf(const gspn2_depthwise_t& conv, int tile) {
+int64_t blocksOf(const gspn2_depthwise_t& conv, int tile, bool few) {
   return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile) *
-         planCeilDiv(conv.c, kChannels);
+         planCeilDiv(conv.c, depthwiseChannels(few));
 }
 
-template <typename T, int kKernel, int kTile>
+template <typename T, int kKernel, int kTile, bool kFew>
 cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
-  using Tile = DepthwiseTile<kKernel, kTile>;
+  using Tile = DepthwiseTile<kKernel, kTile, kFew>;
   const gspn2_depthwise_t& conv = call.conv;
   DepthwiseParams params{};
   params.x = call.x;
@@ -209,24 +223,30 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.channels = static_cast<int>(conv.c);
   params.down = planCeilDiv(conv.h, kTile);
   params.across = planCeilDiv(conv.w, kTile);
-  params.channelBlocks = planCeilDiv(conv.c, kChannels);
+  params.channelBlocks = planCeilDiv(conv.c, Tile::kChannels);
   params.silu = conv.activation == GSPN2_SILU;
   params.residual = conv.residual != 0;
-  return launchClusters(depthwiseKernel<T, kKernel, kTile>,
-                        static_cast<unsigned>(blocksOf(conv, kTile)), Tile::kThreads, 1,
+  return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,
+                        static_cast<unsigned>(blocksOf(conv, kTile, kFew)), Tile::kThreads, 1,
                         sizeof(typename Tile::template Shared<T>), call.stream, params,
                         device.computeCapability >= 90);
 }
 
-template <typename T, int kKernel>
-cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
-  bool small = tileOf(call.conv) == kSmallTile;
-  if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_TILE", 1, tuned)) {
-    small = tuned[0] == kSmallTile;
+template <typename T, int kKernel, int kTile>
+cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
+  bool few = 2 * blocksOf(call.conv, kTile, false) <= device.multiprocessors;
+  if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_FEW", 1, tuned)) {
+    few = tuned[0] != 0;
     countTuned();
   }
-  return small ? launchTiles<T, kKernel, kSmallTile>(call, device)
-               : launchTiles<T, kKernel, kLargeTile>(call, device);
+  return few ? launchTiles<T, kKernel, kTile, true>(call, device)
+             : launchTiles<T, kKernel, kTile, false>(call, device);
+}
+
+template <typename T, int kKernel>
+cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
+  return tileOf(call.conv) == kSmallTile ? launchTiles<T, kKernel, kSmallTile>(call, device)
+                                         : launchTiles<T, kKernel, kLargeTile>(call, device);
 }
 
 template <typename T>
@@ -243,7 +263,9 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 
 }  // namespace
 
-int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) { return blocksOf(conv, tileOf(conv)); }
+int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
+  return blocksOf(conv, tileOf(conv), true);
+}
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {
   return call.conv.dtype == GSPN2_FLOAT16 ? launch<__half>(call, device)

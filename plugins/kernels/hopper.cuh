@@ -310,8 +310,12 @@ __device__ __forceinline__ void copyBulk(uint32_t target, const void* source, in
 // ---- launches ----------------------------------------------------------------------------------
 
 // Behind this, what the kernel before it on the stream has written is there, and nothing of it runs
-// any more: see launchClusters.
+// any more: see launchClusters. The kernel behind it may start once every block of this one has
+// come here, and then waits in its turn.
 __device__ __forceinline__ void waitForPreviousKernel() {
+#ifndef GSPN2_NO_TRIGGER
+  if constexpr (kHopper) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
   if constexpr (kHopper) asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 

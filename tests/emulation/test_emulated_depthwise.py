@@ -10,7 +10,11 @@ from conftest import Opener
 from kernel_calls import DTYPES, depthwise, depthwise_inputs
 from tolerances import FORWARD, assert_close
 
-SIZES = ((1, 8, 1, 1), (2, 16, 7, 7), (1, 136, 9, 15), (3, 40, 14, 5), (1, 264, 3, 8))  # N, C, H, W
+# N, C, H, W: few blocks, then many.
+SIZES = (
+    (1, 8, 1, 1), (2, 16, 7, 7), (1, 136, 9, 15), (3, 40, 14, 5), (1, 264, 3, 8),
+    (67, 40, 2, 8), (67, 40, 3, 2),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -59,8 +59,13 @@ NORM_STEPS = {
     NHWC8: ["normRowsKernel", "normAffinesKernel", "scaleRowsKernel"],
 }
 SMALL_TILE, LARGE_TILE = 7, 14  # the sides of a depthwise block's results
-DEPTHWISE_SIZES = {SMALL_TILE: ((1, 8, 7, 7), (2, 40, 1, 5)),
-                   LARGE_TILE: ((1, 8, 7, 8), (1, 40, 15, 9))}  # fmt: skip
+# N, C, H, W by the tile, and whether blocks of 32 channels are few on 132 multiprocessors.
+DEPTHWISE_SIZES = {
+    (SMALL_TILE, True): ((1, 8, 7, 7), (2, 40, 1, 5), (66, 8, 2, 2)),
+    (SMALL_TILE, False): ((67, 8, 2, 2), (7, 320, 7, 3)),
+    (LARGE_TILE, True): ((1, 8, 7, 8), (1, 40, 15, 9)),
+    (LARGE_TILE, False): ((67, 16, 8, 1), (17, 40, 15, 9)),
+}
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
@@ -169,13 +174,13 @@ def test_a_projection_is_part_of_a_clusters_launch_alone(opener: Opener) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-def test_depthwise_tiles_by_the_size_of_the_map(
+def test_depthwise_blocks_by_the_size_of_the_map(
     opener: Opener, kernel: int, dtype: torch.dtype
 ) -> None:
-    for tile, sizes in DEPTHWISE_SIZES.items():
+    for (tile, few), sizes in DEPTHWISE_SIZES.items():
         for size in sizes:
             (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
-            assert instance.endswith(f", {kernel}, {tile}>"), (size, instance)
+            assert instance.endswith(f", {kernel}, {tile}, {str(few).lower()}>"), (size, instance)
 
 
 def line_scan_kernels(library: ctypes.CDLL, size: tuple[int, int, int], way: str) -> list[str]:
