@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kNormThreads)
     normAffinesKernel(const __grid_constant__ NormParams p) {
   waitForPreviousKernel();
   const int64_t n = blockIdx.x;
-  respond<T>(p, squaresOf(p, n), p.affines + n * p.channels);
+  respond<T>(p, squaresOf(p, n), affinesOf(p, n));
 }
 
 namespace {
@@ -123,9 +123,9 @@ class Launcher {
     mParams.epsilon = norm.epsilon;
     mParams.responseEpsilon = norm.response_epsilon;
     if (call.responseScale != nullptr) {
-      mParams.statistics = static_cast<Statistics*>(call.workspace);
-      mParams.affines = reinterpret_cast<Affine*>(mParams.statistics + norm.n * mParams.plane);
-      mParams.squares = reinterpret_cast<float*>(mParams.affines + norm.n * norm.c);
+      mParams.affines = static_cast<float*>(call.workspace);
+      mParams.statistics = reinterpret_cast<Statistics*>(mParams.affines + 2 * norm.n * norm.c);
+      mParams.squares = reinterpret_cast<float*>(mParams.statistics + norm.n * mParams.plane);
     }
   }
 
@@ -148,11 +148,11 @@ class Launcher {
 
   cudaError_t rows() {
     const int vectors = mParams.pitch / static_cast<int>(kNormVector);
-    const gspn2_projection_t& projection = mCall.projection;
-    mParams.wide =
-        isCopyAligned(mCall.scale) && isCopyAligned(mCall.shift) &&
-        (projection.c == 0 || (mParams.channels == mParams.pitch &&
-                               isCopyAligned(projection.weight) && isCopyAligned(projection.bias)));
+    mParams.wide = mParams.channels == mParams.pitch;
+    for (const void* tensor : {mParams.scale, mParams.shift, mParams.responseScale,
+                               mParams.responseShift, mParams.weight, mParams.bias}) {
+      mParams.wide = mParams.wide && isCopyAligned(tensor);  // null is
+    }
     mParams.lanes = std::min(powerOfTwo(vectors), kWarpSize);
     const int held = powerOfTwo(planCeilDiv(vectors, mParams.lanes));
     switch (held) {
@@ -324,8 +324,8 @@ int64_t channelNormTiles(const gspn2_norm_t& norm) {
 size_t channelNormWorkspace(const gspn2_norm_t& norm, bool hasResponse) {
   if (!hasResponse) return 0;
   const int64_t squares = channelNormTiles(norm) * norm.c;
-  return sizeof(Statistics) * static_cast<size_t>(norm.n * norm.h * norm.w) +
-         sizeof(Affine) * static_cast<size_t>(norm.n * norm.c) +
+  return sizeof(Affine) * static_cast<size_t>(norm.n * norm.c) +
+         sizeof(Statistics) * static_cast<size_t>(norm.n * norm.h * norm.w) +
          sizeof(float) * static_cast<size_t>(squares);
 }
 

@@ -6,8 +6,8 @@
 // registers. Arithmetic bounds a 7x7 kernel, 49 multiplications to two bytes read and two written;
 // of a lane's instructions three quarters are these.
 //
-// Where blocks of 32 channels and patches of two rows would leave multiprocessors idle, they have
-// eight channels and patches of one row: more blocks, whose lanes have half as much to do.
+// Where blocks of 32 channels and patches of two rows would be few, they have eight channels and
+// patches of one row: more blocks, whose lanes have half as much to do.
 #include <algorithm>
 #include <cstdint>
 
@@ -234,7 +234,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
 
 template <typename T, int kKernel, int kTile>
 cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
-  bool few = 2 * blocksOf(call.conv, kTile, false) <= device.multiprocessors;
+  bool few = blocksOf(call.conv, kTile, false) <= 2 * device.multiprocessors;
   if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_FEW", 1, tuned)) {
     few = tuned[0] != 0;
     countTuned();

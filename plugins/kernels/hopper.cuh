@@ -310,13 +310,15 @@ __device__ __forceinline__ void copyBulk(uint32_t target, const void* source, in
 // ---- launches ----------------------------------------------------------------------------------
 
 // Behind this, what the kernel before it on the stream has written is there, and nothing of it runs
-// any more: see launchClusters. The kernel behind it may start once every block of this one has
-// come here, and then waits in its turn.
+// any more: see launchClusters.
 __device__ __forceinline__ void waitForPreviousKernel() {
-#ifndef GSPN2_NO_TRIGGER
-  if constexpr (kHopper) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
   if constexpr (kHopper) asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+// The kernel behind this one may start, and wait in its turn, once all blocks of this one have come
+// here. It takes their multiprocessors' room as that comes free: for kernels of few blocks.
+__device__ __forceinline__ void letNextKernelStart() {
+  if constexpr (kHopper) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 // ---- clusters ----------------------------------------------------------------------------------

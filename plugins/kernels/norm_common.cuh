@@ -19,12 +19,26 @@ struct alignas(8) Affine {
   float scale, shift;
 };
 
+// The same of channels, one array behind the other: lanes that have several channels each read
+// adjacent ones at once.
+struct Affines {
+  float *scales, *shifts;
+
+  __device__ __forceinline__ Affine operator[](int channel) const {
+    return {scales[channel], shifts[channel]};
+  }
+  __device__ __forceinline__ void set(int channel, const Affine& affine) const {
+    scales[channel] = affine.scale;
+    shifts[channel] = affine.shift;
+  }
+};
+
 struct NormParams {
   const void *x, *scale, *shift, *responseScale, *responseShift;
   const void *proxy, *weight, *bias;  // of the projection
   void* y;
   Statistics* statistics;  // (N, H W); null without a response normalisation, as all of the three
-  Affine* affines;         // (N, C)
+  float* affines;          // (N, 2, C): scales, then shifts
   float* squares;          // (N, tiles, C): sums over a tile
   int64_t plane;           // positions of a map
   int channels;
@@ -33,7 +47,7 @@ struct NormParams {
   int tiles;    // of a batch item
   int lanes;    // that hold a position, GSPN2_NHWC8
   int proxies;  // channels that are projected; 0 without a projection
-  bool wide;    // whether every tensor of C is aligned to vectors, GSPN2_NHWC8
+  bool wide;    // whether C and every tensor of it are whole aligned vectors, GSPN2_NHWC8
   float epsilon, responseEpsilon;
 };
 
@@ -65,6 +79,11 @@ template <typename T>
 __device__ __forceinline__ Affine affineOf(const NormParams& p, int channel) {
   return {toFloat(static_cast<const T*>(p.scale)[channel]),
           toFloat(static_cast<const T*>(p.shift)[channel])};
+}
+
+__device__ __forceinline__ Affines affinesOf(const NormParams& p, int64_t n) {
+  float* const scales = p.affines + 2 * n * p.channels;
+  return {scales, scales + p.channels};
 }
 
 // The sums of squares that the blocks of a batch item have left.
@@ -103,7 +122,7 @@ __device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask)
 // there for all of them behind it.
 template <typename T>
 __device__ __forceinline__ void respond(const NormParams& p, const float* squares,
-                                        Affine* affines) {
+                                        const Affines& affines) {
   struct Parts {
     float sums[kNormThreads];
   };
@@ -130,7 +149,7 @@ __device__ __forceinline__ void respond(const NormParams& p, const float* square
     if (row == 0 && c < p.channels) {
       for (int other = 1; other < rows; ++other) sum += parts.sums[other * columns + thread];
       const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
-      affines[c].scale = response;
+      affines.scales[c] = response;
       total += response;
     }
     __syncthreads();
@@ -143,9 +162,9 @@ __device__ __forceinline__ void respond(const NormParams& p, const float* square
   for (int c = thread; row == 0 && c < p.channels; c += columns) {  // this thread's own
     const float scale = toFloat(static_cast<const T*>(p.responseScale)[c]);
     const float shift = toFloat(static_cast<const T*>(p.responseShift)[c]);
-    const float factor = fmaf(scale, affines[c].scale / mean, 1.0F);
+    const float factor = fmaf(scale, affines.scales[c] / mean, 1.0F);
     const Affine affine = affineOf<T>(p, c);
-    affines[c] = {affine.scale * factor, fmaf(affine.shift, factor, shift)};
+    affines.set(c, {affine.scale * factor, fmaf(affine.shift, factor, shift)});
   }
   __syncthreads();
 }

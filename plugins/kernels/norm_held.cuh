@@ -14,79 +14,103 @@ constexpr int kHeldLeastThreads = 256;
 constexpr int kHeldMostVectors = 4;  // of a row, to a lane
 constexpr int kHeldCopies = 8;       // that bring a tile, at most
 
-// A block's shared memory, in floats.
+// The tensors of C that a block has in shared memory: the projection's weights stand behind the
+// rest.
+enum HeldParameter { kHeldScale, kHeldShift, kHeldResponseScale, kHeldResponseShift, kHeldBias };
+
+__host__ __device__ inline int heldParameters(const NormParams& p) {
+  return p.proxies > 0 ? kHeldBias + 1 + p.proxies : kHeldBias;
+}
+
+// A block's shared memory, in floats; what is read in vectors is aligned to 16 bytes.
 struct HeldLayout {
   int warpSums;    // of squares, (warps, pitch), behind those of every block, (tiles, C)
-  int affines;     // of the item's channels
+  int affines;     // (2, pitch): scales, then shifts
   int statistics;  // of the tile's rows
   int proxies;     // (P, tile)
-  int rows;        // of 16-bit values, (tile, pitch), aligned to 16 bytes
+  int parameters;  // of 16-bit values, (heldParameters, pitch)
+  int rows;        // of 16-bit values, (tile, pitch)
   int size;
 
   __host__ __device__ HeldLayout(const NormParams& p, int threads)
       : warpSums(rounded(p.tiles * p.channels)),
         affines(warpSums + threads / kWarpSize * p.pitch),
-        statistics(affines + 2 * p.channels),
-        proxies(statistics + 2 * p.tile),
-        rows(rounded(proxies + p.proxies * p.tile)),
+        statistics(affines + 2 * p.pitch),
+        proxies(rounded(statistics + 2 * p.tile)),
+        parameters(rounded(proxies + p.proxies * p.tile)),
+        rows(parameters + heldParameters(p) * p.pitch / 2),
         size(rows + p.tile * p.pitch / 2) {}
 
   __host__ __device__ static int rounded(int floats) { return (floats + 3) / 4 * 4; }
 };
 
-// What a thread makes of its channels' sums, kCount of them a block apart: what each channel of the
-// item is multiplied by, and what is added.
-template <typename T, int kCount>
-struct HeldResponse {
+// The tensors of C, in shared memory.
+template <typename T>
+struct HeldParameters {
   const NormParams& p;
-  Affine own[kCount], response[kCount];
+  T* const values;
 
-  // Reads the parameters, which are far away, before anything waits for them.
-  __device__ __forceinline__ explicit HeldResponse(const NormParams& params) : p(params) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int c = channel(i);
-      if (c >= p.channels) break;
-      own[i] = affineOf<T>(p, c);
-      response[i] = {toFloat(static_cast<const T*>(p.responseScale)[c]),
-                     toFloat(static_cast<const T*>(p.responseShift)[c])};
+  __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.pitch; }
+  __device__ __forceinline__ const T* source(int parameter) const {
+    const void* const tensors[] = {p.scale, p.shift, p.responseScale, p.responseShift, p.bias};
+    if (parameter <= kHeldBias) return static_cast<const T*>(tensors[parameter]);
+    return static_cast<const T*>(p.weight) + (parameter - kHeldBias - 1) * p.channels;
+  }
+  // By one thread, where they are whole vectors: starts the copies, counted on `barrier`.
+  __device__ __forceinline__ void fetch(uint32_t barrier) const {
+    const int bytes = p.channels * static_cast<int>(sizeof(T));
+    barrierArriveExpect(barrier, static_cast<uint32_t>(heldParameters(p) * bytes));
+    for (int i = 0; i < heldParameters(p); ++i) {
+      copyBulk(sharedAddress(of(i)), source(i), bytes, barrier, kEvictNormal);
     }
   }
-  __device__ __forceinline__ int channel(int i) const {
-    return static_cast<int>(threadIdx.x) + i * static_cast<int>(blockDim.x);
+  // By every thread, where they are not.
+  __device__ __forceinline__ void read() const {
+    for (int i = 0; i < heldParameters(p); ++i) {
+      for (int c = static_cast<int>(threadIdx.x); c < p.channels;
+           c += static_cast<int>(blockDim.x)) {
+        of(i)[c] = source(i)[c];
+      }
+    }
   }
-  // Of the sums of squares of every block, (tiles, C); `affines` (C) are there for the whole block
-  // behind it.
-  __device__ __forceinline__ void respond(const float* squares, Affine* affines) const {
-    struct Totals {
-      float warps[kWarpSize];
-    };
-    auto& totals = staticShared<Totals>();
-    float responses[kCount];
-    float total = 0.0F;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (channel(i) >= p.channels) break;
-      const float sum = sumOfRows(squares, p.tiles, p.channels, channel(i));
-      responses[i] = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
-      total += responses[i];
-    }
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    total = laneSum<kWarpSize>(total);
-    if (lane == 0) totals.warps[threadIdx.x / kWarpSize] = total;
-    __syncthreads();
-    const bool isWarp = lane < static_cast<int>(blockDim.x) / kWarpSize;
-    const float mean =
-        laneSum<kWarpSize>(isWarp ? totals.warps[lane] : 0.0F) / static_cast<float>(p.channels);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (channel(i) >= p.channels) break;
-      const float factor = fmaf(response[i].scale, responses[i] / mean, 1.0F);
-      affines[channel(i)] = {own[i].scale * factor, fmaf(own[i].shift, factor, response[i].shift)};
-    }
-    __syncthreads();
+  __device__ __forceinline__ float at(int parameter, int channel) const {
+    return toFloat(of(parameter)[channel]);
   }
 };
+
+// Turns the sums of squares of every block, (tiles, C), into what each channel is multiplied by and
+// what is added; `affines` are there for the whole block behind it.
+template <typename T>
+__device__ __forceinline__ void respond(const HeldParameters<T>& parameters, const float* squares,
+                                        const Affines& affines) {
+  struct Totals {
+    float warps[kWarpSize];
+  };
+  auto& totals = staticShared<Totals>();
+  const NormParams& p = parameters.p;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  float total = 0.0F;
+  for (int c = thread; c < p.channels; c += threads) {
+    const float sum = sumOfRows(squares, p.tiles, p.channels, c);
+    const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
+    affines.scales[c] = response;
+    total += response;
+  }
+  total = laneSum<kWarpSize>(total);
+  const int lane = thread % kWarpSize;
+  if (lane == 0) totals.warps[thread / kWarpSize] = total;
+  __syncthreads();
+  const float part = lane < threads / kWarpSize ? totals.warps[lane] : 0.0F;
+  const float mean = laneSum<kWarpSize>(part) / static_cast<float>(p.channels);
+  for (int c = thread; c < p.channels; c += threads) {  // this thread's own
+    const float factor = fmaf(parameters.at(kHeldResponseScale, c), affines.scales[c] / mean, 1.0F);
+    affines.set(c,
+                {parameters.at(kHeldScale, c) * factor,
+                 fmaf(parameters.at(kHeldShift, c), factor, parameters.at(kHeldResponseShift, c))});
+  }
+  __syncthreads();
+}
 
 // A block's tile, in shared memory.
 template <typename T, int kVectors>
@@ -142,19 +166,20 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   using Vector = typename Tile::Vector;
   constexpr int kRows = kHeldMostVectors / kVectors;  // that a lane has at once
   struct Barriers {
-    uint64_t copied[kHeldCopies];  // a part of the tile
-    uint64_t collected;            // every block's sums
+    uint64_t copied[kHeldCopies];    // a part of the tile
+    uint64_t parameters, collected;  // tensors of C; every block's sums
   };
   auto& barriers = staticShared<Barriers>();
   const uint32_t copied = sharedAddress(barriers.copied);
+  const uint32_t ready = sharedAddress(&barriers.parameters);
   const uint32_t collected = sharedAddress(&barriers.collected);
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
-  if (thread < kHeldCopies) barrierInit(copied + 8 * thread, 1);
-  if (thread == kHeldCopies) barrierInit(collected, 1);
+  if (thread < kHeldCopies + 2) barrierInit(copied + 8 * thread, 1);
   barrierInitFence();
   __syncthreads();
   clusterArrive();  // the others send only after this block's barriers exist
+  letNextKernelStart();
   waitForPreviousKernel();
 
   const Tile tile(p);
@@ -163,22 +188,33 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   float* const sums = dynamicShared<float>();
   float* const warpSums = sums + layout.warpSums;
   float* const proxies = sums + layout.proxies;
-  auto* const affines = reinterpret_cast<Affine*>(sums + layout.affines);
+  const Affines affines{sums + layout.affines, sums + layout.affines + p.pitch};
   auto* const statistics = reinterpret_cast<Statistics*>(sums + layout.statistics);
+  const HeldParameters<T> parameters{p, reinterpret_cast<T*>(sums + layout.parameters)};
   const HeldRows<T, kVectors> held(tile, sums + layout.rows, step);
   if (thread == 0) {
-    barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.channels));
+    if (p.wide) parameters.fetch(ready);
     held.fetch(copied);
+    barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.channels));
   }
   __syncwarp();
-  const HeldResponse<T, kVectors> response(p);
-  if constexpr (kProjects) {
-    shareProxies(tile, proxies);
-    __syncthreads();
-  }
+  if constexpr (kProjects) shareProxies(tile, proxies);
+  if (!p.wide) parameters.read();
+  __syncthreads();
+  if (p.wide) barrierWait(ready, 0);
 
+  const auto parameter = [&](int which, int i) {
+    return tile.channel(i) < p.pitch
+               ? *reinterpret_cast<const Vector*>(parameters.of(which) + tile.channel(i))
+               : Vector{};
+  };
   {
-    const RowAffines<Tile, kVectors> ahead(tile);
+    RowAffines<T, kVectors> ahead;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      ahead.scales[i] = parameter(kHeldScale, i);
+      ahead.shifts[i] = parameter(kHeldShift, i);
+    }
     float squares[kVectors][kNormVector] = {};
     for (int base = 0; base < held.count; base += step) {  // whole warps: they meet in shuffles
       if (base % held.perCopy == 0) barrierWait(copied + 8 * (base / held.perCopy), 0);
@@ -188,7 +224,9 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 #pragma unroll
       for (int r = 0; r < kRows; ++r) held.read(first + r * tile.groups, values[r]);
       if constexpr (kProjects) {
-        project(tile, proxies, first, values);
+        project(
+            tile, proxies, first, [&](int which, int i) { return parameter(kHeldBias + which, i); },
+            values);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) held.write(first + r * tile.groups, values[r]);
       }
@@ -204,19 +242,17 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
         });
       }
     }
-    const int warp = thread / kWarpSize;
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       for (int other = p.lanes; other < kWarpSize; other *= 2) {
 #pragma unroll
-        for (int j = 0; j < kNormVector; ++j) {
+        for (int j = 0; j < static_cast<int>(kNormVector); ++j) {
           squares[i][j] += __shfl_xor_sync(kFullMask, squares[i][j], other);
         }
       }
-    }
-    if (thread % kWarpSize < p.lanes) {
-      tile.forEach(
-          [&](int i, int j) { warpSums[warp * p.pitch + tile.channel(i) + j] = squares[i][j]; });
+      if (thread % kWarpSize < p.lanes && tile.channel(i) < p.pitch) {
+        writeFloats(warpSums + thread / kWarpSize * p.pitch + tile.channel(i), squares[i]);
+      }
     }
   }
   __syncthreads();
@@ -230,25 +266,25 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
     }
   }
   barrierWaitCluster(collected, 0);
-  response.respond(sums, affines);
+  respond(parameters, sums, affines);
 
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     if (tile.channel(i) >= p.pitch) break;
-    Affine own[kNormVector] = {};  // 0 behind the last channel
-#pragma unroll
-    for (int j = 0; j < kNormVector; ++j) {
-      if (tile.channel(i) + j < p.channels) own[j] = affines[tile.channel(i) + j];
-    }
+    float scales[kNormVector], shifts[kNormVector];
+    readFloats(affines.scales + tile.channel(i), scales);
+    readFloats(affines.shifts + tile.channel(i), shifts);
+    const int channels = min(p.channels - tile.channel(i), static_cast<int>(kNormVector));
 #pragma unroll 4
     for (int row = tile.group; row < held.count; row += tile.groups) {
       const Statistics position = statistics[row];
       const Vector value = *held.at(row, i);
-      Vector result{};
+      Vector result;
 #pragma unroll
-      for (int j = 0; j < kNormVector; ++j) {
-        if (tile.channel(i) + j >= p.channels) break;
-        result.values[j] = fromFloat<T>(normalised(toFloat(value.values[j]), position, own[j]));
+      for (int j = 0; j < static_cast<int>(kNormVector); ++j) {
+        const float scaled =
+            normalised(toFloat(value.values[j]), position, Affine{scales[j], shifts[j]});
+        result.values[j] = fromFloat<T>(j < channels ? scaled : 0.0F);  // 0 behind the last one
       }
       tile.write(tile.begin + row, i, result);
     }

@@ -38,8 +38,10 @@ __device__ __forceinline__ Moments joinAcross(const Moments& own, int other) {
 struct PlaneShared {
   Moments moments[kMostPositions][kPlaneWarps + 1];  // padded: warps write columns, and read rows
   Statistics positions[kMostPositions];
-  Affine affines[kMostHeld];
+  float scales[kMostHeld], shifts[kMostHeld];
   float squares[kMostHeld];
+
+  __device__ __forceinline__ Affines affines() { return {scales, shifts}; }
 };
 
 template <int kLanes, int kPositions>
@@ -129,7 +131,7 @@ __device__ __forceinline__ void normPlanes(const PlaneTile<kLanes, kPositions>& 
   float* const sums = p.squares + int64_t{blockIdx.x} * p.channels;
   if constexpr (kHolds) {
     for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
-      shared.affines[c] = affineOf<T>(p, c);
+      shared.affines().set(c, affineOf<T>(p, c));
       if constexpr (kStage == NormStage::kWhole) shared.squares[c] = 0.0F;
     }
   }
@@ -187,7 +189,7 @@ __device__ __forceinline__ void normPlanes(const PlaneTile<kLanes, kPositions>& 
     }
     forEach([&](int i, const Access& values) {
       const int channel = tile.channel(i);
-      const Affine affine = kHolds ? shared.affines[channel] : affineOf<T>(p, channel);
+      const Affine affine = kHolds ? shared.affines()[channel] : affineOf<T>(p, channel);
       Access results;
       float squares = 0.0F;
 #pragma unroll
@@ -228,7 +230,7 @@ __device__ __forceinline__ void normPlanes(const PlaneTile<kLanes, kPositions>& 
 // The results, of the statistics and of `affines` (C).
 template <typename T, int kLanes, int kPositions>
 __device__ __forceinline__ void scalePlanes(const PlaneTile<kLanes, kPositions>& tile,
-                                            const Affine* affines) {
+                                            const Affines& affines) {
   using Tile = PlaneTile<kLanes, kPositions>;
   using Access = AlignedVector<T, kPositions>;
   const NormParams& p = tile.p;
@@ -273,7 +275,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
   normPlanes<T, kLanes, kPositions, kChannels, kStage>(tile);
   if constexpr (kHopper && kStage == NormStage::kWhole) {
     clusterSync();  // the sums of all its blocks are there
-    Affine* const affines = dynamicShared<PlaneShared>()->affines;
+    const Affines affines = dynamicShared<PlaneShared>()->affines();
     respond<T>(p, squaresOf(p, tile.n), affines);
     scalePlanes<T>(tile, affines);
   }
@@ -284,7 +286,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
     scalePlanesKernel(const __grid_constant__ NormParams p) {
   waitForPreviousKernel();
   const PlaneTile<kLanes, kPositions> tile(p);
-  scalePlanes<T>(tile, p.affines + tile.n * p.channels);
+  scalePlanes<T>(tile, affinesOf(p, tile.n));
 }
 
 }  // namespace gspn2

@@ -20,21 +20,22 @@ __device__ __forceinline__ void shareProxies(const RowTile<T, kVectors>& tile, f
   }
 }
 
-// Adds weight proxies + bias to this lane's part of the tile's rows from `first` on.
-template <typename T, int kVectors, int kRows>
+// Adds weight proxies + bias to this lane's part of the tile's rows from `first` on. `parameter`
+// has the i-th vector of the bias (0) or of a proxy's weights (1 and up).
+template <typename T, int kVectors, int kRows, typename Parameter>
 __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const float* proxies,
-                                        int first,
+                                        int first, const Parameter& parameter,
                                         AlignedVector<T, kNormVector> (&values)[kRows][kVectors]) {
   using Vector = typename RowTile<T, kVectors>::Vector;
   const NormParams& p = tile.p;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    const Vector bias = tile.readParameters(p.bias, i);
+    const Vector bias = parameter(0, i);
     Vector weights[GSPN2_PROJECTION_MAX_CHANNELS];
 #pragma unroll
     for (int q = 0; q < GSPN2_PROJECTION_MAX_CHANNELS; ++q) {
       if (q >= p.proxies) break;
-      weights[q] = tile.readParameters(static_cast<const T*>(p.weight) + q * p.channels, i);
+      weights[q] = parameter(1 + q, i);
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -71,7 +72,11 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   __syncthreads();
   typename RowTile<T, kVectors>::Vector values[1][kVectors];
   tile.read(tile.begin + tile.group, values[0]);
-  project(tile, proxies, tile.group, values);
+  const auto parameter = [&](int which, int i) {
+    const T* const weight = static_cast<const T*>(p.weight) + (which - 1) * p.channels;
+    return tile.readParameters(which == 0 ? p.bias : weight, i);
+  };
+  project(tile, proxies, tile.group, parameter, values);
   if (tile.begin + tile.group < tile.end) tile.write(tile.begin + tile.group, values[0]);
 }
 

@@ -60,8 +60,9 @@ struct RowTile : NormTile {
   }
   // What a tensor (C) has for the i-th vector; behind the last channel, any value.
   __device__ __forceinline__ Vector readParameters(const void* tensor, int i) const {
+    if (channel(i) >= p.channels) return Vector{};
     const T* const source = static_cast<const T*>(tensor) + channel(i);
-    if (p.wide && channel(i) + kVector <= p.channels) {
+    if (p.wide) {
       return *reinterpret_cast<const Vector*>(source);
     }
     Vector values{};
@@ -117,21 +118,35 @@ struct RowTile : NormTile {
 };
 
 // Scale and shift of a lane's channels, as they lie in memory.
-template <typename Tile, int kVectors>
+template <typename T, int kVectors>
 struct RowAffines {
-  typename Tile::Vector scales[kVectors], shifts[kVectors];
+  AlignedVector<T, kNormVector> scales[kVectors], shifts[kVectors];
 
-  __device__ __forceinline__ explicit RowAffines(const Tile& tile) {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      scales[i] = tile.readParameters(tile.p.scale, i);
-      shifts[i] = tile.readParameters(tile.p.shift, i);
-    }
-  }
   __device__ __forceinline__ Affine of(int i, int j) const {
     return {toFloat(scales[i].values[j]), toFloat(shifts[i].values[j])};
   }
 };
+
+// The float32 values of a vector's channels, for which the array has room to the last one, aligned.
+__device__ __forceinline__ void readFloats(const float* source, float (&values)[kNormVector]) {
+  constexpr int kWide = 4;
+#pragma unroll
+  for (int j = 0; j < static_cast<int>(kNormVector); j += kWide) {
+    const auto part = *reinterpret_cast<const AlignedVector<float, kWide>*>(source + j);
+#pragma unroll
+    for (int k = 0; k < kWide; ++k) values[j + k] = part.values[k];
+  }
+}
+__device__ __forceinline__ void writeFloats(float* target, const float (&values)[kNormVector]) {
+  constexpr int kWide = 4;
+#pragma unroll
+  for (int j = 0; j < static_cast<int>(kNormVector); j += kWide) {
+    AlignedVector<float, kWide> part;
+#pragma unroll
+    for (int k = 0; k < kWide; ++k) part.values[k] = values[j + k];
+    *reinterpret_cast<AlignedVector<float, kWide>*>(target + j) = part;
+  }
+}
 
 // A channel's sum over rows of `pitch` values.
 __device__ __forceinline__ float sumOfRows(const float* values, int rows, int pitch, int channel) {
@@ -149,7 +164,12 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   constexpr bool kPlain = kStage == NormStage::kPlain;
   waitForPreviousKernel();
   const Tile tile(p);
-  const RowAffines<Tile, kVectors> affines(tile);
+  RowAffines<T, kVectors> affines;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    affines.scales[i] = tile.readParameters(p.scale, i);
+    affines.shifts[i] = tile.readParameters(p.shift, i);
+  }
   float squares[kPlain ? 1 : kVectors][kNormVector] = {};
   // Whole warps: they meet in shuffles.
   for (int64_t base = tile.begin; base < tile.end; base += tile.groups * kRows) {
@@ -182,8 +202,11 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   }
   if constexpr (!kPlain) {
     float* const groups = dynamicShared<float>();
-    tile.forEach(
-        [&](int i, int j) { groups[tile.group * p.pitch + tile.channel(i) + j] = squares[i][j]; });
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      if (tile.channel(i) >= p.pitch) break;
+      writeFloats(groups + tile.group * p.pitch + tile.channel(i), squares[i]);
+    }
     __syncthreads();
     float* const sums = p.squares + int64_t{blockIdx.x} * p.channels;
     for (int c = static_cast<int>(threadIdx.x); c < p.channels; c += static_cast<int>(blockDim.x)) {
@@ -200,9 +223,23 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   using Vector = typename Tile::Vector;
   waitForPreviousKernel();
   const Tile tile(p);
-  const Affine* const affines = p.affines + tile.n * p.channels;
-  Affine own[kVectors][kNormVector];
-  tile.forEach([&](int i, int j) { own[i][j] = affines[tile.channel(i) + j]; });
+  const Affines affines = affinesOf(p, tile.n);
+  float scales[kVectors][kNormVector], shifts[kVectors][kNormVector];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    if (tile.channel(i) >= p.channels) break;
+    if (p.wide) {
+      readFloats(affines.scales + tile.channel(i), scales[i]);
+      readFloats(affines.shifts + tile.channel(i), shifts[i]);
+    } else {
+#pragma unroll
+      for (int j = 0; j < static_cast<int>(kNormVector); ++j) {
+        if (tile.channel(i) + j >= p.channels) break;
+        scales[i][j] = affines.scales[tile.channel(i) + j];
+        shifts[i][j] = affines.shifts[tile.channel(i) + j];
+      }
+    }
+  }
   for (int64_t first = tile.begin + tile.group; first < tile.end; first += tile.groups * kRows) {
     // All loads ahead of the stores, which the compiler does not move them over.
     Vector values[kRows][kVectors];
@@ -220,8 +257,8 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
       if (at >= tile.end) break;
       Vector results[kVectors] = {};  // 0 behind the last channel
       tile.forEach([&](int i, int j) {
-        results[i].values[j] =
-            fromFloat<T>(normalised(toFloat(values[r][i].values[j]), positions[r], own[i][j]));
+        results[i].values[j] = fromFloat<T>(normalised(
+            toFloat(values[r][i].values[j]), positions[r], Affine{scales[i][j], shifts[i][j]}));
       });
       tile.write(at, results);
     }

@@ -231,6 +231,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
                         static_cast<uint32_t>(kChannels * kOnchipDirections * count * 4));
   }
   __syncwarp();
+  letNextKernelStart();
   waitForPreviousKernel();
 
   const int groups = p.channels / kChannels;

@@ -46,7 +46,7 @@ MAP_TILES = ((527, 129, 8), (528, 2, 132), (1, 129, 64), (34, 2, 512), (33, 2, 5
 # norms with three; by layout, as planes are read again and rows are held.
 NORM_CLUSTERS = {
     NCHW: ((1, 8, 8, 8), (2, 80, 7, 7)),
-    NHWC8: ((1, 8, 16, 16), (17, 80, 7, 7), (1, 260, 23, 40), (1, 1024, 15, 32)),
+    NHWC8: ((1, 8, 16, 16), (17, 80, 7, 7), (1, 260, 23, 40), (1, 1024, 14, 32)),
 }
 NORM_LAUNCHES = {
     NCHW: ((1, 8, 5, 13), (17, 8, 7, 7), (1, 1100, 8, 8), (2, 12, 48, 66)),
@@ -61,10 +61,10 @@ NORM_STEPS = {
 SMALL_TILE, LARGE_TILE = 7, 14  # the sides of a depthwise block's results
 # N, C, H, W by the tile, and whether blocks of 32 channels are few on 132 multiprocessors.
 DEPTHWISE_SIZES = {
-    (SMALL_TILE, True): ((1, 8, 7, 7), (2, 40, 1, 5), (66, 8, 2, 2)),
-    (SMALL_TILE, False): ((67, 8, 2, 2), (7, 320, 7, 3)),
+    (SMALL_TILE, True): ((1, 8, 7, 7), (2, 40, 1, 5), (132, 40, 1, 1)),
+    (SMALL_TILE, False): ((265, 8, 1, 2), (133, 40, 1, 1)),
     (LARGE_TILE, True): ((1, 8, 7, 8), (1, 40, 15, 9)),
-    (LARGE_TILE, False): ((67, 16, 8, 1), (17, 40, 15, 9)),
+    (LARGE_TILE, False): ((265, 8, 8, 1), (67, 40, 15, 1)),
 }
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 

@@ -132,6 +132,7 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
 }
 
 inline void waitForPreviousKernel() {}  // kernels run one after the other
+inline void letNextKernelStart() {}
 
 inline uint32_t clusterRank() { return emulation::clusterRank(); }
 inline void clusterArrive() { emulation::arriveCluster(); }
