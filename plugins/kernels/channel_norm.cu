@@ -209,7 +209,7 @@ class Launcher {
   // Whether the blocks of a cluster can hold a batch item; `blocks` and `threads` are then theirs.
   bool findHolders(int* blocks, int* threads) {
     int tuned[1];
-    if (!hasResponse() || !mOverlaps) return false;
+    if (!hasResponse() || !mOverlaps || !mParams.wide) return false;
     if (readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
       countTuned();
       if (tuned[0] == 0) return false;

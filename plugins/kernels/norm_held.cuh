@@ -24,22 +24,22 @@ __host__ __device__ inline int heldParameters(const NormParams& p) {
 
 // A block's shared memory, in floats; what is read in vectors is aligned to 16 bytes.
 struct HeldLayout {
-  int warpSums;    // of squares, (warps, pitch), behind those of every block, (tiles, C)
-  int affines;     // (2, pitch): scales, then shifts
+  int warpSums;    // of squares, (warps, C), behind those of every block, (tiles, C)
+  int affines;     // (2, C): scales, then shifts
   int statistics;  // of the tile's rows
   int proxies;     // (P, tile)
-  int parameters;  // of 16-bit values, (heldParameters, pitch)
-  int rows;        // of 16-bit values, (tile, pitch)
+  int parameters;  // of 16-bit values, (heldParameters, C)
+  int rows;        // of 16-bit values, (tile, C)
   int size;
 
   __host__ __device__ HeldLayout(const NormParams& p, int threads)
-      : warpSums(rounded(p.tiles * p.channels)),
-        affines(warpSums + threads / kWarpSize * p.pitch),
-        statistics(affines + 2 * p.pitch),
+      : warpSums(p.tiles * p.channels),
+        affines(warpSums + threads / kWarpSize * p.channels),
+        statistics(affines + 2 * p.channels),
         proxies(rounded(statistics + 2 * p.tile)),
         parameters(rounded(proxies + p.proxies * p.tile)),
-        rows(parameters + heldParameters(p) * p.pitch / 2),
-        size(rows + p.tile * p.pitch / 2) {}
+        rows(parameters + heldParameters(p) * p.channels / 2),
+        size(rows + p.tile * p.channels / 2) {}
 
   __host__ __device__ static int rounded(int floats) { return (floats + 3) / 4 * 4; }
 };
@@ -50,27 +50,18 @@ struct HeldParameters {
   const NormParams& p;
   T* const values;
 
-  __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.pitch; }
+  __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.channels; }
   __device__ __forceinline__ const T* source(int parameter) const {
     const void* const tensors[] = {p.scale, p.shift, p.responseScale, p.responseShift, p.bias};
     if (parameter <= kHeldBias) return static_cast<const T*>(tensors[parameter]);
     return static_cast<const T*>(p.weight) + (parameter - kHeldBias - 1) * p.channels;
   }
-  // By one thread, where they are whole vectors: starts the copies, counted on `barrier`.
+  // By one thread: starts the copies, counted on `barrier`.
   __device__ __forceinline__ void fetch(uint32_t barrier) const {
     const int bytes = p.channels * static_cast<int>(sizeof(T));
     barrierArriveExpect(barrier, static_cast<uint32_t>(heldParameters(p) * bytes));
     for (int i = 0; i < heldParameters(p); ++i) {
       copyBulk(sharedAddress(of(i)), source(i), bytes, barrier, kEvictNormal);
-    }
-  }
-  // By every thread, where they are not.
-  __device__ __forceinline__ void read() const {
-    for (int i = 0; i < heldParameters(p); ++i) {
-      for (int c = static_cast<int>(threadIdx.x); c < p.channels;
-           c += static_cast<int>(blockDim.x)) {
-        of(i)[c] = source(i)[c];
-      }
     }
   }
   __device__ __forceinline__ float at(int parameter, int channel) const {
@@ -133,10 +124,10 @@ struct HeldRows {
   __device__ __forceinline__ void fetch(uint32_t barriers) const {
     const T* const source = static_cast<const T*>(tile.p.x) + tile.rowOffset(tile.begin);
     for (int first = 0, copy = 0; first < count; first += perCopy, ++copy) {
-      const int bytes = min(perCopy, count - first) * tile.p.pitch * static_cast<int>(sizeof(T));
+      const int bytes = min(perCopy, count - first) * tile.p.channels * static_cast<int>(sizeof(T));
       barrierArriveExpect(barriers + 8 * copy, static_cast<uint32_t>(bytes));
-      copyBulk(sharedAddress(rows + first * tile.p.pitch), source + int64_t{first} * tile.p.pitch,
-               bytes, barriers + 8 * copy, kEvictFirst);
+      copyBulk(sharedAddress(rows + first * tile.p.channels),
+               source + int64_t{first} * tile.p.channels, bytes, barriers + 8 * copy, kEvictFirst);
     }
   }
   // What a lane has of a row; 0 where there is none.
@@ -144,17 +135,17 @@ struct HeldRows {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
-      if (row < count && tile.channel(i) < tile.p.pitch) values[i] = *at(row, i);
+      if (row < count && tile.channel(i) < tile.p.channels) values[i] = *at(row, i);
     }
   }
   __device__ __forceinline__ void write(int row, const Vector (&values)[kVectors]) const {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
-      if (row < count && tile.channel(i) < tile.p.pitch) *at(row, i) = values[i];
+      if (row < count && tile.channel(i) < tile.p.channels) *at(row, i) = values[i];
     }
   }
   __device__ __forceinline__ Vector* at(int row, int i) const {
-    return reinterpret_cast<Vector*>(rows + row * tile.p.pitch + tile.channel(i));
+    return reinterpret_cast<Vector*>(rows + row * tile.p.channels + tile.channel(i));
   }
 };
 
@@ -164,6 +155,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   using Tile = RowTile<T, kVectors>;
   using Vector = typename Tile::Vector;
+  constexpr int kVector = Tile::kVector;
   constexpr int kRows = kHeldMostVectors / kVectors;  // that a lane has at once
   struct Barriers {
     uint64_t copied[kHeldCopies];    // a part of the tile
@@ -188,23 +180,22 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   float* const sums = dynamicShared<float>();
   float* const warpSums = sums + layout.warpSums;
   float* const proxies = sums + layout.proxies;
-  const Affines affines{sums + layout.affines, sums + layout.affines + p.pitch};
+  const Affines affines{sums + layout.affines, sums + layout.affines + p.channels};
   auto* const statistics = reinterpret_cast<Statistics*>(sums + layout.statistics);
   const HeldParameters<T> parameters{p, reinterpret_cast<T*>(sums + layout.parameters)};
   const HeldRows<T, kVectors> held(tile, sums + layout.rows, step);
   if (thread == 0) {
-    if (p.wide) parameters.fetch(ready);
+    parameters.fetch(ready);
     held.fetch(copied);
     barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.channels));
   }
   __syncwarp();
   if constexpr (kProjects) shareProxies(tile, proxies);
-  if (!p.wide) parameters.read();
   __syncthreads();
-  if (p.wide) barrierWait(ready, 0);
+  barrierWait(ready, 0);
 
   const auto parameter = [&](int which, int i) {
-    return tile.channel(i) < p.pitch
+    return tile.channel(i) < p.channels
                ? *reinterpret_cast<const Vector*>(parameters.of(which) + tile.channel(i))
                : Vector{};
   };
@@ -215,12 +206,12 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
       ahead.scales[i] = parameter(kHeldScale, i);
       ahead.shifts[i] = parameter(kHeldShift, i);
     }
-    float squares[kVectors][kNormVector] = {};
+    float squares[kVectors][kVector] = {};
+    int copy = 0;
     for (int base = 0; base < held.count; base += step) {  // whole warps: they meet in shuffles
-      if (base % held.perCopy == 0) barrierWait(copied + 8 * (base / held.perCopy), 0);
+      if (base == copy * held.perCopy) barrierWait(copied + 8 * copy++, 0);
       const int first = base + tile.group;
       Vector values[kRows][kVectors];
-      Statistics positions[kRows];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) held.read(first + r * tile.groups, values[r]);
       if constexpr (kProjects) {
@@ -230,28 +221,33 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 #pragma unroll
         for (int r = 0; r < kRows; ++r) held.write(first + r * tile.groups, values[r]);
       }
-      tile.statisticsOf(values, positions);
+      RowStatistics<T, kVectors, kRows> rows;
+      rows.template find<true>(tile, values);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const int row = first + r * tile.groups;
         if (row >= held.count) break;
-        if (tile.lane == 0) statistics[row] = positions[r];
-        tile.forEach([&](int i, int j) {
-          const float z = normalised(toFloat(values[r][i].values[j]), positions[r], ahead.of(i, j));
-          squares[i][j] = fmaf(z, z, squares[i][j]);
-        });
+        if (tile.lane == 0) statistics[row] = rows.statistics[r];
+#pragma unroll
+        for (int i = 0; i < kVectors; ++i) {
+#pragma unroll
+          for (int j = 0; j < kVector; ++j) {
+            const float z = rows.normalised(r, i, j, ahead.of(i, j));
+            squares[i][j] = fmaf(z, z, squares[i][j]);
+          }
+        }
       }
     }
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       for (int other = p.lanes; other < kWarpSize; other *= 2) {
 #pragma unroll
-        for (int j = 0; j < static_cast<int>(kNormVector); ++j) {
+        for (int j = 0; j < kVector; ++j) {
           squares[i][j] += __shfl_xor_sync(kFullMask, squares[i][j], other);
         }
       }
-      if (thread % kWarpSize < p.lanes && tile.channel(i) < p.pitch) {
-        writeFloats(warpSums + thread / kWarpSize * p.pitch + tile.channel(i), squares[i]);
+      if (thread % kWarpSize < p.lanes && tile.channel(i) < p.channels) {
+        writeFloats(warpSums + thread / kWarpSize * p.channels + tile.channel(i), squares[i]);
       }
     }
   }
@@ -259,7 +255,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   clusterWait();
   const auto rank = static_cast<int>(clusterRank());
   for (int c = thread; c < p.channels; c += threads) {
-    const float sum = sumOfRows(warpSums, threads / kWarpSize, p.pitch, c);
+    const float sum = sumOfRows(warpSums, threads / kWarpSize, p.channels, c);
     const uint32_t target = sharedAddress(sums + rank * p.channels + c);
     for (int other = 0; other < p.tiles; ++other) {
       storeRemote(clusterAddress(target, other), sum, clusterAddress(collected, other));
@@ -270,21 +266,19 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (tile.channel(i) >= p.pitch) break;
-    float scales[kNormVector], shifts[kNormVector];
+    if (tile.channel(i) >= p.channels) break;
+    float scales[kVector], shifts[kVector];
     readFloats(affines.scales + tile.channel(i), scales);
     readFloats(affines.shifts + tile.channel(i), shifts);
-    const int channels = min(p.channels - tile.channel(i), static_cast<int>(kNormVector));
 #pragma unroll 4
     for (int row = tile.group; row < held.count; row += tile.groups) {
       const Statistics position = statistics[row];
       const Vector value = *held.at(row, i);
       Vector result;
 #pragma unroll
-      for (int j = 0; j < static_cast<int>(kNormVector); ++j) {
-        const float scaled =
-            normalised(toFloat(value.values[j]), position, Affine{scales[j], shifts[j]});
-        result.values[j] = fromFloat<T>(j < channels ? scaled : 0.0F);  // 0 behind the last one
+      for (int j = 0; j < kVector; ++j) {
+        result.values[j] = fromFloat<T>(
+            normalised(toFloat(value.values[j]), position, Affine{scales[j], shifts[j]}));
       }
       tile.write(tile.begin + row, i, result);
     }

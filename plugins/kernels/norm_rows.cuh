@@ -12,7 +12,7 @@ namespace gspn2 {
 constexpr int kRowThreads = 256;
 // Blocks that are to fit a multiprocessor at once.
 __host__ __device__ constexpr int rowBlocks(int vectors) {
-  return vectors == 1 ? 4 : vectors == 2 ? 3 : vectors == 4 ? 2 : 1;
+  return vectors <= 2 ? 3 : vectors == 4 ? 2 : 1;
 }
 
 template <typename T, int kVectors>
@@ -72,48 +72,65 @@ struct RowTile : NormTile {
     }
     return values;
   }
-  // Calls `each` with every vector of this lane and every element of it that is a channel.
-  template <typename Each>
-  __device__ __forceinline__ void forEach(const Each& each) const {
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (channel(i) + kVector <= p.channels) {
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) each(i, j);
-      } else if (channel(i) < p.channels) {
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) {
-          if (channel(i) + j < p.channels) each(i, j);
-        }
-      }
-    }
+  // How many channels the i-th vector has, eight or none where p.wide.
+  __device__ __forceinline__ int count(int i) const {
+    return max(0, min(p.channels - channel(i), kVector));
   }
-  // Of the channels of each row. Every lane of the warp takes part.
-  template <int kRows>
-  __device__ __forceinline__ void statisticsOf(const Vector (&values)[kRows][kVectors],
-                                               Statistics (&statistics)[kRows]) const {
-    const auto channels = static_cast<float>(p.channels);
+};
+
+// The statistics of rows that a lane has at once, and how far its values are from their means.
+template <typename T, int kVectors, int kRows>
+struct RowStatistics {
+  using Vector = AlignedVector<T, kNormVector>;
+  static constexpr int kVector = static_cast<int>(kNormVector);
+
+  Statistics statistics[kRows];
+  float apart[kRows][kVectors][kVector];
+
+  // kWide: as tile.p.wide. Every lane of the warp takes part.
+  template <bool kWide>
+  __device__ __forceinline__ void find(const RowTile<T, kVectors>& tile,
+                                       const Vector (&values)[kRows][kVectors]) {
+    const float share = 1.0F / static_cast<float>(tile.p.channels);
+    const auto isChannel = [&](int i, int j) { return j < tile.count(i); };
     float sums[kRows] = {};
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      forEach([&](int i, int j) { sums[r] += toFloat(values[r][i].values[j]); });
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) {
+          apart[r][i][j] = toFloat(values[r][i].values[j]);  // 0 where a lane has no channels
+          if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
+          sums[r] += apart[r][i][j];
+        }
+      }
     }
-    laneSums(sums, p.lanes);
+    laneSums(sums, tile.p.lanes);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const float mean = sums[r] / channels;
-      statistics[r].mean = mean;
+      statistics[r].mean = sums[r] * share;
       sums[r] = 0.0F;
-      forEach([&](int i, int j) {
-        const float difference = toFloat(values[r][i].values[j]) - mean;
-        sums[r] = fmaf(difference, difference, sums[r]);
-      });
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        float part = 0.0F;
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) {
+          apart[r][i][j] -= statistics[r].mean;
+          if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
+          part = fmaf(apart[r][i][j], apart[r][i][j], part);
+        }
+        sums[r] += tile.count(i) > 0 ? part : 0.0F;
+      }
     }
-    laneSums(sums, p.lanes);
+    laneSums(sums, tile.p.lanes);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      statistics[r].scale = rsqrtf(sums[r] / channels + p.epsilon);
+      statistics[r].scale = rsqrtf(fmaf(sums[r], share, tile.p.epsilon));
     }
+  }
+  __device__ __forceinline__ float normalised(int r, int i, int j, const Affine& channel) const {
+    return fmaf(apart[r][i][j] * statistics[r].scale, channel.scale, channel.shift);
   }
 };
 
@@ -177,26 +194,30 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     const int64_t first = base + tile.group;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) tile.read(first + r * tile.groups, values[r]);
-    Statistics positions[kRows];
-    tile.statisticsOf(values, positions);
+    RowStatistics<T, kVectors, kRows> rows;
+    if (p.wide) {
+      rows.template find<true>(tile, values);
+    } else {
+      rows.template find<false>(tile, values);
+    }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
-      const Statistics& position = positions[r];
       if (at >= tile.end) continue;
-      const auto normalise = [&](int i, int j) {
-        return normalised(toFloat(values[r][i].values[j]), position, affines.of(i, j));
-      };
-      if constexpr (kPlain) {
-        Vector results[kVectors] = {};  // 0 behind the last channel
-        tile.forEach([&](int i, int j) { results[i].values[j] = fromFloat<T>(normalise(i, j)); });
-        tile.write(at, results);
-      } else {
-        if (tile.lane == 0) p.statistics[tile.n * p.plane + at] = position;
-        tile.forEach([&](int i, int j) {
-          const float z = normalise(i, j);
-          squares[i][j] = fmaf(z, z, squares[i][j]);
-        });
+      if (!kPlain && tile.lane == 0) p.statistics[tile.n * p.plane + at] = rows.statistics[r];
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        Vector result;
+#pragma unroll
+        for (int j = 0; j < Tile::kVector; ++j) {
+          const float z = rows.normalised(r, i, j, affines.of(i, j));
+          if constexpr (kPlain) {
+            result.values[j] = fromFloat<T>(p.wide || j < tile.count(i) ? z : 0.0F);
+          } else {
+            squares[i][j] = fmaf(z, z, squares[i][j]);
+          }
+        }
+        if constexpr (kPlain) tile.write(at, i, result);
       }
     }
   }
@@ -255,12 +276,17 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
       if (at >= tile.end) break;
-      Vector results[kVectors] = {};  // 0 behind the last channel
-      tile.forEach([&](int i, int j) {
-        results[i].values[j] = fromFloat<T>(normalised(
-            toFloat(values[r][i].values[j]), positions[r], Affine{scales[i][j], shifts[i][j]}));
-      });
-      tile.write(at, results);
+#pragma unroll
+      for (int i = 0; i < kVectors; ++i) {
+        Vector result;
+#pragma unroll
+        for (int j = 0; j < Tile::kVector; ++j) {
+          const float y = normalised(toFloat(values[r][i].values[j]), positions[r],
+                                     Affine{scales[i][j], shifts[i][j]});
+          result.values[j] = fromFloat<T>(p.wide || j < tile.count(i) ? y : 0.0F);
+        }
+        tile.write(at, i, result);
+      }
     }
   }
 }
