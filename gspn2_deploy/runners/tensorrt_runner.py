@@ -7,6 +7,7 @@ thread; a runner is used in the thread that entered it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +32,30 @@ from gspn2_deploy.runners.plan_errors import (
     check_plan,
 )
 
+logger = logging.getLogger(__name__)
+
 _BACKEND = "tensorrt"  # whose plans this runs
 
 _Value = TypeVar("_Value")
+
+
+def _make_logger(trt: Any) -> Any:
+    """Send what TensorRT says to Python's log: its own writes to stdout, where results go."""
+    severity = trt.ILogger.Severity
+    levels = {
+        severity.INTERNAL_ERROR: logging.ERROR,
+        severity.ERROR: logging.ERROR,
+        severity.WARNING: logging.WARNING,
+    }
+
+    class Bridge(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, level: Any, text: str) -> None:
+            logger.log(levels.get(level, logging.DEBUG), "TensorRT: %s", text)
+
+    return Bridge()
 
 
 class TensorRTRunner(Runner):
@@ -277,7 +299,7 @@ class TensorRTRunner(Runner):
         if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(library_version(trt))
             load_plugin(trt, self._plugin)
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        self._runtime = trt.Runtime(_make_logger(trt))
         if manifest.holds_host_code:  # as much a program as a plugin library is
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())

@@ -8,7 +8,7 @@ a replayed graph take is said by the double.
 
 import json
 import sys
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -393,10 +393,10 @@ class FakeContext:
 def fake_tensorrt(engine, version=VERSION):
     """A ``tensorrt`` module whose runtime loads ``engine``."""
 
-    class Logger:
-        WARNING = 2
+    class ILogger:
+        Severity = IntEnum("Severity", ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO"), start=0)
 
-        def __init__(self, level):
+        def __init__(self):
             pass
 
     class IProfiler:
@@ -406,14 +406,19 @@ def fake_tensorrt(engine, version=VERSION):
     runtime = SimpleNamespace(
         deserialize_cuda_engine=lambda plan: engine, engine_host_code_allowed=False
     )
+
+    def make_runtime(logger):
+        module.logger = logger
+        return runtime
+
     module.runtime = runtime
     vars(module).update(
         __version__=version,
-        Logger=Logger,
+        ILogger=ILogger,
         IProfiler=IProfiler,
         TensorIOMode=TensorIOMode,
         LayerInformationFormat=SimpleNamespace(JSON="json"),
-        Runtime=lambda logger: runtime,
+        Runtime=make_runtime,
     )
     return module
 

@@ -28,7 +28,7 @@ NAMES = {
     "LayerInformationFormat": ("JSON",),
     "TensorIOMode": ("INPUT",),
     "IProfiler": ("report_layer_time",),
-    "Logger": ("WARNING",),
+    "ILogger": ("Severity", "log"),
 }
 SCRIPT = f"""
 import importlib, sys

@@ -124,6 +124,21 @@ def test_another_dtype_is_refused(make):
         runner.infer({"x": rows(2, "float16")})
 
 
+def test_what_tensorrt_says_goes_to_the_log_alone(make, caplog, capfd):
+    runner, _ = make()
+    with caplog.at_level("INFO", logger="gspn2_deploy"), runner:
+        trt = sys.modules["tensorrt"]
+        for severity in trt.ILogger.Severity:
+            trt.logger.log(severity, f"it says {severity.name}")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [
+        ("ERROR", "TensorRT: it says INTERNAL_ERROR"),
+        ("ERROR", "TensorRT: it says ERROR"),
+        ("WARNING", "TensorRT: it says WARNING"),
+    ]
+    assert capfd.readouterr().out == ""
+
+
 def test_a_failed_run_is_an_error(make):
     runner, machine = make()
     with runner:
