@@ -57,6 +57,12 @@ def test_c_header_enumerations_follow_the_definition():
         assert re.search(rf"GSPN2_{dtype.upper()}\s*=", header), dtype
 
 
+def test_the_c_header_projects_as_many_channels():
+    header = (ROOT / "plugins/include/gspn2/kernels.h").read_text()
+    (most,) = re.findall(r"#define GSPN2_PROJECTION_MAX_CHANNELS (\d+)", header)
+    assert int(most) == spec.PROJECTION_MAX_CHANNELS
+
+
 def test_direction_properties():
     assert [d.horizontal for d in spec.DIRECTIONS] == [True, True, False, False]
     assert [d.reverse for d in spec.DIRECTIONS] == [False, True, False, True]

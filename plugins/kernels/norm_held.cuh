@@ -1,6 +1,7 @@
 // gspn2_channel_norm with a response on GSPN2_NHWC8, in one launch: a cluster of blocks has a batch
 // item, and holds it in shared memory from the one read to the one write. The blocks send each
-// other their sums of squares. Compute capability 9.0 and later.
+// other their sums of squares. Compute capability 9.0 and later; C and the tensors of it are whole
+// aligned vectors.
 #ifndef GSPN2_KERNELS_NORM_HELD_CUH_
 #define GSPN2_KERNELS_NORM_HELD_CUH_
 
@@ -167,7 +168,9 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   const uint32_t collected = sharedAddress(&barriers.collected);
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
-  if (thread < kHeldCopies + 2) barrierInit(copied + 8 * thread, 1);
+  if (thread < kHeldCopies) barrierInit(copied + 8 * thread, 1);
+  if (thread == kHeldCopies) barrierInit(ready, 1);
+  if (thread == kHeldCopies + 1) barrierInit(collected, 1);
   barrierInitFence();
   __syncthreads();
   clusterArrive();  // the others send only after this block's barriers exist
