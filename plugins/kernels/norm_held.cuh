@@ -10,10 +10,10 @@
 
 namespace gspn2 {
 
-constexpr int kHeldThreads = 512;  // of a block, at most
-constexpr int kHeldLeastThreads = 256;
-constexpr int kHeldMostVectors = 4;  // of a row, to a lane
-constexpr int kHeldCopies = 8;       // that bring a tile, at most
+constexpr int kHeldThreads = 512;       // of a block that has a multiprocessor to itself
+constexpr int kHeldLeastThreads = 256;  // of another
+constexpr int kHeldMostVectors = 4;     // of a row, to a lane
+constexpr int kHeldCopies = 8;          // that bring a tile, at most
 
 // The tensors of C that a block has in shared memory: the projection's weights stand behind the
 // rest.
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   barrierInitFence();
   __syncthreads();
   clusterArrive();  // the others send only after this block's barriers exist
-  letNextKernelStart();
+  if (threads == kHeldThreads) letNextKernelStart();
   waitForPreviousKernel();
 
   const Tile tile(p);

@@ -43,20 +43,22 @@ struct OnchipBlock {
   const OnchipParams& p;
   float* const arrays;
   const int elements;
-  // The map's in y and in x; the first direction's in lam; in w.
-  int64_t slice, feature, gate, affinity;
+  int64_t feature, gate, affinity;  // the map's in x; the first direction's in lam; in w
 
   __device__ __forceinline__ OnchipBlock(const OnchipParams& params, float* shared)
       : p(params), arrays(shared), elements(params.height * params.width) {
     const int groups = p.channels / kChannels;
     const int64_t n = static_cast<int64_t>(blockIdx.x) / groups;
     const int64_t c = (static_cast<int64_t>(blockIdx.x) - n * groups) * kChannels;
-    slice = (n * p.channels + c) * elements;
     feature = (n * p.featureBatch + c) * elements;
     gate = (n * p.gateBatch + c) * elements;
     affinity = (n * p.affinityBatch + (p.affinities == 1 ? 0 : c)) * elements;
   }
 
+  // The map's in y, where maps lie one behind the other as blocks do.
+  __device__ __forceinline__ int64_t slice() const {
+    return static_cast<int64_t>(blockIdx.x) * kChannels * elements;
+  }
   __device__ __forceinline__ int64_t gateOffset(int direction) const {
     return static_cast<int64_t>(direction) * p.channels * elements;
   }
@@ -146,7 +148,7 @@ struct OnchipBlock {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) rounded.values[v] = fromFloat<T>(sums[v]);
     const int offset = channel * elements + vector.row * p.width + vector.column;
-    *reinterpret_cast<Elements*>(static_cast<T*>(p.y) + slice + offset) = rounded;
+    *reinterpret_cast<Elements*>(static_cast<T*>(p.y) + slice() + offset) = rounded;
   }
 
   __device__ __forceinline__ void run() const {
