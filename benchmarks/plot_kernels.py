@@ -51,7 +51,7 @@ def shares(axis: Any, rows: list[Row], title: str, target: float) -> None:
     axis.set_ylabel("% of copy bandwidth")
     axis.set_ylim(0, 110)
     axis.set_title(title, fontsize=10)
-    axis.legend(fontsize=8, loc="lower left")
+    axis.legend(fontsize=8, loc="upper center", ncol=3)
 
 
 def speedups(axis: Any, rows: list[Row]) -> None:
