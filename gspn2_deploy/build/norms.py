@@ -23,10 +23,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
+from gspn2_deploy.build.pointwise import read_pointwise
 from gspn2_deploy.spec import CHANNEL_NORM, HALF_TYPES, PROJECTION_MAX_CHANNELS
 
 _TO_LAST = [0, 2, 3, 1]
@@ -36,8 +36,6 @@ _CHANNELS = [1]
 _MAP = [2, 3]
 _MAP_RANK = 4
 _NORM_INPUTS = 3  # x, scale, shift
-_POINT = [1, 1]  # a convolution's kernel
-_CONV_BIAS = 2  # among its inputs
 
 
 @dataclass(frozen=True)
@@ -105,38 +103,22 @@ def _split_projection(file: GraphView, x: str, types: Mapping[str, str]) -> tupl
     if types.get(x) not in HALF_TYPES or file.uses[x] != 1:
         return x, []
     for projected, features in pairs(file.producer(x, "Add")):
-        conv = file.producer(projected, "Conv")
-        if conv is None or file.uses[projected] != 1 or types.get(features) != types[x]:
+        conv = read_pointwise(file, projected)
+        if conv is None or conv.weight.shape[1] > PROJECTION_MAX_CHANNELS:
             continue
-        weight, bias = file.values(conv, 1), file.values(conv, _CONV_BIAS)
-        if weight is None or not _is_pointwise(conv, weight):
+        has_shape = file.shapes.get(x) is not None
+        if not has_shape or file.shapes.get(features) != file.shapes[x]:  # no broadcast
             continue
-        channels, proxies = weight.shape[:2]
-        if len(conv.input) > _CONV_BIAS and conv.input[_CONV_BIAS] and bias is None:
+        proxy, weight, *bias = filter(None, conv.node.input)
+        if not _all_of(types, x, (features, proxy, weight, *bias)):
             continue
-        if proxies > PROJECTION_MAX_CHANNELS or not _all_of(
-            types, x, tuple(filter(None, conv.input))
-        ):
-            continue
-        columns = np.ascontiguousarray(weight.reshape(channels, proxies).T)
-        added = np.zeros(channels, weight.dtype) if bias is None else bias
+        columns = np.ascontiguousarray(conv.weight[..., 0, 0].T)
         return features, [
-            conv.input[0],
-            file.add_constant(f"{conv.input[1]}_columns", numpy_helper.from_array(columns)),
-            file.add_constant(f"{projected}_bias", numpy_helper.from_array(added)),
+            proxy,
+            file.add_constant(f"{weight}_columns", numpy_helper.from_array(columns)),
+            file.add_constant(f"{projected}_bias", numpy_helper.from_array(conv.added)),
         ]
     return x, []
-
-
-def _is_pointwise(conv: onnx.NodeProto, weight: NDArray[np.generic]) -> bool:
-    """Whether a convolution takes each position by itself, and all channels together."""
-    given = attributes_of(conv)
-    plain = {"group": 1, "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4}
-    return (
-        list(weight.shape[2:]) == _POINT
-        and given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
-        and all(given.get(key, value) == value for key, value in plain.items())
-    )
 
 
 def _all_of(types: Mapping[str, str], name: str, others: tuple[str, ...]) -> bool:

@@ -1,8 +1,7 @@
-"""Let one 1x1 convolution give what two give of the same tensor."""
+"""1x1 convolutions whose weights a file holds; two of one tensor are made one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +24,26 @@ _PLAIN = {
 
 
 @dataclass(frozen=True)
-class _Pointwise:
-    """A 1x1 convolution whose weights the file holds, and whose output is used once."""
+class Pointwise:
+    """A 1x1 convolution.
+
+    Args:
+        node: Its node.
+        weight: (C, E, 1, 1).
+        bias: (C,); None where it has none.
+    """
 
     node: onnx.NodeProto
-    weight: NDArray[np.generic]  # (C, E, 1, 1)
-    bias: NDArray[np.generic] | None  # (C,)
+    weight: NDArray[np.generic]
+    bias: NDArray[np.generic] | None
+
+    @property
+    def added(self) -> NDArray[np.generic]:
+        """What it adds, (C,): its bias, or zeros."""
+        if self.bias is not None:
+            return self.bias
+        zeros: NDArray[np.generic] = np.zeros(len(self.weight), self.weight.dtype)
+        return zeros
 
 
 def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[str]] | None:
@@ -46,7 +59,7 @@ def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[
         the two are not 1x1 convolutions of one tensor, the file does not hold their weights, or
         they are used more than once each.
     """
-    one, other = _read(file, first), _read(file, second)
+    one, other = read_pointwise(file, first), read_pointwise(file, second)
     described = {value.name: value for value in file.graph.value_info}
     if one is None or other is None or not _match(one, other) or first not in described:
         return None
@@ -55,7 +68,7 @@ def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[
     weight = np.concatenate([one.weight, other.weight])
     constants = {f"{output}_weight": weight}
     if one.bias is not None or other.bias is not None:
-        constants[f"{output}_bias"] = np.concatenate([*_biases(one, other)])
+        constants[f"{output}_bias"] = np.concatenate([one.added, other.added])
     file.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in constants.items()
     )
@@ -68,7 +81,16 @@ def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[
     return output, replaced
 
 
-def _read(file: GraphView, name: str) -> _Pointwise | None:
+def read_pointwise(file: GraphView, name: str) -> Pointwise | None:
+    """Find the 1x1 convolution that gives a tensor which is used once.
+
+    Args:
+        file: The graph.
+        name: The tensor.
+
+    Returns:
+        The convolution; None where it is another op, or the file does not hold its weights.
+    """
     conv = file.producer(name, "Conv")
     if conv is None or file.uses[name] != 1:
         return None
@@ -79,16 +101,11 @@ def _read(file: GraphView, name: str) -> _Pointwise | None:
         return None
     given = attributes_of(conv)
     is_plain = all(given.get(key, value) == value for key, value in _PLAIN.items())
-    return _Pointwise(conv, weight, bias) if is_plain else None
+    return Pointwise(conv, weight, bias) if is_plain else None
 
 
-def _match(one: _Pointwise, other: _Pointwise) -> bool:
+def _match(one: Pointwise, other: Pointwise) -> bool:
     return one.node.input[0] == other.node.input[0] and one.weight.dtype == other.weight.dtype
-
-
-def _biases(*convs: _Pointwise) -> Iterator[NDArray[np.generic]]:
-    for conv in convs:
-        yield np.zeros(len(conv.weight), conv.weight.dtype) if conv.bias is None else conv.bias
 
 
 def _free_name(file: GraphView, name: str) -> str:

@@ -178,8 +178,7 @@ class File:
         self.nodes = []
         self.constants = {}
         self.extra_outputs = []
-        shape = ["n", 8, 5, 6]
-        self.values = {"x": shape}
+        self.shapes = {}
 
     def constant(self, name, value, dtype=np.float16):
         self.constants[name] = np.asarray(value, dtype)
@@ -205,7 +204,7 @@ class File:
         names = ["y", *self.extra_outputs]
         outputs = [helper.make_tensor_value_info(name, kind, None) for name in names]
         inner = [
-            helper.make_tensor_value_info(output, kind, None)
+            helper.make_tensor_value_info(output, kind, self.shapes.get(output))
             for node in self.nodes
             for output in node.output
         ]
@@ -247,9 +246,17 @@ class File:
         return self.add("Add", ["column", "product"], "grn")
 
     def projected(
-        self, *, proxies=2, kernel=1, dtype=np.float16, swapped=False, bias=False, **changes
+        self,
+        *,
+        features="x",
+        proxies=2,
+        kernel=1,
+        dtype=np.float16,
+        swapped=False,
+        bias=False,
+        **changes,
     ):
-        """x and a 1x1 convolution of its first channels."""
+        """Features and a 1x1 convolution of the first channels of x."""
         numbers = {"first": [0], "last": [proxies], "axis": [1]}
         names = [self.constant(name, value, np.int64) for name, value in numbers.items()]
         two = self.add("Slice", ["x", *names], "two")
@@ -259,7 +266,8 @@ class File:
         if bias:
             inputs.append(self.constant("bias", np.ones(8)))
         conv = self.add("Conv", inputs, "conv", **changes)
-        return self.add("Add", [conv, "x"] if swapped else ["x", conv], "sum")
+        self.shapes["sum"] = [1, 8, 5, 6]
+        return self.add("Add", [conv, features] if swapped else [features, conv], "sum")
 
     def depthwise(self, x="x", *, channels=8, **changes):
         self.constant("weight", np.ones((channels, 1, 3, 3)))
@@ -364,6 +372,15 @@ def test_another_projection_stays(tmp_path, changes):
     file = File()
     sum_ = file.projected(**changes)
     (node,) = fused_nodes(file.prepare(tmp_path, file.norm(sum_))).values()
+    assert list(node.input) == ["sum", "scale", "shift"]
+
+
+def test_a_projection_onto_what_is_spread_over_the_map_stays(tmp_path):
+    file = File()
+    features = file.constant("everywhere", np.ones((1, 8, 1, 1)))
+    (node,) = fused_nodes(
+        file.prepare(tmp_path, file.norm(file.projected(features=features)))
+    ).values()
     assert list(node.input) == ["sum", "scale", "shift"]
 
 
