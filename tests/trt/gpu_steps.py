@@ -17,8 +17,18 @@ from gpu_options import option_steps
 from gpu_places import HEADERS, LONGEST, MODELS, PLUGIN, PRECISIONS, SEED, Places
 from gpu_proofs import bisect_steps, body_steps
 
-# Other ways to build an engine, by the option that asks for them.
-VARIANTS = {"unfused": "--no-fuse"}
+
+def _profile_option(least: int, tuned: int, most: int) -> tuple[str, str]:
+    """The option that asks for a profile of these batches of images."""
+    shapes = ":".join(f"{batch}x3x224x224" for batch in (least, tuned, most))
+    return "--profile", f"images={shapes}"
+
+
+# Other ways to build an engine, by the options that ask for them.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "unfused": ("--no-fuse",),
+    "two-profiles": (*_profile_option(1, 1, 1), *_profile_option(2, 64, 64)),
+}
 
 
 def make_steps(work: Path) -> list[Step]:
@@ -217,11 +227,16 @@ def _build_step(
     commands: Callable[[], Sequence[Command]],
     which: str | None = None,
 ) -> Step:
-    """A step that builds an engine of a model, or a variant of it."""
+    """A step that builds an engine of a model, or a variant of it.
+
+    One that is measured is built alone: beside other work its tactics are timed wrongly.
+    """
     full, estimate = f"{name}-{precision}", MODELS[name].estimates[PRECISIONS.index(precision)]
     needs = ("prepare:machine", "prepare:native", f"export:{full}")
     title = full if which is None else f"{full}-{which}"
-    return Step(f"{kind}:{title}", commands, estimate, min(3 * estimate + 60, LONGEST), needs)
+    limit = min(3 * estimate + 60, LONGEST)
+    alone = precision == "fp16" and MODELS[name].level > 1
+    return Step(f"{kind}:{title}", commands, estimate, limit, needs, alone=alone)
 
 
 def _profile(name: str) -> str:
@@ -324,14 +339,15 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
 
 
 def _variants(at: Places, name: str, precision: str) -> list[Step]:
-    """The engine beside those of the same file by other options, each of them measured twice."""
+    """The engine beside those by other options: each is compared, and measured twice."""
     model, full = MODELS[name], f"{name}-{precision}"
     onnx, usual = at.model(name, precision, ".onnx"), at.model(name, precision, ".plan")
     plans = {which: usual.with_name(f"{full}-{which}.plan") for which in VARIANTS}
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
+    golden = at.model(name, precision, ".golden.npz")
 
     def build(which: str) -> Callable[[], Sequence[Command]]:
-        words = ("build", onnx, "-o", plans[which], VARIANTS[which])
+        words = ("build", onnx, "-o", plans[which], *VARIANTS[which])
         output = at.result(f"variant-{full}-{which}")
         return lambda: [
             at.tensorrt(
@@ -342,15 +358,21 @@ def _variants(at: Places, name: str, precision: str) -> list[Step]:
     def bench() -> Sequence[Command]:
         there = {"usual": usual, **plans}
         back = {f"{which}-again": plan for which, plan in reversed(there.items())}
-        return [
+        compared = [
+            at.deploy("validate", onnx, "--golden", golden, "--engine", plan, "--json",
+                      output=at.result(f"variant-validate-{full}-{which}"))
+            for which, plan in plans.items()
+        ]  # fmt: skip
+        measured = [
             at.deploy("bench", "--engine", plan, *batches, "--layers", "--json",
                       output=at.result(f"variants-{full}-{which}"))
             for which, plan in (there | back).items()  # so that none has the warmer GPU
         ]  # fmt: skip
+        return compared + measured
 
     steps = [_build_step("variant", name, precision, build(which), which) for which in VARIANTS]
     ready = (f"validate:{full}", *(step.name for step in steps))
-    return [*steps, Step(f"variants:{full}", bench, 120, 400, ready, alone=True)]
+    return [*steps, Step(f"variants:{full}", bench, 200, 500, ready, alone=True)]
 
 
 def _runtime(at: Places) -> list[Step]:
