@@ -89,11 +89,28 @@ class GraphView:
         return self.add_constant(f"{name}_vector", vector)
 
     def add_constant(self, name: str, tensor: onnx.TensorProto) -> str:
-        """Add an initializer, unless one of this name was added before; return its name."""
-        if all(existing.name != name for existing in self.graph.initializer):
-            self.graph.initializer.append(tensor)
-            self.graph.initializer[-1].name = name
-        return name
+        """Add an initializer, unless the graph has it, and return its name.
+
+        It ends in another way where the graph has something else of the name that is asked for.
+        """
+        added = onnx.TensorProto()
+        added.CopyFrom(tensor)
+        added.name = name
+        if added in self.graph.initializer:
+            return name
+        while self.has(added.name):
+            added.name += "_"
+        self.graph.initializer.append(added)
+        return added.name
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor of this graph is called so, one that was added to it too."""
+        return (
+            name in self.producers
+            or name in self.shapes
+            or name in self.constants
+            or any(tensor.name == name for tensor in self.graph.initializer)
+        )
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

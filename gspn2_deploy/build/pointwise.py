@@ -110,7 +110,6 @@ def _match(one: Pointwise, other: Pointwise) -> bool:
 
 def _free_name(file: GraphView, name: str) -> str:
     """A name for a tensor, with its weight and bias behind it, that the file does not have."""
-    taken = {*file.producers, *file.constants, *file.shapes}
-    while not taken.isdisjoint((name, f"{name}_weight", f"{name}_bias")):
+    while any(file.has(name + end) for end in ("", "_weight", "_bias")):
         name += "_"
     return name

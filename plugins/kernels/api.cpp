@@ -64,6 +64,11 @@ cudaError_t makeDense(Prop2dCall* call) {
   return status;
 }
 
+size_t prop2dWorkspace(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) {
+  return denseBytes(problem, strides) +
+         std::max(genericProp2dWorkspace(problem), stripProp2dWorkspace(problem));
+}
+
 // The fastest path that takes the call; the generic one takes every call.
 cudaError_t dispatch(const LineScanCall& call, const DeviceInfo& device) {
   if (pathChoice() == PathChoice::kGeneric) return launchGenericLineScan(call);
@@ -131,8 +136,7 @@ gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes = gspn2::denseBytes(*problem, between) +
-           std::max(gspn2::genericProp2dWorkspace(*problem), gspn2::stripProp2dWorkspace(*problem));
+  *bytes = gspn2::prop2dWorkspace(*problem, between);
   return GSPN2_SUCCESS;
 }
 
@@ -140,9 +144,8 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_st
                             const void* x, const void* lam, const void* w, const void* u,
                             const void* d, const void* m, void* y, void* workspace,
                             size_t workspace_bytes, gspn2_stream_t stream) {
-  size_t required = 0;
   gspn2_batch_strides_t between{};
-  gspn2_status_t status = gspn2_prop2d_workspace(problem, strides, d != nullptr, &required);
+  gspn2_status_t status = gspn2::checkProblem(problem);
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status != GSPN2_SUCCESS) return status;
   // A tensor ends with its last item, whatever lies between them.
@@ -161,7 +164,9 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_st
                                 {"m", m, gspn2::kDirectionCount, true}},
                                {"y", y, map}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
-  status = gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_prop2d_workspace");
+  status =
+      gspn2::checkWorkspace(workspace, workspace_bytes, gspn2::prop2dWorkspace(*problem, between),
+                            "gspn2_prop2d_workspace");
   if (status != GSPN2_SUCCESS) return status;
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);

@@ -4,9 +4,11 @@
 // A block has a tile of positions. Where a response follows, it leaves the positions' statistics
 // and each channel's sum of squares over the tile in the workspace, without atomics, so that the
 // same inputs give the same bits. What they make of each channel's scale and shift comes next, and
-// then the result, for which x is read again: three passes over the map, and one rounding. Where a
-// batch item is small a cluster of eight blocks does all of it in one launch, otherwise there are
-// three.
+// then the result, for which x is read again: three passes over the map, and one rounding, in three
+// launches. Where a cluster's blocks hold a batch item (norm_held.cuh) it is read once, in one
+// launch; few small maps in GSPN2_NCHW have one, which reads them again.
+//
+// A projection is added to x as rows are held, or else into y ahead of all, by one launch more.
 //
 // Sources: layer normalisation (arXiv 1607.06450); response normalisation, ConvNeXt V2 (arXiv
 // 2301.00808), with the root mean square over the positions in place of the norm: their ratio is

@@ -264,7 +264,7 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 }  // namespace
 
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
-  return blocksOf(conv, tileOf(conv), true);
+  return blocksOf(conv, tileOf(conv), false);  // smaller ones are taken where these are few
 }
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {

@@ -91,15 +91,8 @@ __device__ __forceinline__ const float* squaresOf(const NormParams& p, int64_t n
   return p.squares + n * p.tiles * p.channels;
 }
 
-// Over `lanes` adjacent lanes, a power of two; every lane of the warp takes part.
-__device__ __forceinline__ float laneSum(float value, int lanes) {
-  for (int other = lanes / 2; other > 0; other /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, other);
-  }
-  return value;
-}
-// The same of several values, side by side: a shuffle takes long, and they do not wait for each
-// other.
+// Each value over `lanes` adjacent lanes, a power of two; every lane of the warp takes part. A
+// shuffle takes long, and the values do not wait for each other.
 template <int kCount>
 __device__ __forceinline__ void laneSums(float (&values)[kCount], int lanes) {
   for (int other = lanes / 2; other > 0; other /= 2) {
@@ -107,7 +100,7 @@ __device__ __forceinline__ void laneSums(float (&values)[kCount], int lanes) {
     for (int i = 0; i < kCount; ++i) values[i] += __shfl_xor_sync(kFullMask, values[i], other);
   }
 }
-// Over kLanes of them; those of `mask` take part.
+// Over kLanes adjacent lanes; those of `mask` take part.
 template <int kLanes>
 __device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask) {
 #pragma unroll

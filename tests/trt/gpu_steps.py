@@ -18,16 +18,20 @@ from gpu_places import HEADERS, LONGEST, MODELS, PLUGIN, PRECISIONS, SEED, Place
 from gpu_proofs import bisect_steps, body_steps
 
 
-def _profile_option(least: int, tuned: int, most: int) -> tuple[str, str]:
-    """The option that asks for a profile of these batches of images."""
-    shapes = ":".join(f"{batch}x3x224x224" for batch in (least, tuned, most))
-    return "--profile", f"images={shapes}"
+def _images(*shapes: tuple[int, tuple[int, int]]) -> str:
+    """A profile by its batches, each with the height and width of its images."""
+    return "images=" + ":".join(f"{batch}x3x{size[0]}x{size[1]}" for batch, size in shapes)
+
+
+def _square(*batches: int) -> tuple[str, str]:
+    """The option that asks for a profile of images of 224x224."""
+    return "--profile", _images(*((batch, (224, 224)) for batch in batches))
 
 
 # Other ways to build an engine, by the options that ask for them.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "unfused": ("--no-fuse",),
-    "two-profiles": (*_profile_option(1, 1, 1), *_profile_option(2, 64, 64)),
+    "two-profiles": (*_square(1, 1, 1), *_square(2, 64, 64)),
 }
 
 
@@ -244,9 +248,7 @@ def _profile(name: str) -> str:
     assert model.size is not None
     low, tuned, high = model.batches
     least, most = model.free or (model.size, model.size)
-    sizes = ((low, least), (tuned, model.size), (high, most))
-    shapes = [f"{batch}x3x{size[0]}x{size[1]}" for batch, size in sizes]
-    return f"images={':'.join(shapes)}"
+    return _images((low, least), (tuned, model.size), (high, most))
 
 
 def _torch_bench(at: Places, name: str, precision: str) -> tuple[object, ...]:

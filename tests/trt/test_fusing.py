@@ -375,6 +375,23 @@ def test_another_projection_stays(tmp_path, changes):
     assert list(node.input) == ["sum", "scale", "shift"]
 
 
+def test_a_projection_beside_constants_of_its_names(tmp_path):
+    file = File()
+    sum_ = file.projected(bias=True)
+    for name in ("across_columns", "conv_bias"):
+        file.constant(name, np.zeros(3))
+    model = file.prepare(tmp_path, file.norm(sum_))
+    (node,) = fused_nodes(model).values()
+    assert list(node.input)[-2:] == ["across_columns_", "conv_bias_"]
+    weights = {
+        item.name: numpy_helper.to_array(item)
+        for item in onnx.load_from_string(model.content).graph.initializer
+    }
+    columns = file.constants["across"].reshape(8, 2).T
+    np.testing.assert_array_equal(weights["across_columns_"], columns)
+    np.testing.assert_array_equal(weights["conv_bias_"], np.ones(8))
+
+
 def test_a_projection_onto_what_is_spread_over_the_map_stays(tmp_path):
     file = File()
     features = file.constant("everywhere", np.ones((1, 8, 1, 1)))
