@@ -24,6 +24,9 @@ PRECISION_CONSTRAINTS = ("obey", "prefer")
 TACTIC_SOURCES = ("cublas", "cublas-lt", "cudnn", "edge-mask-convolutions", "jit-convolutions")
 NO_TACTIC_SOURCES = "none"
 OPTIMIZATION_LEVELS = range(6)
+# trtexec's; TensorRT's own default, 1, leaves the choice among kernels of a few microseconds to
+# chance, and more of these runs cost little beside loading the kernels.
+TIMING_ITERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class BuildOptions:
     Args:
         optimization_level: How long to search for faster kernels, 0 to 5; None for the library's
             default (3).
+        timing_iterations: How many runs of a kernel are averaged where the builder times it, at
+            least 1.
         timing_cache: Whether measured times are kept for the next build.
         timing_cache_path: Where; None for a file of the user's cache folder, named by all that
             the times depend on.
@@ -54,6 +59,7 @@ class BuildOptions:
     """
 
     optimization_level: int | None = None
+    timing_iterations: int = TIMING_ITERATIONS
     timing_cache: bool = True
     timing_cache_path: Path | None = None
     version_compatible: bool = False
@@ -82,6 +88,10 @@ class BuildOptions:
                 "no such optimization level",
                 got=self.optimization_level,
                 expected=f"{OPTIMIZATION_LEVELS[0]} to {OPTIMIZATION_LEVELS[-1]}",
+            )
+        if self.timing_iterations < 1:
+            raise UsageError(
+                "a kernel is timed at least once", got=self.timing_iterations, expected="1 or more"
             )
         if self.timing_cache_path is not None and not self.timing_cache:
             raise UsageError(

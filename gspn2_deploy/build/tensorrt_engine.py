@@ -124,7 +124,12 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     cache = None
     if options.timing_cache:
         cache = TimingCache.open(
-            version, gpu, driver_version(), plugin_path, options.timing_cache_path
+            version,
+            gpu,
+            driver_version(),
+            plugin_path,
+            options.timing_iterations,
+            options.timing_cache_path,
         )
         cache.attach(config)
     plan = build_plan(session, config, request)

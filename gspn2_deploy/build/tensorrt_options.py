@@ -35,6 +35,7 @@ def apply_options(
         UsageError: This version has no such option.
     """
     _set_optimization_level(trt, config, options.optimization_level)
+    config.avg_timing_iterations = options.timing_iterations
     _set_compatibility(trt, config, options)
     _set_weights(trt, config, options)
     _set_tactic_sources(trt, config, options.tactic_sources, strongly_typed)

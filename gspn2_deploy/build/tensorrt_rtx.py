@@ -47,6 +47,7 @@ _NOT_RTX = {"9.0": "H100 and H200", "10.0": "B200", "10.3": "B300"}
 # As 1.7.1 answers; it takes some of them without a word and does nothing.
 _ABSENT_OPTIONS = {
     "optimization_level": "it times nothing, so there is nothing to search longer for",
+    "timing_iterations": "it times nothing",
     "timing_cache_path": "it times nothing",
     "version_compatible": "its plans belong to one release",
     "exclude_lean_runtime": "its plans belong to one release",

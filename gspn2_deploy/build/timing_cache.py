@@ -36,6 +36,7 @@ class TimingCache:
         gpu: Gpu,
         driver_version: str | None,
         plugin_path: Path,
+        iterations: int,
         path: Path | None = None,
     ) -> TimingCache:
         """Return the cache for these timings; its file need not exist.
@@ -45,11 +46,13 @@ class TimingCache:
             gpu: The GPU that is timed.
             driver_version: The CUDA version of its driver.
             plugin_path: The plugin library, whose content counts.
+            iterations: How many runs a time is the mean of.
             path: A file that the user names instead; TensorRT says whether it fits.
         """
         if path is not None:
             return cls(path)
-        parts = (version, gpu.name, gpu.compute_capability, driver_version, sha256_of(plugin_path))
+        machine = (gpu.name, gpu.compute_capability, driver_version)
+        parts = (version, *machine, sha256_of(plugin_path), iterations)
         key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
         return cls(cache_folder() / "timing" / f"{key}.cache")
 

@@ -16,6 +16,7 @@ from gspn2_deploy.build.options import (
     OPTIMIZATION_LEVELS,
     PRECISION_CONSTRAINTS,
     TACTIC_SOURCES,
+    TIMING_ITERATIONS,
     WEIGHTS,
     BuildOptions,
 )
@@ -29,6 +30,14 @@ _OPTIONS = (
         type=click.IntRange(OPTIMIZATION_LEVELS[0], OPTIMIZATION_LEVELS[-1]),
         help="How long to search for faster kernels. Default: the engine library's, 3. "
         "TensorRT 8.6 and later.",
+    ),
+    click.option(
+        "--timing-iterations",
+        type=click.IntRange(1),
+        default=TIMING_ITERATIONS,
+        show_default=True,
+        metavar="N",
+        help="How many runs of a kernel to average where kernels are timed. TensorRT.",
     ),
     click.option(
         "--timing-cache",

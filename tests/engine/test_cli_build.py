@@ -117,6 +117,7 @@ def test_bad_options(onnx_file: Path, monkeypatch: pytest.MonkeyPatch, arguments
 # Every option that only TensorRT has: its arguments, and what it makes of the build's options.
 LIBRARY_OPTIONS = [
     (["--optimization-level", "4"], {"optimization_level": 4}),
+    (["--timing-iterations", "2"], {"timing_iterations": 2}),
     (["--timing-cache", "times.cache"], {"timing_cache_path": Path("times.cache")}),
     (["--version-compatible"], {"version_compatible": True}),
     (
@@ -166,6 +167,7 @@ def test_library_options_from_a_configuration_file(
     config.write_text(
         "build:\n"
         "  optimization-level: 5\n"
+        "  timing-iterations: 3\n"
         "  no-timing-cache: true\n"
         "  version-compatible: true\n"
         "  exclude-lean-runtime: true\n"
@@ -181,6 +183,7 @@ def test_library_options_from_a_configuration_file(
     assert asked == [
         BuildOptions(
             optimization_level=5,
+            timing_iterations=3,
             timing_cache=False,
             version_compatible=True,
             exclude_lean_runtime=True,
@@ -211,6 +214,7 @@ def test_tensorrt_for_rtx_refuses_them_with_the_reason(
     ("arguments", "said"),
     [
         (["--optimization-level", "6"], "6 is not in the range"),
+        (["--timing-iterations", "0"], "0 is not in the range"),
         (["--weights", "none"], "'none' is not one of"),
         (["--exclude-lean-runtime"], "only a version-compatible plan"),
         (["--timing-cache", "a.cache", "--no-timing-cache"], "named and turned off"),

@@ -140,6 +140,7 @@ class Config(Strict):
 
     def __init__(self, trt):
         attributes = {
+            "avg_timing_iterations": 1,
             "profiling_verbosity": trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
             "flags": {"TF32"},
             "profiles": [],

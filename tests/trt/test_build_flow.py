@@ -292,6 +292,7 @@ def test_flags_and_attributes_that_are_set(backend):
     built = backend.build(
         "10.16",
         optimization_level=0,
+        timing_iterations=2,
         version_compatible=True,
         exclude_lean_runtime=True,
         hardware_compatibility="same-compute-capability",
@@ -302,6 +303,7 @@ def test_flags_and_attributes_that_are_set(backend):
     )
     config = backend.trt.config
     assert config.builder_optimization_level == 0
+    assert config.avg_timing_iterations == 2
     assert config.flags == {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME", "REFIT", "TF32"}
     assert config.hardware_compatibility_level.name == "SAME_COMPUTE_CAPABILITY"
     assert config.plugins_to_serialize == [str(embed)]

@@ -22,18 +22,18 @@ def make_config():
 
 
 def test_it_is_kept_and_used_again(plugin):
-    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin)
+    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin, 8)
     first = make_config()
     cache.attach(first)
     assert cache.keep(first) == cache.path
     assert cache.path.read_bytes() == b"learnt;"
     second = make_config()
-    TimingCache.open("8.6.1", GPU, "13.0", plugin).attach(second)
+    TimingCache.open("8.6.1", GPU, "13.0", plugin, 8).attach(second)
     assert second.cache.content == b"learnt;"
 
 
 def test_one_of_another_machine_is_replaced(plugin, caplog):
-    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin)
+    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin, 8)
     cache.path.parent.mkdir(parents=True)
     cache.path.write_bytes(b"damaged")
     config = make_config()
@@ -45,7 +45,7 @@ def test_one_of_another_machine_is_replaced(plugin, caplog):
 
 
 def test_what_another_build_wrote_meanwhile_is_kept(plugin):
-    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin)
+    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin, 8)
     config = make_config()
     cache.attach(config)
     cache.path.parent.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_what_another_build_wrote_meanwhile_is_kept(plugin):
 
 
 def test_a_folder_that_nobody_may_write_to_is_no_failure(plugin, caplog):
-    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin, plugin / "below" / "a.cache")
+    cache = TimingCache.open("8.6.1", GPU, "13.0", plugin, 8, plugin / "below" / "a.cache")
     config = make_config()
     cache.attach(config)
     assert cache.keep(config) is None
@@ -63,8 +63,8 @@ def test_a_folder_that_nobody_may_write_to_is_no_failure(plugin, caplog):
 
 
 def test_the_key_covers_what_times_depend_on(plugin):
-    def path(version="8.6.1", gpu=GPU, driver="13.0"):
-        return TimingCache.open(version, gpu, driver, plugin).path
+    def path(version="8.6.1", gpu=GPU, driver="13.0", iterations=8):
+        return TimingCache.open(version, gpu, driver, plugin, iterations).path
 
     paths = {
         path(),
@@ -72,9 +72,10 @@ def test_the_key_covers_what_times_depend_on(plugin):
         path(gpu=Gpu("GPU", "8.0")),
         path(gpu=Gpu("Other", "9.0")),
         path(driver=None),
+        path(iterations=1),
     }
     assert path() in paths
-    assert len(paths) == 5
+    assert len(paths) == 6
     before = path()
     plugin.write_bytes(b"two")
     assert path() != before
