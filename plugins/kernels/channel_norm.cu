@@ -40,10 +40,12 @@ namespace {
 
 using Kernel = void (*)(NormParams);
 
-constexpr int kClusterBlocks = 8;       // to a batch item
-constexpr int kSharedBeside = 1024;     // bytes of a block's shared memory that are not asked for
-constexpr int kLeastHolders = 2;        // a block alone is no cluster, and sends nothing
-constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
+constexpr int kClusterBlocks = 8;        // to a batch item
+constexpr int kLargeClusterBlocks = 16;  // where a device has such, and eight had too much each
+constexpr int kLargeClusterTile = 64;    // positions of each of eight, from which on they have
+constexpr int kSharedBeside = 1024;      // bytes of a block's shared memory that are not asked for
+constexpr int kLeastHolders = 2;         // a block alone is no cluster, and sends nothing
+constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int64_t kMostClusters = 16;
 constexpr int64_t kPlanesOfCluster = 64;  // positions of a map, at most
 constexpr int64_t kMostPlanes = 1024;     // for which a cluster is tried in tuning builds
@@ -121,6 +123,7 @@ class Launcher {
     mParams.proxies = static_cast<int>(call.projection.c);
     mParams.plane = norm.h * norm.w;
     mParams.channels = static_cast<int>(norm.c);
+    mParams.share = 1.0F / static_cast<float>(norm.c);
     mParams.pitch = planRoundUp(norm.c, kNormVector);
     mParams.epsilon = norm.epsilon;
     mParams.responseEpsilon = norm.response_epsilon;
@@ -156,6 +159,7 @@ class Launcher {
       mParams.wide = mParams.wide && isCopyAligned(tensor);  // null is
     }
     mParams.lanes = std::min(powerOfTwo(vectors), kWarpSize);
+    while (1 << mParams.laneBits < mParams.lanes) ++mParams.laneBits;
     const int held = powerOfTwo(planCeilDiv(vectors, mParams.lanes));
     switch (held) {
       case 1:
@@ -208,35 +212,46 @@ class Launcher {
     return runInTurn(kernels, threads, sizeof(PlaneShared));
   }
 
-  // Whether the blocks of a cluster can hold a batch item; `blocks` and `threads` are then theirs.
-  bool findHolders(int* blocks, int* threads) {
+  // What holds a batch item: a cluster of blocks, none where they cannot.
+  struct Holders {
+    int blocks = 0;
+    int threads = 0;  // of each
+    size_t sharedBytes = 0;
+  };
+
+  // Cuts the positions for so many blocks.
+  Holders holders(int blocks) {
+    cutForCluster(blocks, 1);
+    const bool alone = blocks * mCall.norm.n <= mDevice.multiprocessors;
+    const int threads = alone ? kHeldThreads : kHeldLeastThreads;
+    return {blocks, threads, sizeof(float) * HeldLayout(mParams, threads).size};
+  }
+  cudaError_t findHolders(Kernel kernel, Holders* found) {
     int tuned[1];
-    if (!hasResponse() || !mOverlaps || !mParams.wide) return false;
+    if (!hasResponse() || !mOverlaps || !mParams.wide) return cudaSuccess;
     if (readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
       countTuned();
-      if (tuned[0] == 0) return false;
+      if (tuned[0] == 0) return cudaSuccess;
     }
-    const auto bytes = [&](int count) {
-      cutForCluster(count, 1);
-      return static_cast<int>(sizeof(float)) * HeldLayout(mParams, kHeldThreads).size +
-             kSharedBeside;
-    };
+    const size_t room = mDevice.sharedBytesPerBlock - kSharedBeside;
     // A block for every multiprocessor, or as few of them as leave room for a second one there.
-    *blocks = kLeastHolders;
-    while (*blocks < kClusterBlocks && (2 * bytes(*blocks) > mDevice.sharedBytesPerBlock ||
-                                        2 * *blocks * mCall.norm.n <= mDevice.multiprocessors)) {
-      *blocks *= 2;
+    Holders few = holders(kLeastHolders);
+    while (few.blocks < kClusterBlocks &&
+           (2 * (few.sharedBytes + kSharedBeside) > room + kSharedBeside ||
+            2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
+      few = holders(2 * few.blocks);
     }
-    *threads = *blocks * mCall.norm.n <= mDevice.multiprocessors ? kHeldThreads : kHeldLeastThreads;
-    return bytes(*blocks) <= mDevice.sharedBytesPerBlock;
-  }
-  template <int kVectors>
-  cudaError_t hold(int blocks, int threads) {
-    cutForCluster(blocks, 1);
-    const size_t shared = sizeof(float) * HeldLayout(mParams, threads).size;
-    return run(mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
-                                   : normHeldKernel<T, kVectors, false>,
-               tiles(), threads, shared, blocks);
+    if (few.sharedBytes <= room) *found = few;
+    if (few.blocks < kClusterBlocks || mParams.tile < kLargeClusterTile ||
+        2 * few.blocks * mCall.norm.n > mDevice.multiprocessors) {
+      return cudaSuccess;
+    }
+    const Holders many = holders(kLargeClusterBlocks);
+    int clusters = 0;
+    const cudaError_t status =
+        countClusters(kernel, many.threads, many.blocks, many.sharedBytes, &clusters);
+    if (clusters >= mCall.norm.n) *found = many;
+    return status;
   }
 
   // Into y, which is normalised where it lies.
@@ -254,9 +269,15 @@ class Launcher {
   cudaError_t rows() {
     constexpr int kRows = kVectors < 4 ? 4 / kVectors : 1;
     if constexpr (kVectors <= kHeldMostVectors) {
-      int blocks = 0;
-      int threads = 0;
-      if (findHolders(&blocks, &threads)) return hold<kVectors>(blocks, threads);
+      const Kernel kernel = mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
+                                                : normHeldKernel<T, kVectors, false>;
+      Holders found;
+      const cudaError_t status = findHolders(kernel, &found);
+      if (status != cudaSuccess) return status;
+      if (found.blocks > 0) {
+        cutForCluster(found.blocks, 1);
+        return run(kernel, tiles(), found.threads, found.sharedBytes, found.blocks);
+      }
     }
     if (mParams.proxies > 0) {
       const cudaError_t status = project<kVectors>();

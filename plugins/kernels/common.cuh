@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "gspn2/kernels.h"
 #include "shared_memory.cuh"
@@ -42,6 +43,55 @@ __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) AlignedVector {
   T values[kCount];
+};
+
+// The same for 16-bit values, which stay in words until each is used. Of an AlignedVector that is
+// read under a condition the compiler makes a register for each value right behind the load, and so
+// waits for every load ahead of the next one.
+template <typename T, int kCount>
+struct PackedVector {
+  static constexpr int kPerWord = 2;
+  static constexpr int kWords = kCount / kPerWord;
+  static_assert(sizeof(T) == 2 && kWords % 4 == 0, "whole loads of 16 bytes");
+  using Words = AlignedVector<uint32_t, 4>;
+
+  uint32_t words[kWords] = {};
+
+  __device__ __forceinline__ void read(const T* source) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      const Words part = reinterpret_cast<const Words*>(source)[i / 4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) words[i + k] = part.values[k];
+    }
+  }
+  // The first `count` values alone, of a source that need not be aligned; the others are 0.
+  __device__ __forceinline__ void read(const T* source, int count) {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      if (j < count) set(j, source[j]);
+    }
+  }
+  __device__ __forceinline__ void write(T* target) const {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      reinterpret_cast<Words*>(target)[i / 4] = {
+          {words[i], words[i + 1], words[i + 2], words[i + 3]}};
+    }
+  }
+  __device__ __forceinline__ T at(int j) const {
+    const auto bits = static_cast<uint16_t>(words[j / kPerWord] >> (j % kPerWord * 16));
+    T value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
+  __device__ __forceinline__ void set(int j, T value) {
+    uint16_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    const int shift = j % kPerWord * 16;
+    uint32_t& word = words[j / kPerWord];
+    word = (word & ~(0xffffU << shift)) | static_cast<uint32_t>(bits) << shift;
+  }
 };
 
 // The merge weight of a direction; m may be null.

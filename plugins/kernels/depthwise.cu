@@ -28,6 +28,7 @@ struct DepthwiseParams {
   int height, width, channels;
   int down, across;   // tiles of a map
   int channelBlocks;  // blocks of a tile
+  bool wide;          // whether the weights are aligned vectors
   bool silu, residual;
 };
 
@@ -52,6 +53,8 @@ struct DepthwiseTile {
   static constexpr int kStrips = kTile / kStrip;
   static constexpr int kPatches = kStrips * ((kTile + kRows - 1) / kRows);
   static constexpr int kThreads = kPatches * kPairs;
+  static constexpr int kWeightVectors = kChannels * kTaps / kVector;
+  static constexpr int kThreadVectors = (kWeightVectors + kThreads - 1) / kThreads;
   // Patches of two rows may reach a row further.
   static constexpr int kInRows = (kTile + kRows - 1) / kRows * kRows + kKernel - 1;
   static constexpr int kInColumns = kTile + kKernel - 1;
@@ -76,16 +79,17 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     depthwiseKernel(const __grid_constant__ DepthwiseParams p) {
   using Tile = DepthwiseTile<kKernel, kTile, kFew>;
   using Shared = typename Tile::template Shared<T>;
-  using Vector = AlignedVector<T, kVector>;
+  using Vector = PackedVector<T, kVector>;
   using Pair = AlignedVector<T, kPair>;
   using Floats = AlignedVector<float, kPair>;
   constexpr int kReach = Tile::kReach;
+  constexpr int kTaps = Tile::kTaps;
   constexpr int kChannels = Tile::kChannels;
   constexpr int kRows = Tile::kRows;
   constexpr int kVectors = Tile::kVectors;
   constexpr int kPairs = Tile::kPairs;
-  waitForPreviousKernel();
   auto& shared = *dynamicShared<Shared>();
+  const uint32_t copied = sharedAddress(&staticShared<uint64_t>());
   const int thread = static_cast<int>(threadIdx.x);
   int64_t block = blockIdx.x;
   const int firstChannel = static_cast<int>(block % p.channelBlocks) * kChannels;
@@ -96,7 +100,37 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
   const int64_t n = block / p.down;
   const int64_t map = n * p.height * p.width * p.channels + firstChannel;
   const int own = min(kChannels, p.channels - firstChannel);  // a multiple of kVector
+  const int channel = thread % kPairs * kPair;
+  const bool hasChannels = channel < own;
 
+  // All that is far away is asked for at once: weights into registers, x into shared memory.
+  const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
+  const int weightVectors = own * kTaps / kVector;
+  const auto eachOwn = [&](auto&& use) {  // of the weights' vectors
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadVectors; ++i) {
+      const int vector = thread + i * Tile::kThreads;
+      if (vector < weightVectors) use(i, vector * kVector);
+    }
+  };
+  if (static_cast<int>(blockIdx.x) < p.channelBlocks) {  // once is enough
+    eachOwn([&](int, int at) { prefetch(weight + at); });
+  }
+  if (thread == 0) barrierInit(copied, Tile::kThreads);
+  __syncthreads();
+  waitForPreviousKernel();
+  Vector weights[Tile::kThreadVectors];
+  if (p.wide) {
+    eachOwn([&](int i, int at) { weights[i].read(weight + at); });
+  } else {
+    eachOwn([&](int i, int at) { weights[i].read(weight + at, kVector); });
+  }
+  T biases[kPair] = {};
+  if (p.bias != nullptr && hasChannels) {
+    const T* const bias = static_cast<const T*>(p.bias) + firstChannel + channel;
+#pragma unroll
+    for (int c = 0; c < kPair; ++c) biases[c] = bias[c];
+  }
   const T* const x = static_cast<const T*>(p.x) + map;
 #pragma unroll 4
   for (int i = thread; i < Tile::kInRows * Tile::kInColumns * kVectors; i += Tile::kThreads) {
@@ -105,34 +139,33 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     const int y = position / Tile::kInColumns;
     const int column = left + position - y * Tile::kInColumns - kReach;
     const int row = top + y - kReach;
-    Vector values{};
-    if (row >= 0 && row < p.height && column >= 0 && column < p.width && vector * kVector < own) {
-      values = *reinterpret_cast<const Vector*>(
-          x + (static_cast<int64_t>(row) * p.width + column) * p.channels + vector * kVector);
+    const bool isInside =
+        row >= 0 && row < p.height && column >= 0 && column < p.width && vector * kVector < own;
+    const int64_t offset = (static_cast<int64_t>(row) * p.width + column) * p.channels;
+    T* const target = shared.values + y * Tile::kPitch +
+                      (position - y * Tile::kInColumns) * kChannels + vector * kVector;
+    copyChunk(sharedAddress(target), isInside ? x + offset + vector * kVector : x,
+              isInside ? static_cast<int>(sizeof(Vector)) : 0);
+  }
+  barrierArriveCopies(copied);
+  eachOwn([&](int i, int at) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      const int of = (at + j) / kTaps;
+      shared.weights[at + j - of * kTaps][of] = toFloat(weights[i].at(j));
     }
-    *reinterpret_cast<Vector*>(shared.values + y * Tile::kPitch +
-                               (position - y * Tile::kInColumns) * kChannels + vector * kVector) =
-        values;
-  }
-#pragma unroll 4
-  for (int i = thread; i < own * Tile::kTaps; i += Tile::kThreads) {
-    const int channel = i / Tile::kTaps;
-    shared.weights[i - channel * Tile::kTaps][channel] =
-        toFloat(static_cast<const T*>(p.weight)[int64_t{firstChannel} * Tile::kTaps + i]);
-  }
+  });
   __syncthreads();
+  barrierWait(copied, 0);
 
-  const int channel = thread % kPairs * kPair;
   const int patch = thread / kPairs;
   const int patchTop = patch / Tile::kStrips * kRows;
   const int patchLeft = patch % Tile::kStrips * kStrip;
-  if (channel >= own) return;
+  if (!hasChannels) return;
   float sums[kRows][kStrip][kPair];
 #pragma unroll
   for (int c = 0; c < kPair; ++c) {
-    const float bias = p.bias == nullptr
-                           ? 0.0F
-                           : toFloat(static_cast<const T*>(p.bias)[firstChannel + channel + c]);
+    const float bias = toFloat(biases[c]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -224,6 +257,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.down = planCeilDiv(conv.h, kTile);
   params.across = planCeilDiv(conv.w, kTile);
   params.channelBlocks = planCeilDiv(conv.c, Tile::kChannels);
+  params.wide = isCopyAligned(call.weight);
   params.silu = conv.activation == GSPN2_SILU;
   params.residual = conv.residual != 0;
   return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,

@@ -315,6 +315,12 @@ __device__ __forceinline__ void waitForPreviousKernel() {
   if constexpr (kHopper) asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
+// Asks for the cache line of an address, ahead of waitForPreviousKernel(): nothing is read into
+// this multiprocessor, so that it may be of what the kernel before this one writes.
+__device__ __forceinline__ void prefetch(const void* pointer) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(pointer)));
+}
+
 // The kernel behind this one may start, and wait in its turn, once all blocks of this one have come
 // here. It takes their multiprocessors' room as that comes free: for kernels of few blocks.
 __device__ __forceinline__ void letNextKernelStart() {

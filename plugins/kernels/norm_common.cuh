@@ -42,12 +42,14 @@ struct NormParams {
   float* squares;          // (N, tiles, C): sums over a tile
   int64_t plane;           // positions of a map
   int channels;
-  int pitch;    // elements from one position to the next, GSPN2_NHWC8
-  int tile;     // positions
-  int tiles;    // of a batch item
-  int lanes;    // that hold a position, GSPN2_NHWC8
-  int proxies;  // channels that are projected; 0 without a projection
-  bool wide;    // whether C and every tensor of it are whole aligned vectors, GSPN2_NHWC8
+  int pitch;     // elements from one position to the next, GSPN2_NHWC8
+  int tile;      // positions
+  int tiles;     // of a batch item
+  int lanes;     // that hold a position, a power of two, GSPN2_NHWC8
+  int laneBits;  // its logarithm
+  int proxies;   // channels that are projected; 0 without a projection
+  bool wide;     // whether C and every tensor of it are whole aligned vectors, GSPN2_NHWC8
+  float share;   // 1 / C
   float epsilon, responseEpsilon;
 };
 

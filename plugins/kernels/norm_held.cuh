@@ -53,9 +53,24 @@ struct HeldParameters {
 
   __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.channels; }
   __device__ __forceinline__ const T* source(int parameter) const {
-    const void* const tensors[] = {p.scale, p.shift, p.responseScale, p.responseShift, p.bias};
-    if (parameter <= kHeldBias) return static_cast<const T*>(tensors[parameter]);
-    return static_cast<const T*>(p.weight) + (parameter - kHeldBias - 1) * p.channels;
+    // No array, which would be in local memory.
+    const void* const tensor = parameter == kHeldScale           ? p.scale
+                               : parameter == kHeldShift         ? p.shift
+                               : parameter == kHeldResponseScale ? p.responseScale
+                               : parameter == kHeldResponseShift ? p.responseShift
+                               : parameter == kHeldBias          ? p.bias
+                                                                 : p.weight;
+    return static_cast<const T*>(tensor) + max(parameter - kHeldBias - 1, 0) * p.channels;
+  }
+  // By every thread of the launch: those of one block ask for them.
+  __device__ __forceinline__ void prefetchAll() const {
+    if (blockIdx.x > 0) return;
+    constexpr int kLine = 128 / static_cast<int>(sizeof(T));
+    const int lines = (p.channels + kLine - 1) / kLine;
+    for (int i = static_cast<int>(threadIdx.x); i < lines * heldParameters(p);
+         i += static_cast<int>(blockDim.x)) {
+      prefetch(source(i / lines) + i % lines * kLine);
+    }
   }
   // By one thread: starts the copies, counted on `barrier`.
   __device__ __forceinline__ void fetch(uint32_t barrier) const {
@@ -69,6 +84,21 @@ struct HeldParameters {
     return toFloat(of(parameter)[channel]);
   }
 };
+
+// Of four channels, the sums over rows of `pitch` values.
+__device__ __forceinline__ float4 fourSumsOfRows(const float* values, int rows, int pitch,
+                                                 int channel) {
+  float4 sums{};
+#pragma unroll 8
+  for (int row = 0; row < rows; ++row) {
+    const auto part = *reinterpret_cast<const float4*>(values + row * pitch + channel);
+    sums.x += part.x;
+    sums.y += part.y;
+    sums.z += part.z;
+    sums.w += part.w;
+  }
+  return sums;
+}
 
 // Turns the sums of squares of every block, (tiles, C), into what each channel is multiplied by and
 // what is added; `affines` are there for the whole block behind it.
@@ -136,17 +166,17 @@ struct HeldRows {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
-      if (row < count && tile.channel(i) < tile.p.channels) values[i] = *at(row, i);
+      if (row < count && tile.channel(i) < tile.p.channels) values[i].read(at(row, i));
     }
   }
   __device__ __forceinline__ void write(int row, const Vector (&values)[kVectors]) const {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
-      if (row < count && tile.channel(i) < tile.p.channels) *at(row, i) = values[i];
+      if (row < count && tile.channel(i) < tile.p.channels) values[i].write(at(row, i));
     }
   }
-  __device__ __forceinline__ Vector* at(int row, int i) const {
-    return reinterpret_cast<Vector*>(rows + row * tile.p.channels + tile.channel(i));
+  __device__ __forceinline__ T* at(int row, int i) const {
+    return rows + row * tile.p.channels + tile.channel(i);
   }
 };
 
@@ -175,7 +205,6 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   __syncthreads();
   clusterArrive();  // the others send only after this block's barriers exist
   if (threads == kHeldThreads) letNextKernelStart();
-  waitForPreviousKernel();
 
   const Tile tile(p);
   const int step = tile.groups * kRows;
@@ -187,9 +216,11 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   auto* const statistics = reinterpret_cast<Statistics*>(sums + layout.statistics);
   const HeldParameters<T> parameters{p, reinterpret_cast<T*>(sums + layout.parameters)};
   const HeldRows<T, kVectors> held(tile, sums + layout.rows, step);
-  if (thread == 0) {
+  parameters.prefetchAll();
+  waitForPreviousKernel();
+  if (thread == 0) held.fetch(copied);
+  if (thread == kWarpSize) {  // a copy takes its thread a while
     parameters.fetch(ready);
-    held.fetch(copied);
     barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.channels));
   }
   __syncwarp();
@@ -198,9 +229,9 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   barrierWait(ready, 0);
 
   const auto parameter = [&](int which, int i) {
-    return tile.channel(i) < p.channels
-               ? *reinterpret_cast<const Vector*>(parameters.of(which) + tile.channel(i))
-               : Vector{};
+    Vector values;
+    if (tile.channel(i) < p.channels) values.read(parameters.of(which) + tile.channel(i));
+    return values;
   };
   {
     RowAffines<T, kVectors> ahead;
@@ -257,8 +288,8 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   __syncthreads();
   clusterWait();
   const auto rank = static_cast<int>(clusterRank());
-  for (int c = thread; c < p.channels; c += threads) {
-    const float sum = sumOfRows(warpSums, threads / kWarpSize, p.channels, c);
+  for (int c = 4 * thread; c < p.channels; c += 4 * threads) {
+    const float4 sum = fourSumsOfRows(warpSums, threads / kWarpSize, p.channels, c);
     const uint32_t target = sharedAddress(sums + rank * p.channels + c);
     for (int other = 0; other < p.tiles; ++other) {
       storeRemote(clusterAddress(target, other), sum, clusterAddress(collected, other));
@@ -276,12 +307,13 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 #pragma unroll 4
     for (int row = tile.group; row < held.count; row += tile.groups) {
       const Statistics position = statistics[row];
-      const Vector value = *held.at(row, i);
+      Vector value;
+      value.read(held.at(row, i));
       Vector result;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        result.values[j] = fromFloat<T>(
-            normalised(toFloat(value.values[j]), position, Affine{scales[j], shifts[j]}));
+        result.set(j, fromFloat<T>(normalised(toFloat(value.at(j)), position,
+                                              Affine{scales[j], shifts[j]})));
       }
       tile.write(tile.begin + row, i, result);
     }

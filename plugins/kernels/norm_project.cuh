@@ -13,19 +13,21 @@ __device__ __forceinline__ void shareProxies(const RowTile<T, kVectors>& tile, f
   const T* const source =
       static_cast<const T*>(p.proxy) + tile.n * p.proxies * p.plane + tile.begin;
   const int positions = max(0, static_cast<int>(tile.end - tile.begin));
-  for (int q = 0; q < p.proxies; ++q) {
-    for (int i = static_cast<int>(threadIdx.x); i < positions; i += static_cast<int>(blockDim.x)) {
-      shared[q * p.tile + i] = toFloat(source[q * p.plane + i]);
-    }
+  // All of them at once where the block has as many threads.
+  for (int i = static_cast<int>(threadIdx.x); i < p.proxies * p.tile;
+       i += static_cast<int>(blockDim.x)) {
+    const int q = i / p.tile;
+    const int position = i - q * p.tile;
+    if (position < positions) shared[i] = toFloat(source[q * p.plane + position]);
   }
 }
 
 // Adds weight proxies + bias to this lane's part of the tile's rows from `first` on. `parameter`
 // has the i-th vector of the bias (0) or of a proxy's weights (1 and up).
 template <typename T, int kVectors, int kRows, typename Parameter>
-__device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const float* proxies,
-                                        int first, const Parameter& parameter,
-                                        AlignedVector<T, kNormVector> (&values)[kRows][kVectors]) {
+__device__ __forceinline__ void project(
+    const RowTile<T, kVectors>& tile, const float* proxies, int first, const Parameter& parameter,
+    typename RowTile<T, kVectors>::Vector (&values)[kRows][kVectors]) {
   using Vector = typename RowTile<T, kVectors>::Vector;
   const NormParams& p = tile.p;
 #pragma unroll
@@ -44,7 +46,7 @@ __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const 
       float sums[kNormVector];
 #pragma unroll
       for (int j = 0; j < kNormVector; ++j) {
-        sums[j] = toFloat(values[r][i].values[j]) + toFloat(bias.values[j]);
+        sums[j] = toFloat(values[r][i].at(j)) + toFloat(bias.at(j));
       }
 #pragma unroll
       for (int q = 0; q < GSPN2_PROJECTION_MAX_CHANNELS; ++q) {
@@ -52,11 +54,11 @@ __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const 
         const float proxy = proxies[q * p.tile + position];
 #pragma unroll
         for (int j = 0; j < kNormVector; ++j) {
-          sums[j] = fmaf(toFloat(weights[q].values[j]), proxy, sums[j]);
+          sums[j] = fmaf(toFloat(weights[q].at(j)), proxy, sums[j]);
         }
       }
 #pragma unroll
-      for (int j = 0; j < kNormVector; ++j) values[r][i].values[j] = fromFloat<T>(sums[j]);
+      for (int j = 0; j < kNormVector; ++j) values[r][i].set(j, fromFloat<T>(sums[j]));
     }
   }
 }
@@ -65,8 +67,8 @@ __device__ __forceinline__ void project(const RowTile<T, kVectors>& tile, const 
 template <typename T, int kVectors>
 __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     projectRowsKernel(const __grid_constant__ NormParams p) {
-  waitForPreviousKernel();
   const RowTile<T, kVectors> tile(p);
+  waitForPreviousKernel();
   float* const proxies = dynamicShared<float>();
   shareProxies(tile, proxies);
   __syncthreads();
@@ -74,7 +76,9 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   tile.read(tile.begin + tile.group, values[0]);
   const auto parameter = [&](int which, int i) {
     const T* const weight = static_cast<const T*>(p.weight) + (which - 1) * p.channels;
-    return tile.readParameters(which == 0 ? p.bias : weight, i);
+    const void* const tensor = which == 0 ? p.bias : weight;
+    return p.wide ? tile.template readParameters<true>(tensor, i)
+                  : tile.template readParameters<false>(tensor, i);
   };
   project(tile, proxies, tile.group, parameter, values);
   if (tile.begin + tile.group < tile.end) tile.write(tile.begin + tile.group, values[0]);

@@ -12,13 +12,13 @@ namespace gspn2 {
 constexpr int kRowThreads = 256;
 // Blocks that are to fit a multiprocessor at once.
 __host__ __device__ constexpr int rowBlocks(int vectors) {
-  return vectors <= 2 ? 3 : vectors == 4 ? 2 : 1;
+  return vectors == 1 ? 3 : vectors <= 4 ? 2 : 1;
 }
 
 template <typename T, int kVectors>
 struct RowTile : NormTile {
   static constexpr int kVector = static_cast<int>(kNormVector);
-  using Vector = AlignedVector<T, kVector>;
+  using Vector = PackedVector<T, kVector>;
 
   const NormParams& p;
   int lane, group, groups;
@@ -26,9 +26,9 @@ struct RowTile : NormTile {
   __device__ __forceinline__ explicit RowTile(const NormParams& params)
       : NormTile(params),
         p(params),
-        lane(static_cast<int>(threadIdx.x) % p.lanes),
-        group(static_cast<int>(threadIdx.x) / p.lanes),
-        groups(static_cast<int>(blockDim.x) / p.lanes) {}
+        lane(static_cast<int>(threadIdx.x) & (p.lanes - 1)),
+        group(static_cast<int>(threadIdx.x) >> p.laneBits),
+        groups(static_cast<int>(blockDim.x) >> p.laneBits) {}
 
   // The first channel of this lane's i-th vector.
   __device__ __forceinline__ int channel(int i) const { return (lane + i * p.lanes) * kVector; }
@@ -45,32 +45,37 @@ struct RowTile : NormTile {
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
       if (position < end && channel(i) < p.pitch) {
-        values[i] =
-            *reinterpret_cast<const Vector*>(static_cast<const T*>(p.x) + offset(position, i));
+        values[i].read(static_cast<const T*>(p.x) + offset(position, i));
       }
     }
   }
   __device__ __forceinline__ void write(int64_t position, int i, const Vector& values) const {
     if (channel(i) >= p.pitch) return;
-    *reinterpret_cast<Vector*>(static_cast<T*>(p.y) + offset(position, i)) = values;
+    values.write(static_cast<T*>(p.y) + offset(position, i));
   }
   __device__ __forceinline__ void write(int64_t position, const Vector (&values)[kVectors]) const {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) write(position, i, values[i]);
   }
-  // What a tensor (C) has for the i-th vector; behind the last channel, any value.
+  // What a tensor (C) has for the i-th vector; behind the last channel 0. kWide: as p.wide.
+  template <bool kWide>
   __device__ __forceinline__ Vector readParameters(const void* tensor, int i) const {
-    if (channel(i) >= p.channels) return Vector{};
+    Vector values;
     const T* const source = static_cast<const T*>(tensor) + channel(i);
-    if (p.wide) {
-      return *reinterpret_cast<const Vector*>(source);
-    }
-    Vector values{};
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      if (channel(i) + j < p.channels) values.values[j] = source[j];
+    if constexpr (kWide) {
+      if (channel(i) < p.channels) values.read(source);
+    } else {
+      values.read(source, count(i));
     }
     return values;
+  }
+  // By one row of the launch: to ask for the same lines takes turns.
+  __device__ __forceinline__ void prefetchParameters(const void* tensor) const {
+    if (blockIdx.x > 0 || group > 0) return;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      if (channel(i) < p.channels) prefetch(static_cast<const T*>(tensor) + channel(i));
+    }
   }
   // How many channels the i-th vector has, eight or none where p.wide.
   __device__ __forceinline__ int count(int i) const {
@@ -81,7 +86,7 @@ struct RowTile : NormTile {
 // The statistics of rows that a lane has at once, and how far its values are from their means.
 template <typename T, int kVectors, int kRows>
 struct RowStatistics {
-  using Vector = AlignedVector<T, kNormVector>;
+  using Vector = typename RowTile<T, kVectors>::Vector;
   static constexpr int kVector = static_cast<int>(kNormVector);
 
   Statistics statistics[kRows];
@@ -91,7 +96,7 @@ struct RowStatistics {
   template <bool kWide>
   __device__ __forceinline__ void find(const RowTile<T, kVectors>& tile,
                                        const Vector (&values)[kRows][kVectors]) {
-    const float share = 1.0F / static_cast<float>(tile.p.channels);
+    const float share = tile.p.share;
     const auto isChannel = [&](int i, int j) { return j < tile.count(i); };
     float sums[kRows] = {};
 #pragma unroll
@@ -100,7 +105,7 @@ struct RowStatistics {
       for (int i = 0; i < kVectors; ++i) {
 #pragma unroll
         for (int j = 0; j < kVector; ++j) {
-          apart[r][i][j] = toFloat(values[r][i].values[j]);  // 0 where a lane has no channels
+          apart[r][i][j] = toFloat(values[r][i].at(j));  // 0 where a lane has no channels
           if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
           sums[r] += apart[r][i][j];
         }
@@ -137,10 +142,10 @@ struct RowStatistics {
 // Scale and shift of a lane's channels, as they lie in memory.
 template <typename T, int kVectors>
 struct RowAffines {
-  AlignedVector<T, kNormVector> scales[kVectors], shifts[kVectors];
+  typename RowTile<T, kVectors>::Vector scales[kVectors], shifts[kVectors];
 
   __device__ __forceinline__ Affine of(int i, int j) const {
-    return {toFloat(scales[i].values[j]), toFloat(shifts[i].values[j])};
+    return {toFloat(scales[i].at(j)), toFloat(shifts[i].at(j))};
   }
 };
 
@@ -173,33 +178,32 @@ __device__ __forceinline__ float sumOfRows(const float* values, int rows, int pi
 }
 
 // The statistics of the tile's positions; then the results, or each channel's sum of squares.
-template <typename T, int kVectors, int kRows, NormStage kStage>
-__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
-    normRowsKernel(const __grid_constant__ NormParams p) {
+template <typename T, int kVectors, int kRows, NormStage kStage, bool kWide>
+__device__ __forceinline__ void normRows(const RowTile<T, kVectors>& tile) {
   using Tile = RowTile<T, kVectors>;
   using Vector = typename Tile::Vector;
   constexpr bool kPlain = kStage == NormStage::kPlain;
-  waitForPreviousKernel();
-  const Tile tile(p);
+  const NormParams& p = tile.p;
+  Vector values[kRows][kVectors];
+  const auto read = [&](int64_t first) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) tile.read(first + r * tile.groups, values[r]);
+  };
+  // The first rows are under way before anything waits for the parameters.
   RowAffines<T, kVectors> affines;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    affines.scales[i] = tile.readParameters(p.scale, i);
-    affines.shifts[i] = tile.readParameters(p.shift, i);
+    affines.scales[i] = tile.template readParameters<kWide>(p.scale, i);
+    affines.shifts[i] = tile.template readParameters<kWide>(p.shift, i);
   }
+  read(tile.begin + tile.group);
   float squares[kPlain ? 1 : kVectors][kNormVector] = {};
   // Whole warps: they meet in shuffles.
   for (int64_t base = tile.begin; base < tile.end; base += tile.groups * kRows) {
-    Vector values[kRows][kVectors];
     const int64_t first = base + tile.group;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) tile.read(first + r * tile.groups, values[r]);
+    if (base != tile.begin) read(first);
     RowStatistics<T, kVectors, kRows> rows;
-    if (p.wide) {
-      rows.template find<true>(tile, values);
-    } else {
-      rows.template find<false>(tile, values);
-    }
+    rows.template find<kWide>(tile, values);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = first + r * tile.groups;
@@ -212,7 +216,7 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
         for (int j = 0; j < Tile::kVector; ++j) {
           const float z = rows.normalised(r, i, j, affines.of(i, j));
           if constexpr (kPlain) {
-            result.values[j] = fromFloat<T>(p.wide || j < tile.count(i) ? z : 0.0F);
+            result.set(j, fromFloat<T>(kWide || j < tile.count(i) ? z : 0.0F));
           } else {
             squares[i][j] = fmaf(z, z, squares[i][j]);
           }
@@ -236,14 +240,28 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
   }
 }
 
+template <typename T, int kVectors, int kRows, NormStage kStage>
+__global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
+    normRowsKernel(const __grid_constant__ NormParams p) {
+  const RowTile<T, kVectors> tile(p);
+  tile.prefetchParameters(p.scale);
+  tile.prefetchParameters(p.shift);
+  waitForPreviousKernel();
+  if (p.wide) {
+    normRows<T, kVectors, kRows, kStage, true>(tile);
+  } else {
+    normRows<T, kVectors, kRows, kStage, false>(tile);
+  }
+}
+
 // The results, of the statistics and of the affines (C) of each batch item.
 template <typename T, int kVectors, int kRows>
 __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
     scaleRowsKernel(const __grid_constant__ NormParams p) {
   using Tile = RowTile<T, kVectors>;
   using Vector = typename Tile::Vector;
-  waitForPreviousKernel();
   const Tile tile(p);
+  waitForPreviousKernel();
   const Affines affines = affinesOf(p, tile.n);
   float scales[kVectors][kNormVector], shifts[kVectors][kNormVector];
 #pragma unroll
@@ -281,9 +299,9 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
         Vector result;
 #pragma unroll
         for (int j = 0; j < Tile::kVector; ++j) {
-          const float y = normalised(toFloat(values[r][i].values[j]), positions[r],
+          const float y = normalised(toFloat(values[r][i].at(j)), positions[r],
                                      Affine{scales[i][j], shifts[i][j]});
-          result.values[j] = fromFloat<T>(p.wide || j < tile.count(i) ? y : 0.0F);
+          result.set(j, fromFloat<T>(p.wide || j < tile.count(i) ? y : 0.0F));
         }
         tile.write(at, i, result);
       }

@@ -131,6 +131,7 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
   emulation::copyBulk(target, source, bytes, barrier);
 }
 
+inline void prefetch(const void*) {}
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 inline void letNextKernelStart() {}
 
