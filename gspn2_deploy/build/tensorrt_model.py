@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.depthwise import fuse_depthwise
+from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
 from gspn2_deploy.build.translate import EngineLibraryError
@@ -255,7 +256,7 @@ def _split_map_means(graph: onnx.GraphProto) -> None:
         nodes.append(node)
         if node.domain or node.op_type != "ReduceMean":
             continue
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        attributes = attributes_of(node)
         if sorted(attributes.get("axes", ())) != _MAP_AXES or not attributes.get("keepdims", 1):
             continue
         name = node.name or node.output[0]
