@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from gspn2_deploy.errors import OnnxFileError
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.spec import ONNX_DOMAIN, ONNX_DOMAIN_VERSION, OP_TYPES
+from gspn2_deploy.spec import ONNX_DOMAIN, ONNX_DOMAIN_VERSION, base_op
 
 from . import metadata as meta
 
@@ -180,11 +180,6 @@ def strip_functions(model: onnx.ModelProto) -> None:
 def is_ours(node: onnx.NodeProto) -> bool:
     """Whether a node is a propagation."""
     return bool(node.domain == ONNX_DOMAIN)
-
-
-def base_op(op_type: str) -> str:
-    """The op that a node's type stands for: a variant's name begins with the op's and ``_``."""
-    return next((name for name in OP_TYPES if op_type.startswith(f"{name}_")), op_type)
 
 
 def iterate_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -119,3 +119,10 @@ LINE_SCAN_ATTRIBUTES = {
 
 HALF_TYPES = ("float16", "bfloat16")
 DTYPES = ("float32", *HALF_TYPES)  # in and out; state and sums are float32
+# By the precision that an export bakes in; a mixed file has two of them.
+PRECISION_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def base_op(op_type: str) -> str:
+    """The op that a node or a call stands for: a variant's name begins with the op's and ``_``."""
+    return next((name for name in OP_TYPES if op_type.startswith(f"{name}_")), op_type)

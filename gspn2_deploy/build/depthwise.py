@@ -10,11 +10,10 @@ is, and so does one whose result something else uses ahead of the residual or th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import onnx
 
-from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
+from gspn2_deploy.build.graph_view import GraphView, is_op, keeps_size, pairs, put_plugins
 from gspn2_deploy.spec import DEPTHWISE, DEPTHWISE_KERNELS, DEPTHWISE_MULTIPLE, HALF_TYPES
 
 _WEIGHT_RANK = 4
@@ -52,30 +51,18 @@ def fuse_depthwise(
 
 
 def _is_depthwise(file: GraphView, conv: onnx.NodeProto, types: Mapping[str, str]) -> bool:
-    if conv.domain or conv.op_type != "Conv":
+    if not is_op(conv, "Conv"):
         return False
     weight = file.constants.get(conv.input[1])
     if weight is None or len(weight.dims) != _WEIGHT_RANK:
         return False
-    channels, inner, *size = weight.dims
-    given: dict[str, Any] = attributes_of(conv)
-    kernel = size[0]
-    plain = {
-        "group": channels,
-        "auto_pad": b"NOTSET",
-        "pads": [kernel // 2] * 4,
-        "strides": [1, 1],
-        "dilations": [1, 1],
-        "kernel_shape": [kernel, kernel],
-    }
-    defaults = {"group": 1, "pads": [0] * 4}
-    fits = all(given.get(key, defaults.get(key, value)) == value for key, value in plain.items())
+    channels, inner, kernel, width = weight.dims
     dtype = types.get(conv.output[0])
     return (
-        fits
-        and inner == 1
-        and size == [kernel, kernel]
+        inner == 1
+        and kernel == width
         and kernel in DEPTHWISE_KERNELS
+        and keeps_size(conv, kernel, channels)
         and channels % DEPTHWISE_MULTIPLE == 0
         and dtype in HALF_TYPES
         and all(types.get(name) == dtype for name in conv.input if name)
@@ -92,7 +79,7 @@ def _with_residual(file: GraphView, conv: onnx.NodeProto) -> str | None:
 def _with_silu(file: GraphView, name: str) -> str | None:
     """The product of a tensor and its sigmoid, which are all that uses it."""
     users = file.users.get(name, [])
-    sigmoid = next((node for node in users if not node.domain and node.op_type == "Sigmoid"), None)
+    sigmoid = next((node for node in users if is_op(node, "Sigmoid")), None)
     if sigmoid is None or file.uses[name] != len(users) or len(users) != 2:
         return None
     product = file.only_user(sigmoid.output[0], "Mul")

@@ -16,8 +16,8 @@ from typing import Any
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import Profile
 from gspn2_deploy.runners.engine_layers import EngineLayer, inspect_layers
+from gspn2_deploy.spec import PRECISION_TYPES
 
-_PRECISION_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _REDUCED = frozenset({"float16", "bfloat16", "int8"})
 _WIDE = frozenset({"float32"})
 _FLOATS = _REDUCED | _WIDE
@@ -129,7 +129,7 @@ def misplaced_layers(layers: Iterable[EngineLayer], precision: str | None) -> li
         alone may be a cast that was fused into it. Of a mixed file none: layers that are fused
         do not tell which of the file's they were.
     """
-    wanted = _PRECISION_TYPES.get(precision or "")
+    wanted = PRECISION_TYPES.get(precision or "")
     if wanted == "float32":
         return [layer for layer in layers if _REDUCED & _types(layer)]
     if wanted is None:

@@ -48,14 +48,14 @@ class GraphView:
     def producer(self, name: str, *op_types: str) -> onnx.NodeProto | None:
         """The node that gives a tensor, if it is one of these ONNX ops."""
         node = self.producers.get(name)
-        return node if node is not None and not node.domain and node.op_type in op_types else None
+        return node if is_op(node, *op_types) else None
 
     def only_user(self, name: str, *op_types: str) -> onnx.NodeProto | None:
         """The one node that uses a tensor, if it is one of these ONNX ops."""
         found = self.users.get(name, [])
-        if len(found) != 1 or self.uses[name] != 1 or found[0].domain:
+        if len(found) != 1 or self.uses[name] != 1:
             return None
-        return found[0] if found[0].op_type in op_types else None
+        return found[0] if is_op(found[0], *op_types) else None
 
     def values(self, node: onnx.NodeProto, index: int) -> NDArray[np.generic] | None:
         """An input's constant values; None where it is absent, or not known here."""
@@ -98,12 +98,17 @@ class GraphView:
         added.name = name
         if added in self.graph.initializer:
             return name
-        while self.has(added.name):
-            added.name += "_"
+        added.name = self.free_name(name)
         self.graph.initializer.append(added)
         return added.name
 
-    def has(self, name: str) -> bool:
+    def free_name(self, name: str, *endings: str) -> str:
+        """A name for a tensor, and with each ending behind it for others, that the graph lacks."""
+        while any(self._has(name + ending) for ending in ("", *endings)):
+            name += "_"
+        return name
+
+    def _has(self, name: str) -> bool:
         """Whether a tensor of this graph is called so, one that was added to it too."""
         return (
             name in self.producers
@@ -116,6 +121,28 @@ class GraphView:
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def is_op(node: onnx.NodeProto | None, *op_types: str) -> bool:
+    """Whether there is a node, and it is one of these ONNX ops."""
+    return node is not None and not node.domain and node.op_type in op_types
+
+
+def keeps_size(conv: onnx.NodeProto, kernel: int, group: int) -> bool:
+    """Whether a Conv has this square kernel, these groups, and a result of its input's size.
+
+    Its strides and dilations are 1, and its pads are half the kernel on every side.
+    """
+    wanted = {
+        "group": group,
+        "auto_pad": b"NOTSET",
+        "pads": [kernel // 2] * 4,
+        "strides": [1, 1],
+        "dilations": [1, 1],
+        "kernel_shape": [kernel, kernel],
+    }
+    given = {"group": 1, "pads": [0] * 4, **attributes_of(conv)}
+    return all(given.get(key, value) == value for key, value in wanted.items())
 
 
 def pairs(node: onnx.NodeProto | None) -> Iterator[tuple[str, str]]:

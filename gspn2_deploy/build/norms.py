@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from gspn2_deploy.build.graph_view import GraphView, attributes_of, pairs, put_plugins
+from gspn2_deploy.build.graph_view import GraphView, attributes_of, is_op, pairs, put_plugins
 from gspn2_deploy.build.pointwise import read_pointwise
 from gspn2_deploy.spec import CHANNEL_NORM, HALF_TYPES, PROJECTION_MAX_CHANNELS
 
@@ -84,7 +84,7 @@ def fuse_norms(
 
 def _transposed_back(file: GraphView, norm: onnx.NodeProto) -> str | None:
     """The output of the transpose behind a layer norm over channels; None where it is no such."""
-    if norm.domain or norm.op_type != "LayerNormalization" or len(norm.input) < _NORM_INPUTS:
+    if not is_op(norm, "LayerNormalization") or len(norm.input) < _NORM_INPUTS:
         return None
     if not norm.input[2] or any(file.rank(name) != 1 for name in norm.input[1:]):
         return None
@@ -192,9 +192,7 @@ def _reduced(file: GraphView, name: str, axes: list[int]) -> str | None:
 
 def _others(node: onnx.NodeProto | None, op_type: str, name: str) -> Iterator[str]:
     """The other input of a node of this type that has this one."""
-    if node is None or node.domain or node.op_type != op_type:
-        return
-    for one, other in pairs(node):
+    for one, other in pairs(node if is_op(node, op_type) else None):
         if one == name and other != name:
             yield other
 

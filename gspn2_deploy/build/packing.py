@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from gspn2_deploy.build.graph_view import GraphView, drop_unused
+from gspn2_deploy.build.graph_view import GraphView, attributes_of, drop_unused, pairs
 from gspn2_deploy.build.pointwise import join_pointwise
 from gspn2_deploy.build.reshapes import Shape
 from gspn2_deploy.export.check import is_ours
@@ -127,12 +127,10 @@ def _find(file: GraphView, node: onnx.NodeProto) -> _Packing | None:
 
 def _unscaled(file: GraphView, name: str) -> tuple[str, ...]:
     """The u and the m that a file multiplies, as exports do that have m and no d; else u alone."""
-    product = file.producer(name, "Mul")
-    if product is not None:
-        for u, scale in (product.input, reversed(product.input)):
-            tensor = file.constants.get(scale)
-            if tensor is not None and list(tensor.dims) == [NUM_DIRECTIONS, 1, 1, 1]:
-                return u, scale
+    for u, scale in pairs(file.producer(name, "Mul")):
+        tensor = file.constants.get(scale)
+        if tensor is not None and list(tensor.dims) == [NUM_DIRECTIONS, 1, 1, 1]:
+            return u, scale
     return (name,)
 
 
@@ -173,7 +171,7 @@ def _locate(file: GraphView, name: str, x: Shape, is_affinity: bool) -> _Place |
 
 def _of_split(file: GraphView, node: onnx.NodeProto, piece: str, _: int) -> range | None:
     """The channels that an output of a Split has."""
-    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    given = attributes_of(node)
     sizes = given.get("split") or file.integers(node, 1)
     if not _is_channels([given.get("axis", 0)]) or sizes is None:
         return None

@@ -9,18 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from gspn2_deploy.build.graph_view import GraphView, attributes_of
+from gspn2_deploy.build.graph_view import GraphView, keeps_size
 
 _CHANNELS = 1  # the axis of (N, C, H, W)
 _BIAS = 2  # the input of a Conv
-_PLAIN = {
-    "group": 1,
-    "auto_pad": b"NOTSET",
-    "pads": [0] * 4,
-    "strides": [1, 1],
-    "dilations": [1, 1],
-    "kernel_shape": [1, 1],
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def join_pointwise(file: GraphView, first: str, second: str) -> tuple[str, list[
     if one is None or other is None or not _match(one, other) or first not in described:
         return None
     replaced = [second, *one.node.input]
-    output = _free_name(file, f"{first}_{second}")
+    output = file.free_name(f"{first}_{second}", "_weight", "_bias")
     weight = np.concatenate([one.weight, other.weight])
     constants = {f"{output}_weight": weight}
     if one.bias is not None or other.bias is not None:
@@ -99,17 +91,8 @@ def read_pointwise(file: GraphView, name: str) -> Pointwise | None:
     bias = file.values(conv, _BIAS) if has_bias else None
     if weight is None or weight.shape[2:] != (1, 1) or (bias is None) == has_bias:
         return None
-    given = attributes_of(conv)
-    is_plain = all(given.get(key, value) == value for key, value in _PLAIN.items())
-    return Pointwise(conv, weight, bias) if is_plain else None
+    return Pointwise(conv, weight, bias) if keeps_size(conv, kernel=1, group=1) else None
 
 
 def _match(one: Pointwise, other: Pointwise) -> bool:
     return one.node.input[0] == other.node.input[0] and one.weight.dtype == other.weight.dtype
-
-
-def _free_name(file: GraphView, name: str) -> str:
-    """A name for a tensor, with its weight and bias behind it, that the file does not have."""
-    while any(file.has(name + end) for end in ("", "_weight", "_bias")):
-        name += "_"
-    return name

@@ -24,7 +24,7 @@ from gspn2_deploy.build.engine_checks import (
 from gspn2_deploy.build.engine_run import inspect_after_run
 from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.options import BuildOptions
-from gspn2_deploy.build.tensorrt_model import PluginModel, prepare_model
+from gspn2_deploy.build.tensorrt_model import STRONGLY_TYPED_MAJOR, PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
 from gspn2_deploy.build.tensorrt_plugin import (
     find_embeddable,
@@ -40,10 +40,9 @@ from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.runners.engine_layers import EngineLayer
+from gspn2_deploy.spec import PRECISION_TYPES
 
-_STRONGLY_TYPED_MAJOR = 10
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")
-_PRECISION_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class PluginSession(Session):
@@ -65,7 +64,7 @@ class PluginSession(Session):
     @property
     def strongly_typed(self) -> bool:
         """Whether the network keeps the file's types by itself."""
-        return self.major >= _STRONGLY_TYPED_MAJOR
+        return self.major >= STRONGLY_TYPED_MAJOR
 
     def take_errors(self) -> list[str]:
         """Return what the plugin and TensorRT logged as errors since the last call."""
@@ -164,7 +163,7 @@ def fuses(options: BuildOptions, major: int) -> bool:
     """
     if options.fuse is not None:
         return options.fuse
-    return major < _STRONGLY_TYPED_MAJOR and options.weights == "fixed"
+    return major < STRONGLY_TYPED_MAJOR and options.weights == "fixed"
 
 
 def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> dict[str, str]:
@@ -269,7 +268,7 @@ def _plugin_types(
 ) -> dict[str, str]:
     """The types of the plugin layers: the one that was baked in, or the file's for each node."""
     found = check_plugins(session.trt, session.network, model.plugins)
-    baked = _PRECISION_TYPES.get(request.precision or "")
+    baked = PRECISION_TYPES.get(request.precision or "")
     return {name: baked or model.node_types.get(name, dtype) for name, dtype in found.items()}
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.depthwise import fuse_depthwise
+from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.export import strip_functions
 from gspn2_deploy.spec import ONNX_DOMAIN
 
-_STRONGLY_TYPED_MAJOR = 10
+STRONGLY_TYPED_MAJOR = 10  # of TensorRT: from it on, networks keep the file's types
 _OLD_OPSET = 17  # the newest that TensorRT 8.6's parser knows
 _LOWERED_OPSET = 18  # the one that is rewritten for it
 _OLD_IR_VERSION = 8
@@ -101,7 +102,7 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
         packed = pack_predictions(model.graph, constants)
         given = model.graph, constants, tensor_types(model.graph)
         fused = fuse_norms(*given) | fuse_depthwise(*given)
-    if tensorrt_major < _STRONGLY_TYPED_MAJOR:
+    if tensorrt_major < STRONGLY_TYPED_MAJOR:
         lower_opset(model)
     types = tensor_types(model.graph)
     nodes = {
@@ -255,7 +256,7 @@ def _split_map_means(graph: onnx.GraphProto) -> None:
         nodes.append(node)
         if node.domain or node.op_type != "ReduceMean":
             continue
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        attributes = attributes_of(node)
         if sorted(attributes.get("axes", ())) != _MAP_AXES or not attributes.get("keepdims", 1):
             continue
         name = node.name or node.output[0]

@@ -18,6 +18,7 @@ from typing import Any
 from gspn2_deploy.build import trt_network
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
 from gspn2_deploy.build.translate import ParserMessage, translate, translate_parser
+from gspn2_deploy.runners.trt_log import make_logger
 
 # Said without a GPU at every turn; never the cause of anything.
 _NOISE = re.compile(r"catchCudaError|Thread context has not been set")
@@ -28,6 +29,9 @@ _NO_GPU = re.compile(r"cudaError (\d+): ([^)]*)")
 _LONGEST_PHASE = "Determining refit engines"
 _COMPILING = "compiling the network"
 _TRACE = 5  # below DEBUG: the library's verbose level is thousands of lines for one op
+_ERRORS = ("INTERNAL_ERROR", "ERROR")
+# By severity; all else is for debugging, as are errors: they become exceptions with a cause.
+_LEVELS = {"WARNING": logging.INFO, "VERBOSE": _TRACE}
 
 
 class Session:
@@ -43,7 +47,7 @@ class Session:
         self.channel = channel
         self.errors: list[str] = []
         self.activation_bytes: int | None = None
-        self.logger = self._make_logger()
+        self.logger = make_logger(trt, self._hear)
         try:
             self.builder = trt.Builder(self.logger)
         except TypeError:  # how its bindings say that there is none
@@ -58,25 +62,12 @@ class Session:
     def _network_flag(self) -> Any:
         return self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
 
-    def _make_logger(self) -> Any:
-        severity = self.trt.ILogger.Severity
-        # Its errors become exceptions with a cause; raw, they are for debugging.
-        levels = {severity.WARNING: logging.INFO, severity.VERBOSE: _TRACE}
-        session = self
-
-        class Bridge(self.trt.ILogger):  # type: ignore[misc, name-defined]
-            def __init__(self) -> None:
-                super().__init__()
-
-            def log(self, level: Any, text: str) -> None:
-                is_error = level in (severity.ERROR, severity.INTERNAL_ERROR)
-                if (is_error and not _NOISE.search(text)) or _FATAL_WARNING in text:
-                    session.errors.append(text)
-                if found := _ACTIVATION_BYTES.search(text):
-                    session.activation_bytes = int(found[1])
-                session.channel.log(levels.get(level, logging.DEBUG), text)
-
-        return Bridge()
+    def _hear(self, severity: str, text: str) -> None:
+        if (severity in _ERRORS and not _NOISE.search(text)) or _FATAL_WARNING in text:
+            self.errors.append(text)
+        if found := _ACTIVATION_BYTES.search(text):
+            self.activation_bytes = int(found[1])
+        self.channel.log(_LEVELS.get(severity, logging.DEBUG), text)
 
     def make_monitor(self) -> Any:
         """Return a progress monitor: the root phase gives the fraction, the deepest the detail."""

@@ -12,7 +12,7 @@ from typing import Any
 from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import TensorInfo
-from gspn2_deploy.spec import OP_TYPES
+from gspn2_deploy.spec import HALF_TYPES, PRECISION_TYPES, base_op
 
 # By TensorRT's names of the types. A strongly typed network keeps the file's types.
 _DTYPES = {
@@ -27,8 +27,6 @@ _DTYPES = {
     "FP8": "float8",
 }
 _WEIGHTED_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-_PRECISION_DTYPE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_REDUCED = ("float16", "bfloat16")
 # A layer from a function's body says who called it: "[ONNX Layer: NODE | CALLER (OP_TYPE)]".
 _CALLER = re.compile(r"\| ([^|\]]+) \((\w+)\)")
 
@@ -69,7 +67,7 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
             weighted[dtype] += 1
     inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
     outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
-    calls = Counter(_base_op(op_type) for _, op_type in bodies)
+    calls = Counter(base_op(op_type) for _, op_type in bodies)
     return NetworkSummary(inputs, outputs, dict(every), dict(weighted), dict(calls))
 
 
@@ -148,12 +146,12 @@ def _agree(found: TensorInfo, expected: TensorInfo) -> bool:
 def _check_precision(summary: NetworkSummary, precision: str | None) -> None:
     weighted = summary.weighted_dtypes
     if precision == "mixed":
-        wrong = not any(weighted.get(dtype) for dtype in _REDUCED)
-    elif precision in _PRECISION_DTYPE:
-        wanted = _PRECISION_DTYPE[precision]
+        wrong = not any(weighted.get(dtype) for dtype in HALF_TYPES)
+    elif precision in PRECISION_TYPES:
+        wanted = PRECISION_TYPES[precision]
         wrong = any(dtype != wanted for dtype in weighted)
         if precision == "fp32":
-            wrong = wrong or any(summary.layer_dtypes.get(dtype) for dtype in _REDUCED)
+            wrong = wrong or any(summary.layer_dtypes.get(dtype) for dtype in HALF_TYPES)
     else:
         return
     if wrong:
@@ -177,8 +175,3 @@ def dtype_name(dtype: Any) -> str:
     """Return our name of one of the library's element types."""
     name: str = dtype.name
     return _DTYPES.get(name, name.lower())
-
-
-def _base_op(op_type: str) -> str:
-    """The op that a call stands for: its body's name may go on with ``_`` and its variant."""
-    return next((name for name in OP_TYPES if op_type.startswith(f"{name}_")), op_type)

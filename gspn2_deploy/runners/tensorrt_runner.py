@@ -31,31 +31,18 @@ from gspn2_deploy.runners.plan_errors import (
     RunFailedError,
     check_plan,
 )
+from gspn2_deploy.runners.trt_log import make_logger
 
 logger = logging.getLogger(__name__)
 
 _BACKEND = "tensorrt"  # whose plans this runs
+_LEVELS = {  # of what TensorRT says by its severity; all else is for debugging
+    "INTERNAL_ERROR": logging.ERROR,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+}
 
 _Value = TypeVar("_Value")
-
-
-def _make_logger(trt: Any) -> Any:
-    """Send what TensorRT says to Python's log: its own writes to stdout, where results go."""
-    severity = trt.ILogger.Severity
-    levels = {
-        severity.INTERNAL_ERROR: logging.ERROR,
-        severity.ERROR: logging.ERROR,
-        severity.WARNING: logging.WARNING,
-    }
-
-    class Bridge(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, level: Any, text: str) -> None:
-            logger.log(levels.get(level, logging.DEBUG), "TensorRT: %s", text)
-
-    return Bridge()
 
 
 class TensorRTRunner(Runner):
@@ -299,7 +286,7 @@ class TensorRTRunner(Runner):
         if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(library_version(trt))
             load_plugin(trt, self._plugin)
-        self._runtime = trt.Runtime(_make_logger(trt))
+        self._runtime = trt.Runtime(make_logger(trt, _log))
         if manifest.holds_host_code:  # as much a program as a plugin library is
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
@@ -324,6 +311,10 @@ class TensorRTRunner(Runner):
             name=self.name,
             profiler=profiler,
         )
+
+
+def _log(severity: str, text: str) -> None:
+    logger.log(_LEVELS.get(severity, logging.DEBUG), "TensorRT: %s", text)
 
 
 def _entered(value: _Value | None) -> _Value:

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gspn2_deploy.errors import OnnxFileError
 from gspn2_deploy.export import metadata as keys
-from gspn2_deploy.export.check import base_op, is_ours, iterate_nodes, load_structure, tensor_info
+from gspn2_deploy.export.check import is_ours, iterate_nodes, load_structure, tensor_info
 from gspn2_deploy.runners.base import Array, Arrays
+from gspn2_deploy.spec import base_op
 
 _OUTPUT = "y"
 _HINT = "use a file that gspn2-deploy export wrote"

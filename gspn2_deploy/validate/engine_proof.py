@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gspn2_deploy.runners.engine_layers import EngineLayer
-
-# Element types by what a file says was baked in; a mixed file has both.
-_WANTED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+from gspn2_deploy.spec import PRECISION_TYPES
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def prove_counts(
     found = [layer for layer in _by_node(layers).values() if layer.is_propagation]
     plugins = [_run(layer, layer.node, "") for layer in found]
     wanted = sum(counts.values())
-    dtype = _WANTED.get(precision or "")
+    dtype = PRECISION_TYPES.get(precision or "")
     wrong = [
         f"{item.name} in {item.dtype} instead of {dtype}"
         for item in plugins

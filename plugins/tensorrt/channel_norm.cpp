@@ -150,7 +150,7 @@ void ChannelNorm::learnInputs(int32_t count) {
   mParameters.inputs = count;
 }
 
-DimsExprs ChannelNorm::inferShape(const DimsExprs* inputs, int32_t count) {
+DimsExprs ChannelNorm::inferShape(const DimsExprs* inputs, int32_t count, nvinfer1::IExprBuilder&) {
   learnInputs(count);
   const auto extent = [&](int32_t index, int32_t axis) {
     const auto* known = inputs[index].d[axis];

@@ -34,7 +34,8 @@ class ChannelNorm : public Layer {
 
   Op op() const override { return Op::kChannelNorm; }
   std::unique_ptr<Layer> clone() const override { return std::make_unique<ChannelNorm>(*this); }
-  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) override;
+  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count,
+                                 nvinfer1::IExprBuilder& builder) override;
   void configure(const InputList& inputs) override;
   // x and the output alike: linear, or eight channels side by side where the kernel takes that; it
   // takes nothing else with a projection. All else is linear.

@@ -118,7 +118,7 @@ void Depthwise::learnInputs(int32_t count) {
   mParameters.inputs = count;
 }
 
-DimsExprs Depthwise::inferShape(const DimsExprs* inputs, int32_t count) {
+DimsExprs Depthwise::inferShape(const DimsExprs* inputs, int32_t count, nvinfer1::IExprBuilder&) {
   learnInputs(count);
   for (int32_t i = 0; i < count; ++i) checkRank(i, inputs[i].nbDims);
   checkExtents(count, [&](int32_t index, int32_t axis) {

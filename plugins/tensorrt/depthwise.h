@@ -29,7 +29,8 @@ class Depthwise : public Layer {
 
   Op op() const override { return Op::kDepthwise; }
   std::unique_ptr<Layer> clone() const override { return std::make_unique<Depthwise>(*this); }
-  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) override;
+  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count,
+                                 nvinfer1::IExprBuilder& builder) override;
   void configure(const InputList& inputs) override;
   // x and the output have eight channels side by side, in half precision.
   bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,

@@ -55,7 +55,7 @@ DimsExprs PluginV2::getOutputDimensions(int32_t, const DimsExprs* inputs, int32_
   DimsExprs refused{};
   refused.nbDims = -1;
   return guarded("getOutputDimensions", refused,
-                 [&] { return mLayer->outputShape(inputs, nbInputs, exprBuilder); });
+                 [&] { return mLayer->inferShape(inputs, nbInputs, exprBuilder); });
 }
 
 bool PluginV2::supportsFormatCombination(int32_t pos, const PluginTensorDesc* tensors,

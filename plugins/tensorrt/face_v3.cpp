@@ -59,7 +59,7 @@ int32_t PluginV3::getOutputShapes(const DimsExprs* inputs, int32_t nbInputs, con
                                   int32_t, DimsExprs* outputs, int32_t,
                                   nvinfer1::IExprBuilder& exprBuilder) noexcept {
   return guardedStatus("getOutputShapes",
-                       [&] { outputs[0] = mLayer->outputShape(inputs, nbInputs, exprBuilder); });
+                       [&] { outputs[0] = mLayer->inferShape(inputs, nbInputs, exprBuilder); });
 }
 
 bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* tensors,

@@ -103,13 +103,6 @@ void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& outpu
   }
 }
 
-nvinfer1::DimsExprs Layer::outputShape(const nvinfer1::DimsExprs* inputs, int32_t count,
-                                       nvinfer1::IExprBuilder& builder) {
-  nvinfer1::DimsExprs output = inferShape(inputs, count);
-  if (ownChannels() != 0) output.d[kOutputChannelAxis] = builder.constant(ownChannels());
-  return output;
-}
-
 const PluginFieldCollection& fieldNames(Op op) {
   switch (op) {
     case Op::kChannelNorm:

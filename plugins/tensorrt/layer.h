@@ -19,8 +19,7 @@ namespace gspn2 {
 namespace plugin {
 
 constexpr int32_t kOutputs = 1;
-constexpr int32_t kMaxInputs = 8;          // of GspnChannelNorm with all that it may have
-constexpr int32_t kOutputChannelAxis = 1;  // of (N, C, H, W)
+constexpr int32_t kMaxInputs = 8;  // of GspnChannelNorm with all that it may have
 
 // A tensor as the checks see it, whatever descriptor TensorRT passed it in.
 struct TensorView {
@@ -65,13 +64,9 @@ class Layer {
   virtual std::unique_ptr<Layer> clone() const = 0;
 
   // Learns which optional inputs there are, and checks ranks and every extent that is known.
-  // Returns the first input's extents.
-  virtual nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) = 0;
-  // C, where x is no input and lies in the first one; else 0.
-  virtual int32_t ownChannels() const { return 0; }
-  // The output's extents, those of x; learns and checks as inferShape.
-  nvinfer1::DimsExprs outputShape(const nvinfer1::DimsExprs* inputs, int32_t count,
-                                  nvinfer1::IExprBuilder& builder);
+  // Returns the output's extents, which are those of x.
+  virtual nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count,
+                                         nvinfer1::IExprBuilder& builder) = 0;
 
   // Learns the same from the descriptors that TensorRT configures a layer with.
   virtual void configure(const InputList& inputs) = 0;

@@ -15,6 +15,7 @@ using nvinfer1::PluginTensorDesc;
 // A kernel path may take only lines of such a multiple, and need workspace where the longer line
 // beside it needs none.
 constexpr int64_t kLineMultiple = 16;
+constexpr int32_t kChannelAxis = 1;  // of (N, C, H, W)
 
 }  // namespace
 
@@ -65,7 +66,8 @@ int32_t Propagation::inputCount() const {
   failUnconfigured(op());
 }
 
-DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count) {
+DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count,
+                                  nvinfer1::IExprBuilder& builder) {
   int32_t ranks[kMaxInputs] = {};
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) ranks[i] = inputs[i].nbDims;
   learnOptionals(ranks, count);
@@ -79,7 +81,10 @@ DimsExprs Propagation::inferShape(const DimsExprs* inputs, int32_t count) {
     }
   }
   checkTogether(checker);
-  return inputs[0];
+  const Packing& packing = mParameters.packing;
+  DimsExprs x = inputs[0];
+  if (packing.holdsX()) x.d[kChannelAxis] = builder.constant(packing.channels);
+  return x;
 }
 
 void Propagation::checkTogether(const ShapeChecker& checker) const {
@@ -117,12 +122,13 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
     checkInputType(op(), shape.name, inputs.items[i].type, inputs.items[0].type);
   }
   checkTogether(checker);
+  const Packing& packing = mParameters.packing;
   gspn2_problem_t problem{};
   problem.n = checker.extent(kN);
-  problem.c = ownChannels() != 0 ? ownChannels() : checker.extent(kC);
+  problem.c = packing.holdsX() ? packing.channels : checker.extent(kC);
   problem.h = checker.extent(kH);
   problem.w = checker.extent(kW);
-  problem.g = isPacked() ? mParameters.packing.groups : checker.extent(kG);
+  problem.g = packing.isPacked() ? packing.groups : checker.extent(kG);
   problem.chunk = mParameters.chunk;
   problem.dtype = kernelType(op(), inputs.items[0].type);
   problem.normalize = mParameters.normalize;
@@ -130,7 +136,7 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
 }
 
 int64_t Propagation::predictedChannels(const InputList& inputs) const {
-  return isPacked() ? inputs.items[predictionInput()].dims.d[kOutputChannelAxis] : 0;
+  return isPacked() ? inputs.items[predictionInput()].dims.d[kChannelAxis] : 0;
 }
 
 gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
@@ -176,7 +182,7 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   const InputList list = listInputs(inputDescs, count);
   const gspn2_problem_t problem = makeProblem(list);
   PluginTensorDesc x = inputDescs[0];
-  if (ownChannels() != 0) x.dims.d[kOutputChannelAxis] = ownChannels();
+  if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
   checkOutput(op(), x, outputDesc);
   const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.

@@ -21,8 +21,8 @@ class Propagation : public Layer {
 
   Op op() const override { return mParameters.op; }
   std::unique_ptr<Layer> clone() const override { return std::make_unique<Propagation>(*this); }
-  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count) override;
-  int32_t ownChannels() const override { return mParameters.packing.channels; }
+  nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count,
+                                 nvinfer1::IExprBuilder& builder) override;
   void configure(const InputList& inputs) override;
   // Linear, one floating type for every tensor.
   bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,

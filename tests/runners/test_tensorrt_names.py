@@ -45,6 +45,8 @@ class Profiler(trt.IProfiler):
 profiler = Profiler()
 profiler.report_layer_time("a", 1.5)
 assert profiler.times == [("a", 1.5)]
+severities = "INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"
+assert all(getattr(trt.ILogger.Severity, name).name == name for name in severities)
 print(trt.__version__, *missing)
 """
 

@@ -11,6 +11,7 @@ import torch
 from gspn2_deploy.export import ExportOptions, PrecisionPlan, export_onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_engine import fuses
 from gspn2_deploy.build.tensorrt_model import prepare_model
@@ -49,10 +50,6 @@ def export(tmp_path_factory):
 def fused_nodes(model):
     graph = onnx.load_from_string(model.content).graph
     return {node.name: node for node in graph.node if node.op_type in FUSED_TYPES}
-
-
-def attributes_of(node):
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 def is_projected(node):

@@ -42,7 +42,8 @@ inline Shape infer(Layer* layer, const std::vector<Shape>& inputs) {
   FakeShapes shapes;
   std::vector<nvinfer1::DimsExprs> list;
   for (const Shape& extents : inputs) list.push_back(shapes.make(extents));
-  const auto output = layer->inferShape(list.data(), static_cast<int32_t>(list.size()));
+  FakeBuilder builder;
+  const auto output = layer->inferShape(list.data(), static_cast<int32_t>(list.size()), builder);
   Shape result;
   for (int32_t axis = 0; axis < output.nbDims; ++axis) {
     const auto* extent = output.d[axis];

@@ -1,6 +1,5 @@
 // Shapes, formats and the checks before a launch. Nothing here reaches a GPU.
-#include "fake_shapes.h"
-#include "harness.h"
+#include "layer_parts.h"
 #include "propagation.h"
 
 namespace gspn2 {
@@ -9,10 +8,8 @@ namespace tests {
 namespace {
 
 using nvinfer1::DataType;
-using nvinfer1::DimsExprs;
 using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorFormat;
-using Extents = std::initializer_list<int64_t>;
 
 Propagation makePropagation(Op op) {
   Parameters parameters;
@@ -26,43 +23,27 @@ Propagation makePacked(const Packing& packing) {
   return Propagation(parameters);
 }
 
-// The output's extents for inputs of these extents, -1 for an unknown one.
-std::vector<int64_t> infer(Propagation* core, std::initializer_list<Extents> inputs) {
-  FakeShapes shapes;
-  std::vector<DimsExprs> list;
-  for (const Extents& extents : inputs) list.push_back(shapes.make(extents));
-  FakeBuilder builder;
-  const DimsExprs output =
-      core->outputShape(list.data(), static_cast<int32_t>(list.size()), builder);
-  std::vector<int64_t> result;
-  for (int32_t axis = 0; axis < output.nbDims; ++axis) {
-    const auto* extent = output.d[axis];
-    result.push_back(extent->isConstant() ? extent->getConstantValue() : kDynamic);
-  }
-  return result;
-}
-
 GSPN2_TEST(output_has_the_shape_of_x) {
   Propagation core = makePropagation(Op::kProp2D);
   const auto shape =
       infer(&core, {{2, 8, 5, 7}, {2, 4, 8, 5, 7}, {2, 4, 3, 1, 5, 7}, {2, 4, 8, 5, 7}});
-  CHECK(shape == std::vector<int64_t>({2, 8, 5, 7}));
+  CHECK(shape == Shape({2, 8, 5, 7}));
   Propagation scan = makePropagation(Op::kLineScan);
   const auto lines = infer(&scan, {{2, 8, 5, 7}, {2, 8, 5, 7}, {2, 3, 8, 5, 7}});
-  CHECK(lines == std::vector<int64_t>({2, 8, 5, 7}));
+  CHECK(lines == Shape({2, 8, 5, 7}));
 }
 
 GSPN2_TEST(unknown_extents_stay_unknown) {
   Propagation core = makePropagation(Op::kProp2D);
   const auto shape = infer(
       &core, {{-1, 8, -1, -1}, {-1, 4, 8, -1, -1}, {-1, 4, 3, -1, -1, -1}, {-1, 4, 8, -1, -1}});
-  CHECK(shape == std::vector<int64_t>({-1, 8, -1, -1}));
+  CHECK(shape == Shape({-1, 8, -1, -1}));
 }
 
 GSPN2_TEST(optional_inputs_are_told_by_rank) {
-  const Extents x = {1, 2, 3, 5};
-  const Extents gate = {1, 4, 2, 3, 5};
-  const Extents w = {1, 4, 3, 1, 3, 5};
+  const Shape x = {1, 2, 3, 5};
+  const Shape gate = {1, 4, 2, 3, 5};
+  const Shape w = {1, 4, 3, 1, 3, 5};
   Propagation none = makePropagation(Op::kProp2D);
   infer(&none, {x, gate, w, gate});
   CHECK(none.parameters().optionals == Optionals::kNone);
@@ -81,34 +62,34 @@ GSPN2_TEST(optional_inputs_are_told_by_rank) {
 }
 
 GSPN2_TEST(a_packed_node_takes_a_prediction) {
-  const Extents x = {2, 2, 3, 5};
+  const Shape x = {2, 2, 3, 5};
   Propagation core = makePacked({1, 0, -1, 0, 8, -1, 16});
-  CHECK(infer(&core, {x, {2, 28, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
+  CHECK(infer(&core, {x, {2, 28, 3, 5}}) == Shape({2, 2, 3, 5}));
   CHECK_EQ(core.inputCount(), 2);
   Propagation withM = makePacked({2, 0, -1, 24, 8, 16, 0});
   const auto shape = infer(&withM, {{-1, 2, -1, -1}, {-1, -1, -1, -1}, {4}});
-  CHECK(shape == std::vector<int64_t>({-1, 2, -1, -1}));
+  CHECK(shape == Shape({-1, 2, -1, -1}));
   CHECK(withM.parameters().optionals == Optionals::kM);
   CHECK_EQ(withM.inputCount(), 3);
 }
 
 GSPN2_TEST(a_prediction_may_hold_x) {
   Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
-  CHECK(infer(&core, {{2, 30, 3, 5}}) == std::vector<int64_t>({2, 2, 3, 5}));
+  CHECK(infer(&core, {{2, 30, 3, 5}}) == Shape({2, 2, 3, 5}));
   CHECK_EQ(core.inputCount(), 1);
   Propagation withM = makePacked({2, 2, 0, 26, 10, 18, 2});
-  CHECK(infer(&withM, {{-1, -1, -1, -1}, {4}}) == std::vector<int64_t>({-1, 2, -1, -1}));
+  CHECK(infer(&withM, {{-1, -1, -1, -1}, {4}}) == Shape({-1, 2, -1, -1}));
   CHECK(withM.parameters().optionals == Optionals::kM);
   CHECK_EQ(withM.inputCount(), 2);
 }
 
 GSPN2_TEST(wrong_predictions_are_refused) {
-  const Extents x = {1, 2, 3, 5};
+  const Shape x = {1, 2, 3, 5};
   const Packing packing = {1, 0, -1, 0, 8, -1, 16};
   const Packing withX = {1, 2, 28, 0, 8, -1, 16};
   const struct {
     Packing packing;
-    std::initializer_list<Extents> inputs;
+    std::vector<Shape> inputs;
     std::vector<std::string> message;
   } cases[] = {
       {packing, {x}, {"the node has 1 inputs; expected 2 to 3"}},
@@ -135,11 +116,11 @@ GSPN2_TEST(wrong_predictions_are_refused) {
 }
 
 GSPN2_TEST(wrong_shapes_are_refused) {
-  const Extents x = {1, 2, 3, 5};
-  const Extents gate = {1, 4, 2, 3, 5};
-  const Extents w = {1, 4, 3, 1, 3, 5};
+  const Shape x = {1, 2, 3, 5};
+  const Shape gate = {1, 4, 2, 3, 5};
+  const Shape w = {1, 4, 3, 1, 3, 5};
   const struct {
-    std::initializer_list<Extents> inputs;
+    std::vector<Shape> inputs;
     std::vector<std::string> message;
   } cases[] = {
       {{x, gate, w}, {"GspnProp2D: the node has 3 inputs; expected 4 to 6"}},
@@ -185,14 +166,6 @@ GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
   CHECK(core.supportsFormat(0, brain, brain, 4));
 #endif
   checkRefused([&] { core.supportsFormat(5, first, first, 4); }, {"position 5 of 5"});
-}
-
-// Every buffer is null, so that a call which passes the checks ends at the kernel library's own.
-void enqueue(const Propagation& core, const std::vector<PluginTensorDesc>& inputs,
-             const PluginTensorDesc& output) {
-  const void* in[kMaxInputs] = {};
-  void* out[kOutputs] = {};
-  core.enqueue(inputs.data(), output, in, out, nullptr, nullptr);
 }
 
 GSPN2_TEST(enqueue_checks_before_it_launches) {
