@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "gspn2/kernels.h"
 #include "shared_memory.cuh"
@@ -22,6 +23,15 @@ constexpr unsigned kFullMask = 0xffffffffU;
 __device__ __forceinline__ float toFloat(float value) { return value; }
 __device__ __forceinline__ float toFloat(__half value) { return __half2float(value); }
 __device__ __forceinline__ float toFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+// Of the elements in a word, by a null pointer to the elements' type.
+__device__ __forceinline__ float unpackFloat(float word, int, const float*) { return word; }
+__device__ __forceinline__ float unpackFloat(uint32_t word, int index, const __half*) {
+  return toFloat(__ushort_as_half(static_cast<unsigned short>(word >> (16 * index))));
+}
+__device__ __forceinline__ float unpackFloat(uint32_t word, int index, const __nv_bfloat16*) {
+  return __uint_as_float(index == 0 ? word << 16 : word & 0xffff0000U);
+}
 
 template <typename T>
 __device__ __forceinline__ T fromFloat(float value);
@@ -42,6 +52,35 @@ __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) AlignedVector {
   T values[kCount];
+};
+
+// The same as they were read, in words of 32 bits. Of 16-bit values the compiler takes an
+// AlignedVector apart right behind its load, and so waits for each load before what follows it:
+// where loads are to be in flight, their vectors stay packed.
+template <typename T, int kCount>
+struct PackedVector {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "unsupported element");
+  using Word = std::conditional_t<sizeof(T) == 4, T, uint32_t>;
+  static constexpr int kPerWord = 4 / sizeof(T);
+  static constexpr int kWords = (kCount + kPerWord - 1) / kPerWord;
+  Word words[kWords];
+
+  __device__ __forceinline__ static PackedVector read(const T* source) {
+    PackedVector vector;
+    if constexpr (kCount % kPerWord == 0) {
+      const auto loaded = *reinterpret_cast<const AlignedVector<Word, kWords>*>(source);
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) vector.words[i] = loaded.values[i];
+    } else {
+      static_assert(kCount == 1, "unsupported vector");
+      vector.words[0] = *reinterpret_cast<const uint16_t*>(source);
+    }
+    return vector;
+  }
+
+  __device__ __forceinline__ float operator[](int i) const {
+    return unpackFloat(words[i / kPerWord], i % kPerWord, static_cast<const T*>(nullptr));
+  }
 };
 
 // The merge weight of a direction; m may be null.

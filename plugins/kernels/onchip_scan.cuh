@@ -49,17 +49,11 @@ struct OnchipPlace {
   }
 };
 
-// Adjacent elements. No read-only load: the kernel's life overlaps that of the one that writes what
-// is read.
-template <typename T, int kVector>
-__device__ __forceinline__ AlignedVector<T, kVector> loadElements(const T* source) {
-  return *reinterpret_cast<const AlignedVector<T, kVector>*>(source);
-}
-
-// What a scan reads of adjacent columns.
+// What a scan reads of adjacent columns. By no read-only load: the kernel's life overlaps that of
+// the one that writes what is read.
 template <typename T, int kVector, int kChannels>
 struct OnchipInputs {
-  AlignedVector<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
+  PackedVector<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
 };
 
 // The scanned tensors of a slice and direction, from the first of kChannels channels on.
@@ -73,12 +67,12 @@ struct OnchipSource {
     OnchipInputs<T, kVector, kChannels> inputs;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      inputs.x[c] = loadElements<T, kVector>(x + c * elements + offset);
-      inputs.lam[c] = loadElements<T, kVector>(lam + c * elements + offset);
+      inputs.x[c] = PackedVector<T, kVector>::read(x + c * elements + offset);
+      inputs.lam[c] = PackedVector<T, kVector>::read(lam + c * elements + offset);
     }
-    inputs.minus = loadElements<T, kVector>(w + offset);
-    inputs.centre = loadElements<T, kVector>(w + affinityPlane + offset);
-    inputs.plus = loadElements<T, kVector>(w + 2 * affinityPlane + offset);
+    inputs.minus = PackedVector<T, kVector>::read(w + offset);
+    inputs.centre = PackedVector<T, kVector>::read(w + affinityPlane + offset);
+    inputs.plus = PackedVector<T, kVector>::read(w + 2 * affinityPlane + offset);
     return inputs;
   }
 };
@@ -137,9 +131,9 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
   for (int v = 0; v < kVector; ++v) {
     const bool starts = place.starts && (v == 0 || place.isOnePosition);
     const bool ends = place.ends && (v == kVector - 1 || place.isOnePosition);
-    minus[v] = starts ? missing : toFloat(inputs.minus.values[v]);
-    centre[v] = toFloat(inputs.centre.values[v]);
-    plus[v] = ends ? missing : toFloat(inputs.plus.values[v]);
+    minus[v] = starts ? missing : inputs.minus[v];
+    centre[v] = inputs.centre[v];
+    plus[v] = ends ? missing : inputs.plus[v];
   }
   normaliseVector(mode, minus, centre, plus);
   storePlaces(arrays, place, minus);
@@ -150,7 +144,7 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
     float input[kVector];
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      input[v] = toFloat(inputs.lam[c].values[v]) * toFloat(inputs.x[c].values[v]);
+      input[v] = inputs.lam[c][v] * inputs.x[c][v];
     }
     storePlaces(arrays + (3 + c) * size, place, input);
   }
@@ -274,14 +268,14 @@ struct OnchipWalker {
 
 // u h + d x of adjacent columns, or u h alone: what d and x hold is then not looked at.
 template <typename T, int kVector>
-__device__ __forceinline__ void gateStates(const AlignedVector<T, kVector>& u, bool skips,
-                                           const AlignedVector<T, kVector>& d,
-                                           const AlignedVector<T, kVector>& x,
+__device__ __forceinline__ void gateStates(const PackedVector<T, kVector>& u, bool skips,
+                                           const PackedVector<T, kVector>& d,
+                                           const PackedVector<T, kVector>& x,
                                            float (&states)[kVector]) {
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {
-    states[v] *= toFloat(u.values[v]);
-    if (skips) states[v] = fmaf(toFloat(d.values[v]), toFloat(x.values[v]), states[v]);
+    states[v] *= u[v];
+    if (skips) states[v] = fmaf(d[v], x[v], states[v]);
   }
 }
 

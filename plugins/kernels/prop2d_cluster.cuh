@@ -79,7 +79,7 @@ struct OnchipWork {
 // The workers: weights ahead of the walk, gates behind it.
 template <typename T, int kRows, int kVector, int kChannels>
 struct OnchipWorker {
-  using Elements = AlignedVector<T, kVector>;
+  using Elements = PackedVector<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
   static constexpr int kDepth = kChannels == 1 ? 3 : 2;
@@ -130,10 +130,10 @@ struct OnchipWorker {
     Gates gates;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      gates.u[c] = loadElements<T, kVector>(u + c * source.elements + offset);
+      gates.u[c] = Elements::read(u + c * source.elements + offset);
       if (d != nullptr) {
-        gates.d[c] = loadElements<T, kVector>(d + c * source.elements + offset);
-        gates.x[c] = loadElements<T, kVector>(source.x + c * source.elements + offset);
+        gates.d[c] = Elements::read(d + c * source.elements + offset);
+        gates.x[c] = Elements::read(source.x + c * source.elements + offset);
       }
     }
     return gates;
@@ -166,11 +166,12 @@ struct OnchipWorker {
     }
   }
 
-  __device__ __forceinline__ void gate(uint32_t done, float merge, int quarter, int channelParts,
+  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, int channelParts,
                                        uint32_t target, uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i);
+    const float merge = mergeWeight<T>(p.m, direction);  // no load goes out behind its use
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
@@ -266,12 +267,11 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
         arrays,
         lane == 0};
-    const float merge = mergeWeight<T>(p.m, direction);
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
-    worker.gate(done, merge, quarter, channelParts, sharedAddress(parts) + 4 * direction * quarter,
-                collected);
+    worker.gate(done, direction, quarter, channelParts,
+                sharedAddress(parts) + 4 * direction * quarter, collected);
   }
   barrierWaitCluster(collected, 0);
   T* const y = static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter;
