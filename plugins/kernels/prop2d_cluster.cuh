@@ -233,15 +233,16 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   }
   __syncwarp();
   letNextKernelStart();
-  waitForPreviousKernel();
 
   const int groups = p.channels / kChannels;
-  const int64_t n = static_cast<int64_t>(blockIdx.x / kOnchipDirections) / groups;
-  const int64_t c = (static_cast<int64_t>(blockIdx.x / kOnchipDirections) - n * groups) * kChannels;
+  const int slices = static_cast<int>(blockIdx.x) / kOnchipDirections;
+  const int64_t n = slices / groups;
+  const int64_t c = (slices - n * groups) * kChannels;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
-    clusterWait();
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
+    waitForPreviousKernel();
+    clusterWait();
     for (int batch = 0; batch < batches.count; ++batch) {
       barrierWait(ready + 8 * batch, 0);
       walker.walk(min(batches.steps, scan.steps - batch * batches.steps));
@@ -267,6 +268,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
         arrays,
         lane == 0};
+    waitForPreviousKernel();  // behind all that a worker knows without its inputs
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
