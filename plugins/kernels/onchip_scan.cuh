@@ -150,40 +150,48 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
   }
 }
 
-// The warp that walks the steps, kRows adjacent positions to a lane. Its shuffles go out as soon as
-// a step's states are known, ahead of everything else that waits for shared memory.
+// The warp that walks the steps, kRows adjacent positions to a lane. From a step's states to the
+// next one's it is a shuffle and a fused multiply-add: missing neighbours are left out by
+// predicates, which cost nothing on that way, and addresses are counted up.
 template <int kRows, int kChannels>
 struct OnchipWalker {
   // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
-  static constexpr int kAhead = kRows == 4 ? 2 : 4;
+  static constexpr int kAhead = 2;
+  static constexpr int kUnroll = 4;  // steps of a turn
+  static constexpr int kArrays = 3 + kChannels;
 
   // What a step reads at a lane's positions.
   struct Inputs {
     float minus[kRows], centre[kRows], plus[kRows], input[kChannels][kRows];
   };
 
-  uint32_t at;            // the next step's first position of this lane, in shared memory
-  uint32_t array, pitch;  // bytes of an array, of a step
-  bool writes;            // whether the lane has positions on the line
-  uint32_t inside[kRows];
-  uint32_t hasBelow, hasAbove;
+  uint32_t from[kArrays];  // this lane's positions of the step that was loaded last
+  uint32_t to[kChannels];  // of the step whose states were stored last
+  uint32_t pitch;          // bytes of a step
+  bool writes;             // whether the lane has positions on the line
+  bool hasBelow, hasAbove;
+  bool inside[kRows];
   int chunk, phase;  // steps of a segment; since its start
   float h[kChannels][kRows], left[kChannels], right[kChannels];
 
   __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
                                           int lane)
-      : at(arrays + 4 * min(lane * kRows, scan.pitch - kRows)),
-        array(static_cast<uint32_t>(4 * scan.size)),
-        pitch(static_cast<uint32_t>(4 * scan.pitch)),
+      : pitch(static_cast<uint32_t>(4 * scan.pitch)),
         writes(lane * kRows < scan.line),
-        hasBelow(lane == 0 ? 0U : ~0U),
-        hasAbove((lane + 1) * kRows < scan.line ? ~0U : 0U),
+        hasBelow(lane != 0),
+        hasAbove((lane + 1) * kRows < scan.line),
         chunk(chunk_ == 0 ? scan.steps : chunk_),
         phase(0) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line ? ~0U : 0U;
+    for (int i = 0; i < kArrays; ++i) {
+      const int first = min(lane * kRows, scan.pitch - kRows) + i * scan.size;
+      from[i] = keepInRegister(arrays + static_cast<uint32_t>(4 * first)) - pitch;
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
+      to[c] = from[3 + c];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) h[c][r] = 0.0F;
       left[c] = 0.0F;
@@ -191,77 +199,81 @@ struct OnchipWalker {
     }
   }
 
-  // What the step `ahead` of the next one reads.
-  __device__ __forceinline__ void load(Inputs& inputs, uint32_t ahead) const {
-    const uint32_t from = at + ahead * pitch;
-    loadSharedFloatsNow(from, inputs.minus);
-    loadSharedFloatsNow(from + array, inputs.centre);
-    loadSharedFloatsNow(from + 2 * array, inputs.plus);
+  // Loads the step that is `stride` bytes further on.
+  __device__ __forceinline__ void load(Inputs& inputs, uint32_t stride) {
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) {
-      loadSharedFloatsNow(from + (3 + c) * array, inputs.input[c]);
-    }
+    for (int i = 0; i < kArrays; ++i) from[i] += stride;
+    loadSharedFloatsNow(from[0], inputs.minus);
+    loadSharedFloatsNow(from[1], inputs.centre);
+    loadSharedFloatsNow(from[2], inputs.plus);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) loadSharedFloatsNow(from[3 + c], inputs.input[c]);
   }
 
-  // One step; then the inputs of the one `ahead` of it take the place of its own.
-  __device__ __forceinline__ void step(Inputs& inputs, uint32_t ahead) {
-    const bool restarts = phase == 0;
-    phase = phase + 1 == chunk ? 0 : phase + 1;
-    if (restarts) {  // whatever the weights and the states before it hold
+  // One step; where it starts a segment it takes its inputs, whatever the weights and the states
+  // before it hold. Its shuffles go out as soon as the states are known, ahead of everything else
+  // that waits for shared memory.
+  __device__ __forceinline__ void step(const Inputs& inputs, bool starts) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) {
+    for (int c = 0; c < kChannels; ++c) {
+      float next[kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) h[c][r] = inputs.input[c][r];
+      for (int r = 0; r < kRows; ++r) {
+        next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
+        // Only a lane's first position is inside for sure.
+        if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
+        if (r + 1 < kRows && inside[r + 1]) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
       }
-    } else {
+      if (hasBelow) next[0] = fmaf(inputs.minus[0], left[c], next[0]);
+      if (hasAbove) next[kRows - 1] = fmaf(inputs.plus[kRows - 1], right[c], next[kRows - 1]);
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) {
-        float next[kRows];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
-          if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
-          if (r + 1 < kRows) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
-        }
-        next[0] = fmaf(inputs.minus[0], maskFloat(left[c], hasBelow), next[0]);
-        next[kRows - 1] =
-            fmaf(inputs.plus[kRows - 1], maskFloat(right[c], hasAbove), next[kRows - 1]);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) h[c][r] = next[r];
-      }
+      for (int r = 0; r < kRows; ++r) h[c][r] = starts ? inputs.input[c][r] : next[r];
     }
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      // Lanes outside the line are never read; only a lane's first position is inside for sure.
-#pragma unroll
-      for (int r = 1; r < kRows; ++r) h[c][r] = maskFloat(h[c][r], inside[r]);
       left[c] = __shfl_up_sync(kFullMask, h[c][kRows - 1], 1);
       right[c] = __shfl_down_sync(kFullMask, h[c][0], 1);
     }
-    if (writes) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) storeSharedFloats(at + (3 + c) * array, h[c]);
+    for (int c = 0; c < kChannels; ++c) {
+      to[c] += pitch;
+      if (writes) storeSharedFloats(to[c], h[c]);
     }
-    load(inputs, ahead);
-    at += pitch;
+  }
+
+  // Whole turns of steps, of which only the first may start a segment.
+  __device__ __forceinline__ void walkTurns(int turns) {
+    bool starts = phase == 0;
+    Inputs inputs[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) load(inputs[j], pitch);
+    for (; turns > 0; --turns) {
+#pragma unroll
+      for (int j = 0; j < kUnroll; ++j) {
+        step(inputs[j % kAhead], j == 0 && starts);
+        // Behind the last turn there is nothing to load: the last step's inputs are read in vain.
+        load(inputs[j % kAhead], j + kAhead < kUnroll || turns > 1 ? pitch : 0);
+      }
+      starts = false;
+    }
   }
 
   // `count` steps, all of whose inputs are there.
   __device__ __forceinline__ void walk(int count) {
-    const int whole = count / kAhead * kAhead;
-    Inputs inputs[kAhead];
-    if (whole > 0) {
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) load(inputs[j], j);
-    }
-    for (int first = 0; first < whole; first += kAhead) {
-      const uint32_t ahead = first + kAhead < whole ? kAhead : 0;  // the last ones read in vain
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) step(inputs[j], ahead);
-    }
-    for (int i = whole; i < count; ++i) {
-      load(inputs[0], 0);
-      step(inputs[0], 0);
+    while (count > 0) {
+      int run = min(count, chunk - phase);  // steps of one segment
+      if (run >= kUnroll) {
+        walkTurns(run / kUnroll);
+        run = run / kUnroll * kUnroll;
+      } else {
+        for (int i = 0; i < run; ++i) {
+          Inputs inputs;
+          load(inputs, pitch);
+          step(inputs, phase + i == 0);
+        }
+      }
+      phase = phase + run == chunk ? 0 : phase + run;
+      count -= run;
     }
   }
 };
