@@ -28,6 +28,7 @@ struct OnchipParams {
   int chunk;  // 0: the whole line
   gspn2_normalize_t normalize;
   int workers;  // threads that load and weigh
+  int prefetch;
 };
 
 // Floats from one step to the next. Even, so that vectors of two are aligned, or a multiple of four

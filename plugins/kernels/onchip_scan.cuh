@@ -63,6 +63,14 @@ struct OnchipSource {
   int elements;           // of a map
   int64_t affinityPlane;  // elements between the three affinities
 
+  // Asks for all that is going to be read.
+  __device__ __forceinline__ void prefetch() const {
+    constexpr int64_t kBytes = sizeof(T);
+    for (int i = 0; i < 3; ++i) prefetchBulk(w + i * affinityPlane, elements * kBytes);
+    prefetchBulk(lam, kChannels * elements * kBytes);
+    prefetchBulk(x, kChannels * elements * kBytes);
+  }
+
   __device__ __forceinline__ OnchipInputs<T, kVector, kChannels> load(int offset) const {
     OnchipInputs<T, kVector, kChannels> inputs;
 #pragma unroll

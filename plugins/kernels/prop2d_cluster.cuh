@@ -238,10 +238,27 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const int slices = static_cast<int>(blockIdx.x) / kOnchipDirections;
   const int64_t n = slices / groups;
   const int64_t c = (slices - n * groups) * kChannels;
+  const int64_t feature = (n * p.featureBatch + c) * elements;
+  const int64_t gate =
+      (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
+  const int64_t group = p.affinities == 1 ? 0 : c;
+  const int64_t affinity =
+      (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
+  const OnchipSource<T, kVector, kChannels> source{static_cast<const T*>(p.x) + feature,
+                                                   static_cast<const T*>(p.lam) + gate,
+                                                   static_cast<const T*>(p.w) + affinity, elements,
+                                                   static_cast<int64_t>(p.affinities) * elements};
+  const T* const u = static_cast<const T*>(p.u) + gate;
+  const T* const d = p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
     waitForPreviousKernel();
+    if (lane == 0 && (p.prefetch & 1) != 0) source.prefetch();
+    if (lane == 0 && (p.prefetch & 2) != 0) {
+      prefetchBulk(u, kChannels * elements * int64_t{sizeof(T)});
+      if (d != nullptr) prefetchBulk(d, kChannels * elements * int64_t{sizeof(T)});
+    }
     clusterWait();
     for (int batch = 0; batch < batches.count; ++batch) {
       barrierWait(ready + 8 * batch, 0);
@@ -250,22 +267,14 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
       if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
-    const int64_t feature = (n * p.featureBatch + c) * elements;
-    const int64_t gate =
-        (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
-    const int64_t group = p.affinities == 1 ? 0 : c;
-    const int64_t affinity =
-        (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
     const OnchipWorker<T, kRows, kVector, kChannels> worker{
         p,
         scan,
         batches,
         OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
-        {static_cast<const T*>(p.x) + feature, static_cast<const T*>(p.lam) + gate,
-         static_cast<const T*>(p.w) + affinity, elements,
-         static_cast<int64_t>(p.affinities) * elements},
-        static_cast<const T*>(p.u) + gate,
-        p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
+        source,
+        u,
+        d,
         arrays,
         lane == 0};
     waitForPreviousKernel();  // behind all that a worker knows without its inputs

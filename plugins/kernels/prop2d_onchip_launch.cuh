@@ -33,6 +33,8 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.chunk = static_cast<int>(std::min(problem.chunk, longest + 1));
   params.normalize = problem.normalize;
   params.workers = plan.workers;
+  params.prefetch = 3;
+  if (int tuned[1]; readTuning("GSPN2_ONCHIP_PREFETCH", 1, tuned)) params.prefetch = tuned[0];
   return params;
 }
 

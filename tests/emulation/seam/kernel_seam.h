@@ -131,6 +131,8 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
   emulation::copyBulk(target, source, bytes, barrier);
 }
 
+inline void prefetchBulk(const void*, int64_t) {}
+
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 inline void letNextKernelStart() {}
 
