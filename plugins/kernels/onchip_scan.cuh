@@ -85,19 +85,28 @@ struct OnchipSource {
   }
 };
 
-// Adjacent columns' values to, or from, their places in an array. Vectors begin at a multiple of
-// their length on a line whose pitch is even.
-template <int kVector>
-__device__ __forceinline__ void storePlaces(float* array, const OnchipPlace& place,
-                                            const float (&values)[kVector]) {
+// Adjacent columns' values to their places in each array, or from those in one. Vectors begin at a
+// multiple of their length on a line whose pitch is even.
+template <int kArrays, int kVector>
+__device__ __forceinline__ void storePlaces(float* arrays, int size, const OnchipPlace& place,
+                                            const float (&values)[kArrays][kVector]) {
   if (kVector > 1 && !place.isOnePosition) {
 #pragma unroll
-    for (int v = 0; v + 1 < kVector; v += 2) {
-      *reinterpret_cast<float2*>(array + place.index + v) = make_float2(values[v], values[v + 1]);
+    for (int i = 0; i < kArrays; ++i) {
+#pragma unroll
+      for (int v = 0; v + 1 < kVector; v += 2) {
+        const float pair[2] = {values[i][v], values[i][v + 1]};
+        storeSharedFloats(sharedAddress(arrays + i * size + place.index + v), pair);
+      }
     }
   } else {
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) array[place.index + v * place.stride] = values[v];
+    for (int i = 0; i < kArrays; ++i) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        arrays[i * size + place.index + v * place.stride] = values[i][v];
+      }
+    }
   }
 }
 template <int kVector>
@@ -134,28 +143,19 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
                                              const OnchipPlace& place, gspn2_normalize_t mode,
                                              float* arrays, int size) {
   const float missing = mode == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
-  float minus[kVector], centre[kVector], plus[kVector];
+  float values[3 + kChannels][kVector];
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {
     const bool starts = place.starts && (v == 0 || place.isOnePosition);
     const bool ends = place.ends && (v == kVector - 1 || place.isOnePosition);
-    minus[v] = starts ? missing : inputs.minus[v];
-    centre[v] = inputs.centre[v];
-    plus[v] = ends ? missing : inputs.plus[v];
-  }
-  normaliseVector(mode, minus, centre, plus);
-  storePlaces(arrays, place, minus);
-  storePlaces(arrays + size, place, centre);
-  storePlaces(arrays + 2 * size, place, plus);
+    values[0][v] = starts ? missing : inputs.minus[v];
+    values[1][v] = inputs.centre[v];
+    values[2][v] = ends ? missing : inputs.plus[v];
 #pragma unroll
-  for (int c = 0; c < kChannels; ++c) {
-    float input[kVector];
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      input[v] = inputs.lam[c][v] * inputs.x[c][v];
-    }
-    storePlaces(arrays + (3 + c) * size, place, input);
+    for (int c = 0; c < kChannels; ++c) values[3 + c][v] = inputs.lam[c][v] * inputs.x[c][v];
   }
+  normaliseVector(mode, values[0], values[1], values[2]);
+  storePlaces(arrays, size, place, values);
 }
 
 // The warp that walks the steps, kRows adjacent positions to a lane. From a step's states to the
