@@ -45,7 +45,7 @@ struct OnchipBatches {
 // A worker's vector of a batch; the same one in every batch, a batch's steps further on.
 struct OnchipWork {
   int step;         // its first in scan order, or too large where there is no vector
-  int offset;       // of its first element in the map
+  int offset;       // of its first element in the map, or 0
   int batchOffset;  // elements of the map from one batch to the next
   int batchIndex;   // elements of an array
   OnchipPlace place;
@@ -72,7 +72,10 @@ struct OnchipWork {
     batchOffset = batches.steps * (scan.horizontal ? 1 : width);
     if (scan.reverse) batchOffset = -batchOffset;
     batchIndex = batches.steps * scan.pitch;
-    if (last >= batches.steps) step = 1 << 24;
+    if (last >= min(batches.steps, scan.steps)) {
+      step = 1 << 24;
+      offset = 0;
+    }
   }
 };
 
@@ -87,17 +90,19 @@ struct OnchipWorker {
   const OnchipScan& scan;
   const OnchipBatches& batches;
   OnchipWork work;
+  // From this worker's vector of the first batch on, of the first channel and this direction; d may
+  // be null.
   OnchipSource<T, kVector, kChannels> source;
-  const T *u, *d;  // of the first channel and this direction; d may be null
+  const T *u, *d;
   float* arrays;
   bool signals;  // whether this thread speaks for its warp
 
   __device__ __forceinline__ bool has(int batch) const {
     return batch * batches.steps + work.step < scan.steps;
   }
-  // Where there is no vector, the first one is as good to read as any.
+  // From the first batch's vector to this one's. Where there is none, that one is as good to read.
   __device__ __forceinline__ int at(int batch) const {
-    return has(batch) ? work.offset + batch * work.batchOffset : 0;
+    return has(batch) ? batch * work.batchOffset : 0;
   }
   __device__ __forceinline__ OnchipPlace place(int batch) const {
     OnchipPlace place = work.place;
@@ -144,7 +149,7 @@ struct OnchipWorker {
   __device__ __forceinline__ void send(const Gates& gates, int batch, float merge, int quarter,
                                        int channelParts, uint32_t target, uint32_t barrier) const {
     if (!has(batch)) return;
-    const int element = at(batch);
+    const int element = work.offset + at(batch);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
@@ -250,6 +255,13 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
                                                    static_cast<int64_t>(p.affinities) * elements};
   const T* const u = static_cast<const T*>(p.u) + gate;
   const T* const d = p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate;
+  // All that a worker knows without its inputs, while the kernel before this one ends. Addresses
+  // stay in registers: the compiler would work them out behind the wait.
+  const OnchipWork work(scan, batches, p.width, kVector,
+                        max(0, static_cast<int>(threadIdx.x) - kWarpSize));
+  const OnchipSource<T, kVector, kChannels> own{
+      keepInRegister(source.x + work.offset), keepInRegister(source.lam + work.offset),
+      keepInRegister(source.w + work.offset), elements, source.affinityPlane};
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
@@ -271,13 +283,13 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
         p,
         scan,
         batches,
-        OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
-        source,
-        u,
-        d,
+        work,
+        own,
+        u + work.offset,
+        d == nullptr ? nullptr : d + work.offset,
         arrays,
         lane == 0};
-    waitForPreviousKernel();  // behind all that a worker knows without its inputs
+    waitForPreviousKernel();
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
