@@ -144,15 +144,17 @@ struct OnchipWorker {
     return gates;
   }
 
-  // Sends m (u h + d x) to the blocks that own it: into `target` of each, counted on `barrier`. The
-  // channels' parts lie `channelParts` floats apart.
-  __device__ __forceinline__ void send(const Gates& gates, int batch, float merge, int quarter,
-                                       int channelParts, uint32_t target, uint32_t barrier) const {
-    if (!has(batch)) return;
+  // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
+  // counted on `barrier`. The channels' parts lie `channelParts` floats apart.
+  __device__ __forceinline__ void send(const Gates& gates, int batch, uint32_t done, float merge,
+                                       int quarter, int channelParts, uint32_t target,
+                                       uint32_t barrier) const {
     const int element = work.offset + at(batch);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
+    barrierWait(done + 8 * batch, 0);
+    if (!has(batch)) return;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       float parts[kVector];
@@ -182,28 +184,35 @@ struct OnchipWorker {
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        barrierWait(done + 8 * now, 0);
-        send(gates[i], now, merge, quarter, channelParts, target, barrier);
+        send(gates[i], now, done, merge, quarter, channelParts, target, barrier);
         gates[i] = loadGates(now + kDepth);
       }
     }
   }
 };
 
-// y of this block's quarter from the four directions' parts.
-template <typename T, int kVector>
-__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y) {
+// y of this block's quarter, `count` elements of each channel, from the four directions' parts.
+template <typename T, int kVector, int kChannels>
+__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y,
+                                                int elements) {
   for (int i = kVector * static_cast<int>(threadIdx.x); i < count;
        i += kVector * static_cast<int>(blockDim.x)) {
-    AlignedVector<T, kVector> sums;
+    AlignedVector<T, kVector> sums[kChannels];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      float sum = parts[i + j];
+    for (int c = 0; c < kChannels; ++c) {
+      const float* const own = parts + c * kOnchipDirections * quarter + i;
 #pragma unroll
-      for (int k = 1; k < kOnchipDirections; ++k) sum += parts[k * quarter + i + j];
-      sums.values[j] = fromFloat<T>(sum);
+      for (int j = 0; j < kVector; ++j) {
+        float sum = own[j];
+#pragma unroll
+        for (int k = 1; k < kOnchipDirections; ++k) sum += own[k * quarter + j];
+        sums[c].values[j] = fromFloat<T>(sum);
+      }
     }
-    *reinterpret_cast<AlignedVector<T, kVector>*>(y + i) = sums;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      *reinterpret_cast<AlignedVector<T, kVector>*>(y + c * elements + i) = sums[c];
+    }
   }
 }
 
@@ -262,6 +271,8 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const OnchipSource<T, kVector, kChannels> own{
       keepInRegister(source.x + work.offset), keepInRegister(source.lam + work.offset),
       keepInRegister(source.w + work.offset), elements, source.affinityPlane};
+  T* const y =
+      keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
@@ -297,11 +308,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
                 sharedAddress(parts) + 4 * direction * quarter, collected);
   }
   barrierWaitCluster(collected, 0);
-  T* const y = static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter;
-#pragma unroll
-  for (int i = 0; i < kChannels; ++i) {
-    mergeDirections<T, kVector>(parts + i * channelParts, quarter, count, y + i * elements);
-  }
+  mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);
 #endif
 }
 

@@ -67,7 +67,7 @@ inline void storeSharedVector(uint32_t address, uint4 value) {
 
 inline uint32_t keepInRegister(uint32_t value) { return value; }
 template <typename T>
-const T* keepInRegister(const T* pointer) {
+T* keepInRegister(T* pointer) {
   return pointer;
 }
 inline float maskFloat(float value, uint32_t mask) {
