@@ -247,6 +247,7 @@ class Launcher {
       return cudaSuccess;
     }
     const Holders many = holders(kLargeClusterBlocks);
+    if (many.sharedBytes > room) return cudaSuccess;
     int clusters = 0;
     const cudaError_t status =
         countClusters(kernel, many.threads, many.blocks, many.sharedBytes, &clusters);

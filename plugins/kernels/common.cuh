@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "gspn2/kernels.h"
 #include "shared_memory.cuh"
@@ -23,6 +24,15 @@ constexpr unsigned kFullMask = 0xffffffffU;
 __device__ __forceinline__ float toFloat(float value) { return value; }
 __device__ __forceinline__ float toFloat(__half value) { return __half2float(value); }
 __device__ __forceinline__ float toFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+// Of the elements in a word, by a null pointer to the elements' type.
+__device__ __forceinline__ float unpackFloat(float word, int, const float*) { return word; }
+__device__ __forceinline__ float unpackFloat(uint32_t word, int index, const __half*) {
+  return toFloat(__ushort_as_half(static_cast<unsigned short>(word >> (16 * index))));
+}
+__device__ __forceinline__ float unpackFloat(uint32_t word, int index, const __nv_bfloat16*) {
+  return __uint_as_float(index == 0 ? word << 16 : word & 0xffff0000U);
+}
 
 template <typename T>
 __device__ __forceinline__ T fromFloat(float value);
@@ -45,52 +55,63 @@ struct alignas(sizeof(T) * kCount) AlignedVector {
   T values[kCount];
 };
 
-// The same for 16-bit values, which stay in words until each is used. Of an AlignedVector that is
-// read under a condition the compiler makes a register for each value right behind the load, and so
-// waits for every load ahead of the next one.
+// The same as they lie in memory, in words of 32 bits. Of 16-bit values the compiler takes an
+// AlignedVector apart right behind its load, and so waits for each load ahead of the next one:
+// where loads are to be in flight, their vectors stay packed.
 template <typename T, int kCount>
 struct PackedVector {
-  static constexpr int kPerWord = 2;
-  static constexpr int kWords = kCount / kPerWord;
-  static_assert(sizeof(T) == 2 && kWords % 4 == 0, "whole loads of 16 bytes");
-  using Words = AlignedVector<uint32_t, 4>;
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "unsupported element");
+  using Word = std::conditional_t<sizeof(T) == 4, T, uint32_t>;
+  static constexpr int kPerWord = 4 / sizeof(T);
+  static constexpr int kWords = (kCount + kPerWord - 1) / kPerWord;
+  using Words = AlignedVector<Word, kWords>;
 
-  uint32_t words[kWords] = {};
+  Word words[kWords] = {};
 
-  __device__ __forceinline__ void read(const T* source) {
+  __device__ __forceinline__ static PackedVector read(const T* source) {
+    PackedVector vector;
+    if constexpr (kCount % kPerWord == 0) {
+      const auto loaded = *reinterpret_cast<const Words*>(source);
 #pragma unroll
-    for (int i = 0; i < kWords; i += 4) {
-      const Words part = reinterpret_cast<const Words*>(source)[i / 4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) words[i + k] = part.values[k];
+      for (int i = 0; i < kWords; ++i) vector.words[i] = loaded.values[i];
+    } else {
+      static_assert(kCount == 1, "unsupported vector");
+      vector.words[0] = *reinterpret_cast<const uint16_t*>(source);
     }
+    return vector;
   }
-  // The first `count` values alone, of a source that need not be aligned; the others are 0.
-  __device__ __forceinline__ void read(const T* source, int count) {
+  // The first `count` values, of a source that is aligned to no more than T; the others are 0.
+  __device__ __forceinline__ static PackedVector read(const T* source, int count) {
+    PackedVector vector;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      if (j < count) set(j, source[j]);
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) vector.set(i, toFloat(source[i]));
     }
+    return vector;
   }
   __device__ __forceinline__ void write(T* target) const {
+    static_assert(kCount % kPerWord == 0, "unsupported vector");
+    Words stored;
 #pragma unroll
-    for (int i = 0; i < kWords; i += 4) {
-      reinterpret_cast<Words*>(target)[i / 4] = {
-          {words[i], words[i + 1], words[i + 2], words[i + 3]}};
+    for (int i = 0; i < kWords; ++i) stored.values[i] = words[i];
+    *reinterpret_cast<Words*>(target) = stored;
+  }
+
+  __device__ __forceinline__ float operator[](int i) const {
+    return unpackFloat(words[i / kPerWord], i % kPerWord, static_cast<const T*>(nullptr));
+  }
+  // Rounds.
+  __device__ __forceinline__ void set(int i, float value) {
+    const T rounded = fromFloat<T>(value);
+    if constexpr (kPerWord == 1) {
+      words[i] = rounded;
+    } else {
+      uint16_t bits;
+      memcpy(&bits, &rounded, sizeof(bits));
+      const int shift = i % kPerWord * 16;
+      uint32_t& word = words[i / kPerWord];
+      word = (word & ~(0xffffU << shift)) | static_cast<uint32_t>(bits) << shift;
     }
-  }
-  __device__ __forceinline__ T at(int j) const {
-    const auto bits = static_cast<uint16_t>(words[j / kPerWord] >> (j % kPerWord * 16));
-    T value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-  }
-  __device__ __forceinline__ void set(int j, T value) {
-    uint16_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    const int shift = j % kPerWord * 16;
-    uint32_t& word = words[j / kPerWord];
-    word = (word & ~(0xffffU << shift)) | static_cast<uint32_t>(bits) << shift;
   }
 };
 

@@ -121,9 +121,9 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
   waitForPreviousKernel();
   Vector weights[Tile::kThreadVectors];
   if (p.wide) {
-    eachOwn([&](int i, int at) { weights[i].read(weight + at); });
+    eachOwn([&](int i, int at) { weights[i] = Vector::read(weight + at); });
   } else {
-    eachOwn([&](int i, int at) { weights[i].read(weight + at, kVector); });
+    eachOwn([&](int i, int at) { weights[i] = Vector::read(weight + at, kVector); });
   }
   T biases[kPair] = {};
   if (p.bias != nullptr && hasChannels) {
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       const int of = (at + j) / kTaps;
-      shared.weights[at + j - of * kTaps][of] = toFloat(weights[i].at(j));
+      shared.weights[at + j - of * kTaps][of] = weights[i][j];
     }
   });
   __syncthreads();

@@ -157,6 +157,14 @@ __device__ __forceinline__ uint32_t keepInRegister(uint32_t value) {
   return value;
 }
 
+// The same for a pointer to global memory.
+template <typename T>
+__device__ __forceinline__ T* keepInRegister(T* pointer) {
+  size_t address = __cvta_generic_to_global(pointer);
+  asm volatile("" : "+l"(address));
+  return static_cast<T*>(__cvta_global_to_generic(address));
+}
+
 // A float, or 0 where the mask is 0 rather than all ones; NaN and Inf go, too.
 __device__ __forceinline__ float maskFloat(float value, uint32_t mask) {
   return __uint_as_float(__float_as_uint(value) & mask);

@@ -166,7 +166,7 @@ struct HeldRows {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
-      if (row < count && tile.channel(i) < tile.p.channels) values[i].read(at(row, i));
+      if (row < count && tile.channel(i) < tile.p.channels) values[i] = Vector::read(at(row, i));
     }
   }
   __device__ __forceinline__ void write(int row, const Vector (&values)[kVectors]) const {
@@ -230,7 +230,9 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 
   const auto parameter = [&](int which, int i) {
     Vector values;
-    if (tile.channel(i) < p.channels) values.read(parameters.of(which) + tile.channel(i));
+    if (tile.channel(i) < p.channels) {
+      values = Vector::read(parameters.of(which) + tile.channel(i));
+    }
     return values;
   };
   {
@@ -307,13 +309,11 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 #pragma unroll 4
     for (int row = tile.group; row < held.count; row += tile.groups) {
       const Statistics position = statistics[row];
-      Vector value;
-      value.read(held.at(row, i));
+      const Vector value = Vector::read(held.at(row, i));
       Vector result;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        result.set(j, fromFloat<T>(normalised(toFloat(value.at(j)), position,
-                                              Affine{scales[j], shifts[j]})));
+        result.set(j, normalised(value[j], position, Affine{scales[j], shifts[j]}));
       }
       tile.write(tile.begin + row, i, result);
     }

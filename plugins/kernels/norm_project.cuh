@@ -46,7 +46,7 @@ __device__ __forceinline__ void project(
       float sums[kNormVector];
 #pragma unroll
       for (int j = 0; j < kNormVector; ++j) {
-        sums[j] = toFloat(values[r][i].at(j)) + toFloat(bias.at(j));
+        sums[j] = values[r][i][j] + bias[j];
       }
 #pragma unroll
       for (int q = 0; q < GSPN2_PROJECTION_MAX_CHANNELS; ++q) {
@@ -54,11 +54,11 @@ __device__ __forceinline__ void project(
         const float proxy = proxies[q * p.tile + position];
 #pragma unroll
         for (int j = 0; j < kNormVector; ++j) {
-          sums[j] = fmaf(toFloat(weights[q].at(j)), proxy, sums[j]);
+          sums[j] = fmaf(weights[q][j], proxy, sums[j]);
         }
       }
 #pragma unroll
-      for (int j = 0; j < kNormVector; ++j) values[r][i].set(j, fromFloat<T>(sums[j]));
+      for (int j = 0; j < kNormVector; ++j) values[r][i].set(j, sums[j]);
     }
   }
 }

@@ -45,7 +45,7 @@ struct RowTile : NormTile {
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
       if (position < end && channel(i) < p.pitch) {
-        values[i].read(static_cast<const T*>(p.x) + offset(position, i));
+        values[i] = Vector::read(static_cast<const T*>(p.x) + offset(position, i));
       }
     }
   }
@@ -60,14 +60,12 @@ struct RowTile : NormTile {
   // What a tensor (C) has for the i-th vector; behind the last channel 0. kWide: as p.wide.
   template <bool kWide>
   __device__ __forceinline__ Vector readParameters(const void* tensor, int i) const {
-    Vector values;
     const T* const source = static_cast<const T*>(tensor) + channel(i);
     if constexpr (kWide) {
-      if (channel(i) < p.channels) values.read(source);
+      return channel(i) < p.channels ? Vector::read(source) : Vector{};
     } else {
-      values.read(source, count(i));
+      return Vector::read(source, count(i));
     }
-    return values;
   }
   // By one row of the launch: to ask for the same lines takes turns.
   __device__ __forceinline__ void prefetchParameters(const void* tensor) const {
@@ -105,7 +103,7 @@ struct RowStatistics {
       for (int i = 0; i < kVectors; ++i) {
 #pragma unroll
         for (int j = 0; j < kVector; ++j) {
-          apart[r][i][j] = toFloat(values[r][i].at(j));  // 0 where a lane has no channels
+          apart[r][i][j] = values[r][i][j];  // 0 where a lane has no channels
           if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
           sums[r] += apart[r][i][j];
         }
@@ -144,9 +142,7 @@ template <typename T, int kVectors>
 struct RowAffines {
   typename RowTile<T, kVectors>::Vector scales[kVectors], shifts[kVectors];
 
-  __device__ __forceinline__ Affine of(int i, int j) const {
-    return {toFloat(scales[i].at(j)), toFloat(shifts[i].at(j))};
-  }
+  __device__ __forceinline__ Affine of(int i, int j) const { return {scales[i][j], shifts[i][j]}; }
 };
 
 // The float32 values of a vector's channels, for which the array has room to the last one, aligned.
@@ -216,7 +212,7 @@ __device__ __forceinline__ void normRows(const RowTile<T, kVectors>& tile) {
         for (int j = 0; j < Tile::kVector; ++j) {
           const float z = rows.normalised(r, i, j, affines.of(i, j));
           if constexpr (kPlain) {
-            result.set(j, fromFloat<T>(kWide || j < tile.count(i) ? z : 0.0F));
+            result.set(j, kWide || j < tile.count(i) ? z : 0.0F);
           } else {
             squares[i][j] = fmaf(z, z, squares[i][j]);
           }
@@ -299,9 +295,9 @@ __global__ void __launch_bounds__(kRowThreads, rowBlocks(kVectors))
         Vector result;
 #pragma unroll
         for (int j = 0; j < Tile::kVector; ++j) {
-          const float y = normalised(toFloat(values[r][i].at(j)), positions[r],
-                                     Affine{scales[i][j], shifts[i][j]});
-          result.set(j, fromFloat<T>(p.wide || j < tile.count(i) ? y : 0.0F));
+          const float y =
+              normalised(values[r][i][j], positions[r], Affine{scales[i][j], shifts[i][j]});
+          result.set(j, p.wide || j < tile.count(i) ? y : 0.0F);
         }
         tile.write(at, i, result);
       }

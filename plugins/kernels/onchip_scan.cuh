@@ -49,17 +49,11 @@ struct OnchipPlace {
   }
 };
 
-// Adjacent elements. No read-only load: the kernel's life overlaps that of the one that writes what
-// is read.
-template <typename T, int kVector>
-__device__ __forceinline__ AlignedVector<T, kVector> loadElements(const T* source) {
-  return *reinterpret_cast<const AlignedVector<T, kVector>*>(source);
-}
-
-// What a scan reads of adjacent columns.
+// What a scan reads of adjacent columns. By no read-only load: the kernel's life overlaps that of
+// the one that writes what is read.
 template <typename T, int kVector, int kChannels>
 struct OnchipInputs {
-  AlignedVector<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
+  PackedVector<T, kVector> x[kChannels], lam[kChannels], minus, centre, plus;
 };
 
 // The scanned tensors of a slice and direction, from the first of kChannels channels on.
@@ -73,29 +67,38 @@ struct OnchipSource {
     OnchipInputs<T, kVector, kChannels> inputs;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      inputs.x[c] = loadElements<T, kVector>(x + c * elements + offset);
-      inputs.lam[c] = loadElements<T, kVector>(lam + c * elements + offset);
+      inputs.x[c] = PackedVector<T, kVector>::read(x + c * elements + offset);
+      inputs.lam[c] = PackedVector<T, kVector>::read(lam + c * elements + offset);
     }
-    inputs.minus = loadElements<T, kVector>(w + offset);
-    inputs.centre = loadElements<T, kVector>(w + affinityPlane + offset);
-    inputs.plus = loadElements<T, kVector>(w + 2 * affinityPlane + offset);
+    inputs.minus = PackedVector<T, kVector>::read(w + offset);
+    inputs.centre = PackedVector<T, kVector>::read(w + affinityPlane + offset);
+    inputs.plus = PackedVector<T, kVector>::read(w + 2 * affinityPlane + offset);
     return inputs;
   }
 };
 
-// Adjacent columns' values to, or from, their places in an array. Vectors begin at a multiple of
-// their length on a line whose pitch is even.
-template <int kVector>
-__device__ __forceinline__ void storePlaces(float* array, const OnchipPlace& place,
-                                            const float (&values)[kVector]) {
+// Adjacent columns' values to their places in each array, or from those in one. Vectors begin at a
+// multiple of their length on a line whose pitch is even.
+template <int kArrays, int kVector>
+__device__ __forceinline__ void storePlaces(float* arrays, int size, const OnchipPlace& place,
+                                            const float (&values)[kArrays][kVector]) {
   if (kVector > 1 && !place.isOnePosition) {
 #pragma unroll
-    for (int v = 0; v + 1 < kVector; v += 2) {
-      *reinterpret_cast<float2*>(array + place.index + v) = make_float2(values[v], values[v + 1]);
+    for (int i = 0; i < kArrays; ++i) {
+#pragma unroll
+      for (int v = 0; v + 1 < kVector; v += 2) {
+        const float pair[2] = {values[i][v], values[i][v + 1]};
+        storeSharedFloats(sharedAddress(arrays + i * size + place.index + v), pair);
+      }
     }
   } else {
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) array[place.index + v * place.stride] = values[v];
+    for (int i = 0; i < kArrays; ++i) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        arrays[i * size + place.index + v * place.stride] = values[i][v];
+      }
+    }
   }
 }
 template <int kVector>
@@ -132,64 +135,63 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
                                              const OnchipPlace& place, gspn2_normalize_t mode,
                                              float* arrays, int size) {
   const float missing = mode == GSPN2_NORMALIZE_NONE ? 0.0F : -INFINITY;
-  float minus[kVector], centre[kVector], plus[kVector];
+  float values[3 + kChannels][kVector];
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {
     const bool starts = place.starts && (v == 0 || place.isOnePosition);
     const bool ends = place.ends && (v == kVector - 1 || place.isOnePosition);
-    minus[v] = starts ? missing : toFloat(inputs.minus.values[v]);
-    centre[v] = toFloat(inputs.centre.values[v]);
-    plus[v] = ends ? missing : toFloat(inputs.plus.values[v]);
-  }
-  normaliseVector(mode, minus, centre, plus);
-  storePlaces(arrays, place, minus);
-  storePlaces(arrays + size, place, centre);
-  storePlaces(arrays + 2 * size, place, plus);
+    values[0][v] = starts ? missing : inputs.minus[v];
+    values[1][v] = inputs.centre[v];
+    values[2][v] = ends ? missing : inputs.plus[v];
 #pragma unroll
-  for (int c = 0; c < kChannels; ++c) {
-    float input[kVector];
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      input[v] = toFloat(inputs.lam[c].values[v]) * toFloat(inputs.x[c].values[v]);
-    }
-    storePlaces(arrays + (3 + c) * size, place, input);
+    for (int c = 0; c < kChannels; ++c) values[3 + c][v] = inputs.lam[c][v] * inputs.x[c][v];
   }
+  normaliseVector(mode, values[0], values[1], values[2]);
+  storePlaces(arrays, size, place, values);
 }
 
-// The warp that walks the steps, kRows adjacent positions to a lane. Its shuffles go out as soon as
-// a step's states are known, ahead of everything else that waits for shared memory.
+// The warp that walks the steps, kRows adjacent positions to a lane. From a step's states to the
+// next one's it is a shuffle and a fused multiply-add: missing neighbours are left out by
+// predicates, which cost nothing on that way, and addresses are counted up.
 template <int kRows, int kChannels>
 struct OnchipWalker {
   // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
-  static constexpr int kAhead = kRows == 4 ? 2 : 4;
+  static constexpr int kAhead = 2;
+  static constexpr int kUnroll = 4;  // steps of a turn
+  static constexpr int kArrays = 3 + kChannels;
 
   // What a step reads at a lane's positions.
   struct Inputs {
     float minus[kRows], centre[kRows], plus[kRows], input[kChannels][kRows];
   };
 
-  uint32_t at;            // the next step's first position of this lane, in shared memory
-  uint32_t array, pitch;  // bytes of an array, of a step
-  bool writes;            // whether the lane has positions on the line
-  uint32_t inside[kRows];
-  uint32_t hasBelow, hasAbove;
+  uint32_t from[kArrays];  // this lane's positions of the step that was loaded last
+  uint32_t to[kChannels];  // of the step whose states were stored last
+  uint32_t pitch;          // bytes of a step
+  bool writes;             // whether the lane has positions on the line
+  bool hasBelow, hasAbove;
+  bool inside[kRows];
   int chunk, phase;  // steps of a segment; since its start
   float h[kChannels][kRows], left[kChannels], right[kChannels];
 
   __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
                                           int lane)
-      : at(arrays + 4 * min(lane * kRows, scan.pitch - kRows)),
-        array(static_cast<uint32_t>(4 * scan.size)),
-        pitch(static_cast<uint32_t>(4 * scan.pitch)),
+      : pitch(static_cast<uint32_t>(4 * scan.pitch)),
         writes(lane * kRows < scan.line),
-        hasBelow(lane == 0 ? 0U : ~0U),
-        hasAbove((lane + 1) * kRows < scan.line ? ~0U : 0U),
+        hasBelow(lane != 0),
+        hasAbove((lane + 1) * kRows < scan.line),
         chunk(chunk_ == 0 ? scan.steps : chunk_),
         phase(0) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line ? ~0U : 0U;
+    for (int i = 0; i < kArrays; ++i) {
+      const int first = min(lane * kRows, scan.pitch - kRows) + i * scan.size;
+      from[i] = keepInRegister(arrays + static_cast<uint32_t>(4 * first)) - pitch;
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
+      to[c] = from[3 + c];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) h[c][r] = 0.0F;
       left[c] = 0.0F;
@@ -197,91 +199,95 @@ struct OnchipWalker {
     }
   }
 
-  // What the step `ahead` of the next one reads.
-  __device__ __forceinline__ void load(Inputs& inputs, uint32_t ahead) const {
-    const uint32_t from = at + ahead * pitch;
-    loadSharedFloatsNow(from, inputs.minus);
-    loadSharedFloatsNow(from + array, inputs.centre);
-    loadSharedFloatsNow(from + 2 * array, inputs.plus);
+  // Loads the step that is `stride` bytes further on.
+  __device__ __forceinline__ void load(Inputs& inputs, uint32_t stride) {
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) {
-      loadSharedFloatsNow(from + (3 + c) * array, inputs.input[c]);
-    }
+    for (int i = 0; i < kArrays; ++i) from[i] += stride;
+    loadSharedFloatsNow(from[0], inputs.minus);
+    loadSharedFloatsNow(from[1], inputs.centre);
+    loadSharedFloatsNow(from[2], inputs.plus);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) loadSharedFloatsNow(from[3 + c], inputs.input[c]);
   }
 
-  // One step; then the inputs of the one `ahead` of it take the place of its own.
-  __device__ __forceinline__ void step(Inputs& inputs, uint32_t ahead) {
-    const bool restarts = phase == 0;
-    phase = phase + 1 == chunk ? 0 : phase + 1;
-    if (restarts) {  // whatever the weights and the states before it hold
+  // One step; where it starts a segment it takes its inputs, whatever the weights and the states
+  // before it hold. Its shuffles go out as soon as the states are known, ahead of everything else
+  // that waits for shared memory.
+  __device__ __forceinline__ void step(const Inputs& inputs, bool starts) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) {
+    for (int c = 0; c < kChannels; ++c) {
+      float next[kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) h[c][r] = inputs.input[c][r];
+      for (int r = 0; r < kRows; ++r) {
+        next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
+        // Only a lane's first position is inside for sure.
+        if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
+        if (r + 1 < kRows && inside[r + 1]) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
       }
-    } else {
+      if (hasBelow) next[0] = fmaf(inputs.minus[0], left[c], next[0]);
+      if (hasAbove) next[kRows - 1] = fmaf(inputs.plus[kRows - 1], right[c], next[kRows - 1]);
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) {
-        float next[kRows];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
-          if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
-          if (r + 1 < kRows) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
-        }
-        next[0] = fmaf(inputs.minus[0], maskFloat(left[c], hasBelow), next[0]);
-        next[kRows - 1] =
-            fmaf(inputs.plus[kRows - 1], maskFloat(right[c], hasAbove), next[kRows - 1]);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) h[c][r] = next[r];
-      }
+      for (int r = 0; r < kRows; ++r) h[c][r] = starts ? inputs.input[c][r] : next[r];
     }
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      // Lanes outside the line are never read; only a lane's first position is inside for sure.
-#pragma unroll
-      for (int r = 1; r < kRows; ++r) h[c][r] = maskFloat(h[c][r], inside[r]);
       left[c] = __shfl_up_sync(kFullMask, h[c][kRows - 1], 1);
       right[c] = __shfl_down_sync(kFullMask, h[c][0], 1);
     }
-    if (writes) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) storeSharedFloats(at + (3 + c) * array, h[c]);
+    for (int c = 0; c < kChannels; ++c) {
+      to[c] += pitch;
+      if (writes) storeSharedFloats(to[c], h[c]);
     }
-    load(inputs, ahead);
-    at += pitch;
+  }
+
+  // Whole turns of steps, of which only the first may start a segment.
+  __device__ __forceinline__ void walkTurns(int turns) {
+    bool starts = phase == 0;
+    Inputs inputs[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) load(inputs[j], pitch);
+    for (; turns > 0; --turns) {
+#pragma unroll
+      for (int j = 0; j < kUnroll; ++j) {
+        step(inputs[j % kAhead], j == 0 && starts);
+        // Behind the last turn there is nothing to load: the last step's inputs are read in vain.
+        load(inputs[j % kAhead], j + kAhead < kUnroll || turns > 1 ? pitch : 0);
+      }
+      starts = false;
+    }
   }
 
   // `count` steps, all of whose inputs are there.
   __device__ __forceinline__ void walk(int count) {
-    const int whole = count / kAhead * kAhead;
-    Inputs inputs[kAhead];
-    if (whole > 0) {
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) load(inputs[j], j);
-    }
-    for (int first = 0; first < whole; first += kAhead) {
-      const uint32_t ahead = first + kAhead < whole ? kAhead : 0;  // the last ones read in vain
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) step(inputs[j], ahead);
-    }
-    for (int i = whole; i < count; ++i) {
-      load(inputs[0], 0);
-      step(inputs[0], 0);
+    while (count > 0) {
+      int run = min(count, chunk - phase);  // steps of one segment
+      if (run >= kUnroll) {
+        walkTurns(run / kUnroll);
+        run = run / kUnroll * kUnroll;
+      } else {
+        for (int i = 0; i < run; ++i) {
+          Inputs inputs;
+          load(inputs, pitch);
+          step(inputs, phase + i == 0);
+        }
+      }
+      phase = phase + run == chunk ? 0 : phase + run;
+      count -= run;
     }
   }
 };
 
 // u h + d x of adjacent columns, or u h alone: what d and x hold is then not looked at.
 template <typename T, int kVector>
-__device__ __forceinline__ void gateStates(const AlignedVector<T, kVector>& u, bool skips,
-                                           const AlignedVector<T, kVector>& d,
-                                           const AlignedVector<T, kVector>& x,
+__device__ __forceinline__ void gateStates(const PackedVector<T, kVector>& u, bool skips,
+                                           const PackedVector<T, kVector>& d,
+                                           const PackedVector<T, kVector>& x,
                                            float (&states)[kVector]) {
 #pragma unroll
   for (int v = 0; v < kVector; ++v) {
-    states[v] *= toFloat(u.values[v]);
-    if (skips) states[v] = fmaf(toFloat(d.values[v]), toFloat(x.values[v]), states[v]);
+    states[v] *= u[v];
+    if (skips) states[v] = fmaf(d[v], x[v], states[v]);
   }
 }
 

@@ -35,7 +35,7 @@ struct OnchipVector {
 
 template <typename T, int kRows, int kVector, int kChannels>
 struct OnchipBlock {
-  using Elements = AlignedVector<T, kVector>;
+  using Elements = PackedVector<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   static constexpr int kArrays = 3 + kChannels;
   static constexpr bool kPrefetchesGates = kChannels == 1;
@@ -118,13 +118,13 @@ struct OnchipBlock {
 #pragma unroll
     for (int k = 0; k < kOnchipDirections; ++k) {
       const int64_t at = gate + gateOffset(k) + offset;
-      gates.u[k] = loadElements<T, kVector>(static_cast<const T*>(p.u) + at);
+      gates.u[k] = Elements::read(static_cast<const T*>(p.u) + at);
       if (p.d != nullptr) {
-        gates.d[k] = loadElements<T, kVector>(static_cast<const T*>(p.d) + at);
+        gates.d[k] = Elements::read(static_cast<const T*>(p.d) + at);
       }
     }
     if (p.d != nullptr) {
-      gates.x = loadElements<T, kVector>(static_cast<const T*>(p.x) + feature + offset);
+      gates.x = Elements::read(static_cast<const T*>(p.x) + feature + offset);
     }
     return gates;
   }
@@ -144,11 +144,12 @@ struct OnchipBlock {
         sums[v] = k == 0 ? weights[k] * states[v] : sums[v] + weights[k] * states[v];
       }
     }
-    Elements rounded;
+    AlignedVector<T, kVector> rounded;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) rounded.values[v] = fromFloat<T>(sums[v]);
     const int offset = channel * elements + vector.row * p.width + vector.column;
-    *reinterpret_cast<Elements*>(static_cast<T*>(p.y) + slice() + offset) = rounded;
+    *reinterpret_cast<AlignedVector<T, kVector>*>(static_cast<T*>(p.y) + slice() + offset) =
+        rounded;
   }
 
   __device__ __forceinline__ void run() const {

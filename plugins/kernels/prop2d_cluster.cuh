@@ -45,7 +45,7 @@ struct OnchipBatches {
 // A worker's vector of a batch; the same one in every batch, a batch's steps further on.
 struct OnchipWork {
   int step;         // its first in scan order, or too large where there is no vector
-  int offset;       // of its first element in the map
+  int offset;       // of its first element in the map, or 0
   int batchOffset;  // elements of the map from one batch to the next
   int batchIndex;   // elements of an array
   OnchipPlace place;
@@ -72,14 +72,17 @@ struct OnchipWork {
     batchOffset = batches.steps * (scan.horizontal ? 1 : width);
     if (scan.reverse) batchOffset = -batchOffset;
     batchIndex = batches.steps * scan.pitch;
-    if (last >= batches.steps) step = 1 << 24;
+    if (last >= min(batches.steps, scan.steps)) {
+      step = 1 << 24;
+      offset = 0;
+    }
   }
 };
 
 // The workers: weights ahead of the walk, gates behind it.
 template <typename T, int kRows, int kVector, int kChannels>
 struct OnchipWorker {
-  using Elements = AlignedVector<T, kVector>;
+  using Elements = PackedVector<T, kVector>;
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
   static constexpr int kDepth = kChannels == 1 ? 3 : 2;
@@ -87,17 +90,19 @@ struct OnchipWorker {
   const OnchipScan& scan;
   const OnchipBatches& batches;
   OnchipWork work;
+  // From this worker's vector of the first batch on, of the first channel and this direction; d may
+  // be null.
   OnchipSource<T, kVector, kChannels> source;
-  const T *u, *d;  // of the first channel and this direction; d may be null
+  const T *u, *d;
   float* arrays;
   bool signals;  // whether this thread speaks for its warp
 
   __device__ __forceinline__ bool has(int batch) const {
     return batch * batches.steps + work.step < scan.steps;
   }
-  // Where there is no vector, the first one is as good to read as any.
+  // From the first batch's vector to this one's. Where there is none, that one is as good to read.
   __device__ __forceinline__ int at(int batch) const {
-    return has(batch) ? work.offset + batch * work.batchOffset : 0;
+    return has(batch) ? batch * work.batchOffset : 0;
   }
   __device__ __forceinline__ OnchipPlace place(int batch) const {
     OnchipPlace place = work.place;
@@ -130,24 +135,26 @@ struct OnchipWorker {
     Gates gates;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      gates.u[c] = loadElements<T, kVector>(u + c * source.elements + offset);
+      gates.u[c] = Elements::read(u + c * source.elements + offset);
       if (d != nullptr) {
-        gates.d[c] = loadElements<T, kVector>(d + c * source.elements + offset);
-        gates.x[c] = loadElements<T, kVector>(source.x + c * source.elements + offset);
+        gates.d[c] = Elements::read(d + c * source.elements + offset);
+        gates.x[c] = Elements::read(source.x + c * source.elements + offset);
       }
     }
     return gates;
   }
 
-  // Sends m (u h + d x) to the blocks that own it: into `target` of each, counted on `barrier`. The
-  // channels' parts lie `channelParts` floats apart.
-  __device__ __forceinline__ void send(const Gates& gates, int batch, float merge, int quarter,
-                                       int channelParts, uint32_t target, uint32_t barrier) const {
-    if (!has(batch)) return;
-    const int element = at(batch);
+  // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
+  // counted on `barrier`. The channels' parts lie `channelParts` floats apart.
+  __device__ __forceinline__ void send(const Gates& gates, int batch, uint32_t done, float merge,
+                                       int quarter, int channelParts, uint32_t target,
+                                       uint32_t barrier) const {
+    const int element = work.offset + at(batch);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
+    barrierWait(done + 8 * batch, 0);
+    if (!has(batch)) return;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       float parts[kVector];
@@ -166,38 +173,46 @@ struct OnchipWorker {
     }
   }
 
-  __device__ __forceinline__ void gate(uint32_t done, float merge, int quarter, int channelParts,
+  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, int channelParts,
                                        uint32_t target, uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i);
+    const float merge = mergeWeight<T>(p.m, direction);  // no load goes out behind its use
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        barrierWait(done + 8 * now, 0);
-        send(gates[i], now, merge, quarter, channelParts, target, barrier);
+        send(gates[i], now, done, merge, quarter, channelParts, target, barrier);
         gates[i] = loadGates(now + kDepth);
       }
     }
   }
 };
 
-// y of this block's quarter from the four directions' parts.
-template <typename T, int kVector>
-__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y) {
+// y of this block's quarter, `count` elements of each channel, from the four directions' parts.
+template <typename T, int kVector, int kChannels>
+__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y,
+                                                int elements) {
   for (int i = kVector * static_cast<int>(threadIdx.x); i < count;
        i += kVector * static_cast<int>(blockDim.x)) {
-    AlignedVector<T, kVector> sums;
+    AlignedVector<T, kVector> sums[kChannels];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      float sum = parts[i + j];
+    for (int c = 0; c < kChannels; ++c) {
+      const float* const own = parts + c * kOnchipDirections * quarter + i;
 #pragma unroll
-      for (int k = 1; k < kOnchipDirections; ++k) sum += parts[k * quarter + i + j];
-      sums.values[j] = fromFloat<T>(sum);
+      for (int j = 0; j < kVector; ++j) {
+        float sum = own[j];
+#pragma unroll
+        for (int k = 1; k < kOnchipDirections; ++k) sum += own[k * quarter + j];
+        sums[c].values[j] = fromFloat<T>(sum);
+      }
     }
-    *reinterpret_cast<AlignedVector<T, kVector>*>(y + i) = sums;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      *reinterpret_cast<AlignedVector<T, kVector>*>(y + c * elements + i) = sums[c];
+    }
   }
 }
 
@@ -232,15 +247,35 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   }
   __syncwarp();
   letNextKernelStart();
-  waitForPreviousKernel();
 
   const int groups = p.channels / kChannels;
-  const int64_t n = static_cast<int64_t>(blockIdx.x / kOnchipDirections) / groups;
-  const int64_t c = (static_cast<int64_t>(blockIdx.x / kOnchipDirections) - n * groups) * kChannels;
+  const int slices = static_cast<int>(blockIdx.x) / kOnchipDirections;
+  const int64_t n = slices / groups;
+  const int64_t c = (slices - n * groups) * kChannels;
+  const int64_t feature = (n * p.featureBatch + c) * elements;
+  const int64_t gate =
+      (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
+  const int64_t group = p.affinities == 1 ? 0 : c;
+  const int64_t affinity =
+      (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
+  // All that a worker knows without its inputs, while the kernel before this one ends. Addresses
+  // stay in registers: the compiler would work them out behind the wait.
+  const OnchipWork work(scan, batches, p.width, kVector,
+                        max(0, static_cast<int>(threadIdx.x) - kWarpSize));
+  const OnchipSource<T, kVector, kChannels> source{
+      keepInRegister(static_cast<const T*>(p.x) + feature + work.offset),
+      keepInRegister(static_cast<const T*>(p.lam) + gate + work.offset),
+      keepInRegister(static_cast<const T*>(p.w) + affinity + work.offset), elements,
+      static_cast<int64_t>(p.affinities) * elements};
+  const T* const u = static_cast<const T*>(p.u) + gate + work.offset;
+  const T* const d = p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + work.offset;
+  T* const y =
+      keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
-    clusterWait();
     OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
+    waitForPreviousKernel();
+    clusterWait();
     for (int batch = 0; batch < batches.count; ++batch) {
       barrierWait(ready + 8 * batch, 0);
       walker.walk(min(batches.steps, scan.steps - batch * batches.steps));
@@ -248,37 +283,17 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
       if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
-    const int64_t feature = (n * p.featureBatch + c) * elements;
-    const int64_t gate =
-        (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
-    const int64_t group = p.affinities == 1 ? 0 : c;
-    const int64_t affinity =
-        (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
-    const OnchipWorker<T, kRows, kVector, kChannels> worker{
-        p,
-        scan,
-        batches,
-        OnchipWork(scan, batches, p.width, kVector, static_cast<int>(threadIdx.x) - kWarpSize),
-        {static_cast<const T*>(p.x) + feature, static_cast<const T*>(p.lam) + gate,
-         static_cast<const T*>(p.w) + affinity, elements,
-         static_cast<int64_t>(p.affinities) * elements},
-        static_cast<const T*>(p.u) + gate,
-        p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate,
-        arrays,
-        lane == 0};
-    const float merge = mergeWeight<T>(p.m, direction);
+    const OnchipWorker<T, kRows, kVector, kChannels> worker{p, scan, batches, work,     source,
+                                                            u, d,    arrays,  lane == 0};
+    waitForPreviousKernel();
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
-    worker.gate(done, merge, quarter, channelParts, sharedAddress(parts) + 4 * direction * quarter,
-                collected);
+    worker.gate(done, direction, quarter, channelParts,
+                sharedAddress(parts) + 4 * direction * quarter, collected);
   }
   barrierWaitCluster(collected, 0);
-  T* const y = static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter;
-#pragma unroll
-  for (int i = 0; i < kChannels; ++i) {
-    mergeDirections<T, kVector>(parts + i * channelParts, quarter, count, y + i * elements);
-  }
+  mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);
 #endif
 }
 

@@ -66,6 +66,10 @@ inline void storeSharedVector(uint32_t address, uint4 value) {
 }
 
 inline uint32_t keepInRegister(uint32_t value) { return value; }
+template <typename T>
+T* keepInRegister(T* pointer) {
+  return pointer;
+}
 inline float maskFloat(float value, uint32_t mask) {
   return __uint_as_float(__float_as_uint(value) & mask);
 }

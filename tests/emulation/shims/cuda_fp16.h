@@ -9,6 +9,8 @@ struct __half {
   uint16_t bits;
 };
 
+inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
+
 inline float __half2float(__half value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000U) << 16;
   const uint32_t magnitude = value.bits & 0x7fffU;
