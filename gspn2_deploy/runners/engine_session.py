@@ -89,11 +89,6 @@ class EngineSession:
         """TensorRT's context."""
         return self._context
 
-    @property
-    def buffer_bytes(self) -> int:
-        """GPU memory that the inputs and outputs take, in bytes."""
-        return sum(buffer.capacity for buffer in self._buffers.values())
-
     def covers(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a profile covers these input shapes."""
         return self._fitting_profile(shapes) is not None
