@@ -239,9 +239,10 @@ class Launcher {
     }
     // A block for every multiprocessor, or as few of them as leave room for a second one there.
     Holders few = holders(kLeastHolders);
-    while (few.blocks < kClusterBlocks &&
-           (2 * (few.sharedBytes + kSharedBeside) > room + kSharedBeside ||
-            2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
+    while (
+        few.blocks < kClusterBlocks &&
+        (2 * (few.sharedBytes + kSharedBeside) > static_cast<size_t>(mDevice.sharedBytesPerBlock) ||
+         2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
       few = holders(2 * few.blocks);
     }
     if (few.blocks == kClusterBlocks && mParams.tile >= kLargeClusterTile &&
@@ -330,13 +331,9 @@ cudaError_t launch(const ChannelNormCall& call, const DeviceInfo& device) {
 cudaError_t countLargeClusters(int sharedBytes, int* clusters) {
   const auto kernel = normHeldKernel<__half, 1, false>;  // any would do
   const size_t asked = sharedBytes - kSharedBeside;
-  cudaError_t status = allowShared(kernel, asked);
+  const cudaError_t status = allowCluster(kernel, kLargeClusterBlocks, asked);
   if (status != cudaSuccess) return status;
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {kLargeClusterBlocks, 1, 1};
+  cudaLaunchAttribute attribute = clusterAttribute(kLargeClusterBlocks);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(kLargeClusterBlocks);
   config.blockDim = dim3(kHeldThreads);

@@ -51,6 +51,21 @@ cudaError_t allowShared(void (*kernel)(Parameters...), size_t bytes) {
 // The largest cluster that every device with clusters has.
 constexpr unsigned kPortableClusterBlocks = 8;
 
+// Lets a kernel have clusters of `blocks` blocks, with `bytes` of dynamic shared memory each.
+template <typename Parameters>
+cudaError_t allowCluster(void (*kernel)(Parameters), unsigned blocks, size_t bytes) {
+  const cudaError_t status = allowShared(kernel, bytes);
+  if (status != cudaSuccess || blocks <= kPortableClusterBlocks) return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+}
+
+inline cudaLaunchAttribute clusterAttribute(unsigned blocks) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {blocks, 1, 1};
+  return attribute;
+}
+
 // Launches a kernel in clusters of `clusterBlocks` blocks, with as much shared memory as the device
 // lends a block on request. A cluster of one block is none. A kernel that `overlaps` may start
 // while the one before it on the stream ends: it waits for it by waitForPreviousKernel()
@@ -59,10 +74,7 @@ template <typename Parameters>
 cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned block,
                            unsigned clusterBlocks, size_t sharedBytes, cudaStream_t stream,
                            const Parameters& parameters, bool overlaps = false) {
-  cudaError_t status = allowShared(kernel, sharedBytes);
-  if (status == cudaSuccess && clusterBlocks > kPortableClusterBlocks) {
-    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  }
+  const cudaError_t status = allowCluster(kernel, clusterBlocks, sharedBytes);
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};
@@ -71,11 +83,7 @@ cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned b
   config.dynamicSmemBytes = sharedBytes;
   config.stream = stream;
   config.attrs = attributes;
-  if (clusterBlocks > 1) {
-    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {clusterBlocks, 1, 1};
-  }
+  if (clusterBlocks > 1) attributes[config.numAttrs++] = clusterAttribute(clusterBlocks);
   int tuned[1];
   if (readTuning("GSPN2_OVERLAPS", 1, tuned)) overlaps = overlaps && tuned[0] != 0;
   if (overlaps) {
