@@ -147,7 +147,7 @@ def prop2d(
     library = library or cuda.load_library()
     problem = problem_of(x, w.shape[3], normalize, chunk)
     dense = all(value is None or value.is_contiguous() for value in (x, lam, w, u, d))
-    strides = None if dense else cuda.BatchStrides(x.stride(0), lam.stride(0), w.stride(0))
+    strides = None if dense else cuda.Strides(x.stride(0), lam.stride(0), w.stride(0))
     size = ctypes.c_size_t()
     status = library.gspn2_prop2d_workspace(problem, strides, int(d is not None), size)
     assert status == 0, last_error(library)

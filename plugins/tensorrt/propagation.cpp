@@ -139,14 +139,14 @@ int64_t Propagation::predictedChannels(const InputList& inputs) const {
   return isPacked() ? inputs.items[predictionInput()].dims.d[kChannelAxis] : 0;
 }
 
-gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
+gspn2_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
                                                 int64_t predicted) const {
   const int64_t item = predicted * problem.h * problem.w;
   return {mParameters.packing.holdsX() ? item : 0, item, item};
 }
 
 size_t Propagation::queryWorkspace(const gspn2_problem_t& problem,
-                                   const gspn2_batch_strides_t& strides) const {
+                                   const gspn2_strides_t& strides) const {
   size_t bytes = 0;
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
@@ -184,7 +184,7 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   PluginTensorDesc x = inputDescs[0];
   if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
   checkOutput(op(), x, outputDesc);
-  const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
+  const gspn2_strides_t strides = batchStrides(problem, predictedChannels(list));
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
   const size_t bytes = queryWorkspace(problem, strides);
   if (mParameters.op == Op::kLineScan) {
@@ -208,7 +208,7 @@ gspn2_status_t Propagation::propagate(const gspn2_problem_t& problem, const void
 }
 
 gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem,
-                                            const gspn2_batch_strides_t& strides,
+                                            const gspn2_strides_t& strides,
                                             const void* const* inputs, void* y, void* workspace,
                                             size_t bytes, cudaStream_t stream) const {
   const Packing& packing = mParameters.packing;

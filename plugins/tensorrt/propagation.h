@@ -48,14 +48,14 @@ class Propagation : public Layer {
   void checkTogether(const ShapeChecker& checker) const;
   gspn2_problem_t makeProblem(const InputList& inputs) const;
   // Of a prediction with as many channels; 0 for a node that is not packed.
-  gspn2_batch_strides_t batchStrides(const gspn2_problem_t& problem, int64_t predicted) const;
+  gspn2_strides_t batchStrides(const gspn2_problem_t& problem, int64_t predicted) const;
   int64_t predictedChannels(const InputList& inputs) const;
   gspn2_status_t propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
                            void* workspace, size_t bytes, cudaStream_t stream) const;
   gspn2_status_t propagatePacked(const gspn2_problem_t& problem,
-                                 const gspn2_batch_strides_t& strides, const void* const* inputs,
+                                 const gspn2_strides_t& strides, const void* const* inputs,
                                  void* y, void* workspace, size_t bytes, cudaStream_t stream) const;
-  size_t queryWorkspace(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) const;
+  size_t queryWorkspace(const gspn2_problem_t& problem, const gspn2_strides_t& strides) const;
 
   Parameters mParameters;
 };

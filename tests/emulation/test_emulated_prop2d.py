@@ -211,7 +211,7 @@ def test_items_of_x_that_lie_far_apart(opener: Opener) -> None:
     assert_close(out, scan_reference.prop2d(x, *rest), FORWARD[torch.float32], "far apart")
 
 
-def workspace(library: ctypes.CDLL, *problem: int, strides: cuda.BatchStrides | None = None) -> int:
+def workspace(library: ctypes.CDLL, *problem: int, strides: cuda.Strides | None = None) -> int:
     size = ctypes.c_size_t()
     assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), strides, 0, size) == 0
     return size.value
@@ -225,7 +225,7 @@ def test_workspace_holds_x_whose_items_lie_apart(opener: Opener) -> None:
             dense = workspace(library, *problem)
             copy = -(-n * 105 * element // 256) * 256 if n > 1 else 0
             for x, more in ((0, 0), (105, 0), (140, copy)):
-                strides = cuda.BatchStrides(x, 0, 0)
+                strides = cuda.Strides(x, 0, 0)
                 assert workspace(library, *problem, strides=strides) == dense + more
 
 

@@ -132,7 +132,7 @@ void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& r
 void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& random) {
   const int64_t plane = p.h * p.w, map = p.n * p.c * plane;
   const int64_t gate = 4 * p.c * plane, item = 3 * gate + (12 * p.g + p.c) * plane;
-  const gspn2_batch_strides_t strides{item + plane, item + plane, item + plane};
+  const gspn2_strides_t strides{item + plane, item + plane, item + plane};
   Buffer prediction(p.n * strides.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
   for (Buffer* input : {&prediction, &m}) input->fill(p.dtype, random);
   const size_t element = p.dtype == GSPN2_FLOAT32 ? 4 : 2;

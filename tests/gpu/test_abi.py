@@ -137,7 +137,7 @@ PLANE, ITEM = H * W, 4 * C * H * W
 def test_bad_batch_strides(
     library: ctypes.CDLL, strides: tuple[int, int, int], message: str
 ) -> None:
-    given, size = cuda.BatchStrides(*strides), ctypes.c_size_t(77)
+    given, size = cuda.Strides(*strides), ctypes.c_size_t(77)
     calls = (
         lambda: merge(library, strides=given),
         lambda: library.gspn2_prop2d_workspace(problem(), given, 0, size),
@@ -149,7 +149,7 @@ def test_bad_batch_strides(
 
 
 def test_a_copy_of_x_needs_workspace(library: ctypes.CDLL) -> None:
-    assert merge(library, strides=cuda.BatchStrides(4 * PLANE, 0, 0)) == INVALID_ARGUMENT
+    assert merge(library, strides=cuda.Strides(4 * PLANE, 0, 0)) == INVALID_ARGUMENT
     assert f"expected at least {MAP} bytes" in last_error(library)
 
 
@@ -160,7 +160,7 @@ def test_a_copy_of_x_needs_workspace(library: ctypes.CDLL) -> None:
 def test_an_output_between_batch_items(library: ctypes.CDLL, name: str, shift: int) -> None:
     """Items lie apart, and the output inside what a tensor spans: its last element included."""
     other = {"x": X, "lam": LAM, "u": U, "d": D, "w": W_PTR}[name]
-    strides = cuda.BatchStrides(10 * PLANE, 2 * ITEM, 200 * PLANE)
+    strides = cuda.Strides(10 * PLANE, 2 * ITEM, 200 * PLANE)
     assert merge(library, strides=strides, y=other + 4 * shift) == INVALID_ARGUMENT
     assert f"overlaps the input {name} " in last_error(library)
 
