@@ -20,7 +20,7 @@ from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 _LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (
@@ -51,7 +51,7 @@ class Problem(ctypes.Structure):
 class Strides(ctypes.Structure):
     """``gspn2_strides_t``."""
 
-    _fields_ = (("x", ctypes.c_int64), ("gates", ctypes.c_int64), ("w", ctypes.c_int64))
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("x", "gates", "w", "position"))
 
 
 def library_path() -> Path:

@@ -18,6 +18,7 @@ template <typename T, int kVector, int kChannels>
 struct OnchipPlanes {
   using Inputs = OnchipInputs<T, kVector, kChannels>;
   using Gates = OnchipGates<T, kVector, kChannels>;
+  static constexpr bool kLoadsManyWords = false;
 
   OnchipSource<T, kVector, kChannels> source;
   const T *u, *d;
@@ -56,10 +57,13 @@ struct RowsVector {
 
   uint32_t words[kVector][kWords];
 
+  // Whether the first channel is the second of its word: 0 or 1.
+  __device__ __forceinline__ static unsigned isSecond(const T* source) {
+    return kCount == 2 ? 0 : static_cast<unsigned>(reinterpret_cast<uintptr_t>(source) >> 1) & 1;
+  }
   // `position`: elements from a column to the next, even.
   __device__ __forceinline__ static RowsVector read(const T* source, int position) {
-    const auto* const first =
-        reinterpret_cast<const uint32_t*>(reinterpret_cast<uintptr_t>(source) & ~uintptr_t{3});
+    const auto* const first = reinterpret_cast<const uint32_t*>(source - isSecond(source));
     RowsVector vector;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -72,16 +76,14 @@ struct RowsVector {
   // Each channel's values, as planes hold them. `source`: where they were read.
   __device__ __forceinline__ void unpack(const T* source,
                                          PackedVector<T, kVector>* (&channels)[kCount]) const {
-    const unsigned shift =
-        kCount == 2 ? 0 : static_cast<unsigned>(reinterpret_cast<uintptr_t>(source) & 2) * 8;
+    const unsigned shift = 16 * isSecond(source);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
 #pragma unroll
       for (int c = 0; c < kCount; ++c) {
-        const uint32_t word = words[v][c / 2];
-        // From the first channel's half on; the second's, of three, may lie in the next word.
-        const uint32_t next = c + 1 < kCount || kCount == 1 ? words[v][kWords - 1] : 0;
-        const uint32_t pair = kCount == 2 ? word : __funnelshift_r(word, next, shift);
+        // The second of three channels may lie in the next word.
+        const uint64_t next = c + 1 < kCount ? words[v][kWords - 1] : 0;
+        const auto pair = static_cast<uint32_t>((next << 32 | words[v][c / 2]) >> shift);
         const uint32_t half = c % 2 == 0 ? pair & 0xffffU : pair >> 16;
         uint32_t& target = channels[c]->words[v / 2];
         target = v % 2 == 0 ? half : target | half << 16;
@@ -101,6 +103,7 @@ struct OnchipRows {
   struct Gates {
     Gate u, d, x;
   };
+  static constexpr bool kLoadsManyWords = true;
 
   const T *x, *lam, *w, *u, *d;
   int position;  // elements from a position to the next
@@ -116,7 +119,7 @@ struct OnchipRows {
   }
   __device__ __forceinline__ Gates loadGates(int offset) const {
     const int at = offset * position;
-    Gates gates{};
+    Gates gates;
     gates.u = Gate::read(u + at, position);
     if (d != nullptr) {
       gates.d = Gate::read(d + at, position);

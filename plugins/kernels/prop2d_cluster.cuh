@@ -98,6 +98,10 @@ struct OnchipWorker {
   __device__ __forceinline__ bool has(int batch) const {
     return batch * batches.steps + work.step < scan.steps;
   }
+  // Whether to load for a batch. Loads of few words also go out where there is no such batch.
+  __device__ __forceinline__ bool loads(int batch) const {
+    return !Source::kLoadsManyWords || batch < batches.count;
+  }
   // From the first batch's vector to this one's. Where there is none, that one is as good to read.
   __device__ __forceinline__ int at(int batch) const {
     return has(batch) ? batch * work.batchOffset : 0;
@@ -111,7 +115,9 @@ struct OnchipWorker {
   __device__ __forceinline__ void prepare(uint32_t ready) const {
     Inputs inputs[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) inputs[i] = source.load(at(i));
+    for (int i = 0; i < kDepth; ++i) {
+      if (loads(i)) inputs[i] = source.load(at(i));
+    }
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
@@ -122,7 +128,7 @@ struct OnchipWorker {
         }
         __syncwarp();
         if (signals) barrierArrive(ready + 8 * now);
-        inputs[i] = source.load(at(now + kDepth));
+        if (loads(now + kDepth)) inputs[i] = source.load(at(now + kDepth));
       }
     }
   }
@@ -161,7 +167,9 @@ struct OnchipWorker {
                                        uint32_t target, uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) gates[i] = source.loadGates(at(i));
+    for (int i = 0; i < kDepth; ++i) {
+      if (loads(i)) gates[i] = source.loadGates(at(i));
+    }
     const float merge = mergeWeight<T>(p.m, direction);  // no load goes out behind its use
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
@@ -169,7 +177,7 @@ struct OnchipWorker {
         const int now = first + i;
         if (now >= batches.count) break;
         send(gates[i], now, done, merge, quarter, channelParts, target, barrier);
-        gates[i] = source.loadGates(at(now + kDepth));
+        if (loads(now + kDepth)) gates[i] = source.loadGates(at(now + kDepth));
       }
     }
   }
@@ -258,12 +266,11 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   using Source = std::conditional_t<kLayout == GSPN2_NCHW, OnchipPlanes<T, kVector, kChannels>,
                                     OnchipRows<T, kVector, kChannels>>;
   const int first = work.offset * (kLayout == GSPN2_NCHW ? 1 : p.position);
-  const Source source(
-      p, keepInRegister(static_cast<const T*>(p.x) + feature + first),
-      keepInRegister(static_cast<const T*>(p.lam) + gate + first),
-      keepInRegister(static_cast<const T*>(p.w) + affinity + first),
-      static_cast<const T*>(p.u) + gate + first,
-      p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + first);
+  const Source source(p, keepInRegister(static_cast<const T*>(p.x) + feature + first),
+                      keepInRegister(static_cast<const T*>(p.lam) + gate + first),
+                      keepInRegister(static_cast<const T*>(p.w) + affinity + first),
+                      static_cast<const T*>(p.u) + gate + first,
+                      p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + first);
   T* const y =
       keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
