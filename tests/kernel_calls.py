@@ -140,7 +140,7 @@ def line_scan(
 
 
 def strides_of(x: Tensor, lam: Tensor, w: Tensor) -> cuda.Strides:
-    """How tensors lie that are not all dense: as `packed` or, x among them, `in_rows` gives them."""
+    """How tensors lie that are not all dense: what `packed` gives, or `in_rows` with x as well."""
     position = lam.stride(-1)
     items = [value.stride(0) for value in (x, lam, w)]
     if position > 1 and len(x) == 1:  # a view of one item may have any stride

@@ -106,7 +106,9 @@ def compiled_kernels(built: Path) -> set[str]:
     )
     names = (line.split(" ", 2)[2] for line in listing.stdout.splitlines())
     return {
-        name.rsplit("(", 1)[0] for name in names if re.match(r"(?:void )?gspn2::\w+Kernel[<(]", name)
+        name.rsplit("(", 1)[0]
+        for name in names
+        if re.match(r"(?:void )?gspn2::\w+Kernel[<(]", name)
     }
 
 

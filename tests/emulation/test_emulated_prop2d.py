@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 
 import emulated
@@ -132,8 +133,8 @@ def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -
                 assert emulated.take_kernels(library) == kernels
 
 
-# N, C, H, W that clusters take as they lie, by one channel or two, by columns alone or by four; that
-# blocks would take; with two to a lane and with four; too large for chips.
+# N, C, H, W that clusters take as they lie, by one channel or two, one column or four at a time;
+# that blocks take; of four positions to a lane; too large for chips.
 ROWS_SIZES = (
     (1, 2, 7, 7), (2, 2, 14, 14), (1, 2, 24, 28), (2, 3, 33, 40), (1, 1, 64, 64), (1, 5, 56, 61),
     (34, 2, 7, 7), (40, 2, 12, 8), (7, 4, 40, 36), (14, 2, 35, 33), (67, 1, 14, 14), (1, 2, 8, 96),
@@ -153,10 +154,8 @@ def test_one_prediction_in_rows(
         expected = prop2d(*inputs, library=library)
         with Fenced(library) as fenced:
             for at_end in (False, True):
-
-                def move(whole: torch.Tensor, fence: Fenced = fenced, at: bool = at_end) -> torch.Tensor:
-                    return in_rows(whole, lambda rows: fence.copy(rows, at))
-
+                fence = functools.partial(fenced.copy, at_end=at_end)
+                move = functools.partial(in_rows, move=fence)
                 parts = packed(*inputs, move=move, with_x=True, between=between)
                 out = prop2d(*parts, library=library)
                 assert torch.equal(out, expected), f"{per_channel=} {options=} {between=}"

@@ -90,9 +90,9 @@ typedef struct {
   int64_t x;
   int64_t gates; /* lam, u and d alike */
   int64_t w;
-  /* 0 or 1 where the tensors are GSPN2_NCHW. Of tensors in GSPN2_NHWC8 it is C', and those that
-   * begin at a channel have the channels of a position side by side, from there on, in the order
-   * of their axes between N and H. */
+  /* 0 or 1 where the tensors are GSPN2_NCHW, or else C' of the tensors in GSPN2_NHWC8, aligned to
+   * 16 bytes, that they are parts of. A part is a pointer to its first channel of the first
+   * position; its axes between N and H are adjacent channels, in their order. */
   int64_t position;
 } gspn2_strides_t;
 
