@@ -24,9 +24,10 @@ PRECISION_CONSTRAINTS = ("obey", "prefer")
 TACTIC_SOURCES = ("cublas", "cublas-lt", "cudnn", "edge-mask-convolutions", "jit-convolutions")
 NO_TACTIC_SOURCES = "none"
 OPTIMIZATION_LEVELS = range(6)
-# trtexec's; TensorRT's own default, 1, leaves the choice among kernels of a few microseconds to
-# chance, and more of these runs cost little beside loading the kernels.
+# trtexec's default; TensorRT's own is 1. Runs cost little beside loading the kernels.
 TIMING_ITERATIONS = 8
+TIMING_RANGE = range(1, 1001)
+_LIBRARY_TIMING_ITERATIONS = 1  # of plans whose manifest does not tell
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class BuildOptions:
     Args:
         optimization_level: How long to search for faster kernels, 0 to 5; None for the library's
             default (3).
-        timing_iterations: How many runs of a kernel are averaged where the builder times it, at
-            least 1.
+        timing_iterations: How many runs of a kernel are averaged where the builder times it, of
+            :data:`TIMING_RANGE`.
         timing_cache: Whether measured times are kept for the next build.
         timing_cache_path: Where; None for a file of the user's cache folder, named by all that
             the times depend on.
@@ -89,9 +90,11 @@ class BuildOptions:
                 got=self.optimization_level,
                 expected=f"{OPTIMIZATION_LEVELS[0]} to {OPTIMIZATION_LEVELS[-1]}",
             )
-        if self.timing_iterations < 1:
+        if self.timing_iterations not in TIMING_RANGE:
             raise UsageError(
-                "a kernel is timed at least once", got=self.timing_iterations, expected="1 or more"
+                "a kernel cannot be timed so often",
+                got=self.timing_iterations,
+                expected=f"{TIMING_RANGE[0]} to {TIMING_RANGE[-1]}",
             )
         if self.timing_cache_path is not None and not self.timing_cache:
             raise UsageError(
@@ -135,6 +138,7 @@ class BuildOptions:
         path, sources = values["timing_cache_path"], values["tactic_sources"]
         return cls(
             **{
+                "timing_iterations": _LIBRARY_TIMING_ITERATIONS,
                 **{name: value for name, value in values.items() if name in known},
                 "timing_cache_path": None if path is None else Path(path),
                 "tactic_sources": None if sources is None else tuple(sources),

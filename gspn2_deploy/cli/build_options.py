@@ -17,6 +17,7 @@ from gspn2_deploy.build.options import (
     PRECISION_CONSTRAINTS,
     TACTIC_SOURCES,
     TIMING_ITERATIONS,
+    TIMING_RANGE,
     WEIGHTS,
     BuildOptions,
 )
@@ -33,7 +34,7 @@ _OPTIONS = (
     ),
     click.option(
         "--timing-iterations",
-        type=click.IntRange(1),
+        type=click.IntRange(TIMING_RANGE[0], TIMING_RANGE[-1]),
         default=TIMING_ITERATIONS,
         show_default=True,
         metavar="N",

@@ -40,12 +40,12 @@ namespace {
 
 using Kernel = void (*)(NormParams);
 
-constexpr int kClusterBlocks = 8;        // to a batch item
-constexpr int kLargeClusterBlocks = 16;  // where a device has such, and eight had too much each
-constexpr int kLargeClusterTile = 64;    // positions of each of eight, from which on they have
-constexpr int kSharedBeside = 1024;      // bytes of a block's shared memory that are not asked for
-constexpr int kLeastHolders = 2;         // a block alone is no cluster, and sends nothing
-constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
+constexpr int kClusterBlocks = 8;       // to a batch item
+constexpr int kLargeClusterTile = 64;   // positions of each of eight, for which sixteen are better
+constexpr int64_t kMostLarge = 4;       // large clusters: fewer than an H100 has at once
+constexpr int kSharedBeside = 1024;     // bytes of a block's shared memory that are not asked for
+constexpr int kLeastHolders = 2;        // a block alone is no cluster, and sends nothing
+constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
 constexpr int64_t kMostClusters = 16;
 constexpr int64_t kPlanesOfCluster = 64;  // positions of a map, at most
 constexpr int64_t kMostPlanes = 1024;     // for which a cluster is tried in tuning builds
@@ -226,14 +226,17 @@ class Launcher {
     const int threads = alone ? kHeldThreads : kHeldLeastThreads;
     return {blocks, threads, sizeof(float) * HeldLayout(mParams, threads).size};
   }
-  cudaError_t findHolders(Kernel kernel, Holders* found) {
+  Holders findHolders() {
     int tuned[1];
-    if (!hasResponse() || !mOverlaps || !mParams.wide) return cudaSuccess;
+    const size_t room = mDevice.sharedBytesPerBlock - kSharedBeside;
+    if (!hasResponse() || !mOverlaps || !mParams.wide) return {};
+    if (mParams.plane * mParams.channels > kLargeClusterBlocks * static_cast<int64_t>(room)) {
+      return {};  // too much by far, and more than a layout's integers hold
+    }
     if (readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
       countTuned();
-      if (tuned[0] == 0) return cudaSuccess;
+      if (tuned[0] == 0) return {};
     }
-    const size_t room = mDevice.sharedBytesPerBlock - kSharedBeside;
     // A block for every multiprocessor, or as few of them as leave room for a second one there.
     Holders few = holders(kLeastHolders);
     while (few.blocks < kClusterBlocks &&
@@ -241,18 +244,12 @@ class Launcher {
             2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
       few = holders(2 * few.blocks);
     }
-    if (few.sharedBytes <= room) *found = few;
-    if (few.blocks < kClusterBlocks || mParams.tile < kLargeClusterTile ||
-        2 * few.blocks * mCall.norm.n > mDevice.multiprocessors) {
-      return cudaSuccess;
+    if (few.blocks == kClusterBlocks && mParams.tile >= kLargeClusterTile &&
+        mCall.norm.n <= std::min<int64_t>(kMostLarge, mDevice.largeClusters)) {
+      const Holders many = holders(kLargeClusterBlocks);
+      if (many.sharedBytes <= room) return many;
     }
-    const Holders many = holders(kLargeClusterBlocks);
-    if (many.sharedBytes > room) return cudaSuccess;
-    int clusters = 0;
-    const cudaError_t status =
-        countClusters(kernel, many.threads, many.blocks, many.sharedBytes, &clusters);
-    if (clusters >= mCall.norm.n) *found = many;
-    return status;
+    return few.sharedBytes <= room ? few : Holders{};
   }
 
   // Into y, which is normalised where it lies.
@@ -270,14 +267,12 @@ class Launcher {
   cudaError_t rows() {
     constexpr int kRows = kVectors < 4 ? 4 / kVectors : 1;
     if constexpr (kVectors <= kHeldMostVectors) {
-      const Kernel kernel = mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
-                                                : normHeldKernel<T, kVectors, false>;
-      Holders found;
-      const cudaError_t status = findHolders(kernel, &found);
-      if (status != cudaSuccess) return status;
+      const Holders found = findHolders();
       if (found.blocks > 0) {
         cutForCluster(found.blocks, 1);
-        return run(kernel, tiles(), found.threads, found.sharedBytes, found.blocks);
+        return run(mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
+                                       : normHeldKernel<T, kVectors, false>,
+                   tiles(), found.threads, found.sharedBytes, found.blocks);
       }
     }
     if (mParams.proxies > 0) {
@@ -331,6 +326,25 @@ cudaError_t launch(const ChannelNormCall& call, const DeviceInfo& device) {
 }
 
 }  // namespace
+
+cudaError_t countLargeClusters(int sharedBytes, int* clusters) {
+  const auto kernel = normHeldKernel<__half, 1, false>;  // any would do
+  const size_t asked = sharedBytes - kSharedBeside;
+  cudaError_t status = allowShared(kernel, asked);
+  if (status != cudaSuccess) return status;
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (status != cudaSuccess) return status;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {kLargeClusterBlocks, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(kLargeClusterBlocks);
+  config.blockDim = dim3(kHeldThreads);
+  config.dynamicSmemBytes = asked;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+}
 
 int64_t channelNormElements(const gspn2_norm_t& norm) {
   const bool rows = norm.layout == GSPN2_NHWC8;

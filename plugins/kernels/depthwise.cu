@@ -4,7 +4,7 @@
 // border that its results need, 0 outside the map. A lane has two adjacent channels of a patch of
 // rows x kStrip positions: it walks the rows that reach them, and keeps their sums in float32
 // registers. Arithmetic bounds a 7x7 kernel, 49 multiplications to two bytes read and two written;
-// of a lane's instructions three quarters are these.
+// half of all instructions are these.
 //
 // Where blocks of 32 channels and patches of two rows would be few, they have eight channels and
 // patches of one row: more blocks, whose lanes have half as much to do.

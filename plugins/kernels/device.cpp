@@ -38,6 +38,12 @@ gspn2_status_t queryDevice(int device, DeviceInfo* info) {
   if (status != GSPN2_SUCCESS) return status;
   // What an older image left out, a newer device does not run either.
   info->computeCapability = std::min(major * 10 + minor, image);
+  info->largeClusters = 0;
+  if (info->computeCapability >= 90 &&
+      countLargeClusters(info->sharedBytesPerBlock, &info->largeClusters) != cudaSuccess) {
+    info->largeClusters = 0;  // all goes without them
+    (void)cudaGetLastError();
+  }
   return GSPN2_SUCCESS;
 }
 

@@ -13,7 +13,10 @@ struct DeviceInfo {
   int multiprocessors;
   int sharedBytesPerBlock;  // dynamic shared memory that a block may opt in to
   int l2Bytes;
+  int largeClusters;  // of kLargeClusterBlocks blocks, a multiprocessor each, at once; 0: no such
 };
+
+constexpr int kLargeClusterBlocks = 16;
 
 // Describes the current device; fails with GSPN2_UNSUPPORTED below compute capability 8.0.
 // Neither allocates on the device nor synchronises it.
@@ -22,6 +25,9 @@ gspn2_status_t currentDevice(DeviceInfo* info);
 // The architecture for which the kernels were compiled that the current device runs, as major * 10
 // + minor: less than the device's own where the library holds no image for it.
 cudaError_t imageCapability(int* capability);
+
+// How many large clusters of blocks with `sharedBytes` the current device has at once.
+cudaError_t countLargeClusters(int sharedBytes, int* clusters);
 
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_DEVICE_H_

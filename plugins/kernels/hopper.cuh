@@ -165,11 +165,6 @@ __device__ __forceinline__ T* keepInRegister(T* pointer) {
   return static_cast<T*>(__cvta_global_to_generic(address));
 }
 
-// A float, or 0 where the mask is 0 rather than all ones; NaN and Inf go, too.
-__device__ __forceinline__ float maskFloat(float value, uint32_t mask) {
-  return __uint_as_float(__float_as_uint(value) & mask);
-}
-
 // ---- arithmetic --------------------------------------------------------------------------------
 
 __device__ __forceinline__ float exp2Approximate(float x) {

@@ -48,31 +48,8 @@ cudaError_t allowShared(void (*kernel)(Parameters...), size_t bytes) {
                               std::max(wanted, most));
 }
 
-// How many clusters of `clusterBlocks` blocks the device has at once: 0 where none can be so large.
-// Behind this a kernel may have clusters of more than eight, which not every device has.
-template <typename Parameters>
-cudaError_t countClusters(void (*kernel)(Parameters), unsigned block, unsigned clusterBlocks,
-                          size_t sharedBytes, int* clusters) {
-  *clusters = 0;
-  cudaError_t status = allowShared(kernel, sharedBytes);
-  if (status != cudaSuccess) return status;
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {clusterBlocks, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(clusterBlocks);
-  config.blockDim = dim3(block);
-  config.dynamicSmemBytes = sharedBytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  status = cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
-  if (status != cudaErrorInvalidClusterSize) return status;
-  *clusters = 0;
-  (void)cudaGetLastError();  // that it is too large is an answer
-  return cudaSuccess;
-}
+// The largest cluster that every device with clusters has.
+constexpr unsigned kPortableClusterBlocks = 8;
 
 // Launches a kernel in clusters of `clusterBlocks` blocks, with as much shared memory as the device
 // lends a block on request. A cluster of one block is none. A kernel that `overlaps` may start
@@ -82,7 +59,10 @@ template <typename Parameters>
 cudaError_t launchClusters(void (*kernel)(Parameters), unsigned grid, unsigned block,
                            unsigned clusterBlocks, size_t sharedBytes, cudaStream_t stream,
                            const Parameters& parameters, bool overlaps = false) {
-  const cudaError_t status = allowShared(kernel, sharedBytes);
+  cudaError_t status = allowShared(kernel, sharedBytes);
+  if (status == cudaSuccess && clusterBlocks > kPortableClusterBlocks) {
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  }
   if (status != cudaSuccess) return status;
   cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};

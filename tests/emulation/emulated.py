@@ -63,15 +63,22 @@ def build(options: tuple[str, ...] = (), folder: str = "emulation") -> Path:
     return target / _NAME
 
 
-def open_copy(built: Path, folder: Path, paths: str, capability: str = "9.0") -> ctypes.CDLL:
-    """A library of its own that takes `paths` on a device of `capability`."""
-    name = f"{paths}-{capability}.so"
+def open_copy(
+    built: Path, folder: Path, paths: str, capability: str = "9.0", large_clusters: int = -1
+) -> ctypes.CDLL:
+    """A library of its own that takes `paths` on a device of `capability`.
+
+    The device says that it has so many clusters of more than eight blocks at once; -1: an H200's;
+    -2: it fails to say.
+    """
+    name = f"{paths}-{capability}-{large_clusters}.so"
     shutil.copy(built, folder / name)
     with environment(
         **{
             cuda.LIBRARY_VARIABLE: str(folder / name),
             "GSPN2_KERNELS_PATHS": paths,
             "GSPN2_EMULATION_CC": capability,
+            "GSPN2_EMULATION_LARGE_CLUSTERS": str(large_clusters),
         }
     ):
         library = cuda.load_library.__wrapped__()
@@ -90,6 +97,11 @@ def open_copy(built: Path, folder: Path, paths: str, capability: str = "9.0") ->
 def take_kernels(library: ctypes.CDLL) -> list[str]:
     """The instances launched since the last call, as C++ names them."""
     return list(library.gspn2_emulation_take_kernels().decode().splitlines())
+
+
+def take_clusters(library: ctypes.CDLL) -> list[int]:
+    """How many blocks the clusters had of each launch since the last call."""
+    return [int(size) for size in library.gspn2_emulation_take_clusters().decode().split()]
 
 
 def kernel_template(instance: str) -> str:
@@ -171,6 +183,7 @@ def _find(tool: str) -> str | None:
 
 def _declare(library: ctypes.CDLL) -> None:
     library.gspn2_emulation_take_kernels.restype = ctypes.c_char_p
+    library.gspn2_emulation_take_clusters.restype = ctypes.c_char_p
     library.gspn2_emulation_allocate.argtypes = [ctypes.c_size_t, ctypes.c_int]
     library.gspn2_emulation_allocate.restype = ctypes.c_void_p
     library.gspn2_emulation_free.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

@@ -7,7 +7,7 @@ import layer_reference
 import pytest
 import torch
 from conftest import Opener
-from kernel_calls import DTYPES, depthwise, depthwise_inputs
+from kernel_calls import DTYPES, depthwise, depthwise_inputs, misaligned
 from tolerances import FORWARD, assert_close
 
 # N, C, H, W: few blocks, then many.
@@ -28,6 +28,15 @@ def test_against_float64(
         out = depthwise(*given, silu=silu, residual=residual, library=opener("fastest"))
         expected = layer_reference.depthwise(*given, silu=silu, residual=residual)
         assert_close(out, expected, FORWARD[dtype], f"{silu=} {residual=}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_weights_begin_anywhere(opener: Opener, dtype: torch.dtype) -> None:
+    for size, kernel in (((1, 40, 9, 15), 7), ((133, 40, 2, 8), 3)):
+        x, weight, bias = depthwise_inputs(size, kernel, dtype, "cpu")
+        given = (x, misaligned(weight), misaligned(bias))
+        out = depthwise(*given, library=opener("fastest"))
+        assert torch.equal(out, depthwise(x, weight, bias, library=opener("fastest")))
 
 
 def test_reads_nothing_past_the_inputs(opener: Opener) -> None:

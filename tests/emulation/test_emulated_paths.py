@@ -175,6 +175,24 @@ def test_clusters_take_norms(opener: Opener, layout: int) -> None:
         assert plain == [PLAIN_NORM[layout]], size
 
 
+def test_few_large_maps_have_sixteen_blocks_where_the_device_does(opener: Opener) -> None:
+    def blocks(choice: str, size: tuple[int, int, int, int]) -> list[int]:
+        emulated.take_clusters(opener(choice))
+        norm_kernels(opener(choice), size, NHWC8)
+        return emulated.take_clusters(opener(choice))
+
+    large, small, three = (1, 8, 24, 24), (1, 8, 16, 16), [1, 1, 1]
+    for choice, expected in (("fastest", 16), ("one", 16), ("none", 8), ("untold", 8)):
+        assert blocks(choice, large) == [expected], choice
+        assert blocks(choice, small) == [8], choice
+    assert blocks("one", (2, 8, 24, 24)) == [8]
+    assert blocks("fastest", (4, 8, 24, 24)) == [16]
+    assert blocks("fastest", (5, 8, 24, 24)) == [8]
+    for choice in ("none", "untold"):  # eight blocks do not hold it
+        assert blocks(choice, (1, 1024, 16, 32)) == three, choice
+    assert blocks("old", large) == three
+
+
 def test_a_projection_is_part_of_a_clusters_launch_alone(opener: Opener) -> None:
     held, launches = NORM_CLUSTERS[NHWC8][0], NORM_LAUNCHES[NHWC8][0]
     for size, response, expected in (

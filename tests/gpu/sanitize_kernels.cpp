@@ -285,6 +285,7 @@ Call makeNorm(int kind, int64_t height, int64_t width) {
   gspn2_norm_t norm{};
   norm.n = form == kLaunches && few && !rows ? 17 : 2;
   norm.c = few ? 300 : 20;
+  if (rows && form == kCluster) norm.c = few ? 304 : 24;  // whole vectors alone are held
   if (rows && form == kLaunches) norm.c = kMostHeld + 4;
   norm.h = height;
   norm.w = width;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import layer_reference
 import pytest
 import torch
-from kernel_calls import DTYPES, depthwise, depthwise_inputs
+from kernel_calls import DTYPES, depthwise, depthwise_inputs, misaligned
 from tolerances import FORWARD, assert_close
 
 pytestmark = pytest.mark.gpu
@@ -28,3 +28,11 @@ def test_every_size(size: tuple[int, int, int, int], dtype: torch.dtype, kernel:
         assert_close(out, expected, FORWARD[dtype], f"{silu=} {residual=}")
         again = depthwise(*given, silu=silu, residual=residual)
         assert torch.equal(again, out), "other bits the second time"
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_weights_begin_anywhere(dtype: torch.dtype) -> None:
+    for size, kernel in (((1, 40, 9, 15), 7), ((64, 80, 28, 28), 3)):
+        x, weight, bias = depthwise_inputs(size, kernel, dtype)
+        out = depthwise(x, misaligned(weight), misaligned(bias))
+        assert torch.equal(out, depthwise(x, weight, bias))

@@ -78,7 +78,7 @@ def used_names(double):
     """What a double offers of TensorRT: its methods, properties and settable attributes."""
     names = {name for name in vars(double) if not name.startswith("_")}
     if double is Config:
-        names |= {"profiling_verbosity", *CONFIG_SINCE_86}
+        names |= {"avg_timing_iterations", "profiling_verbosity", *CONFIG_SINCE_86}
     if double is Runtime:
         names |= {"engine_host_code_allowed"}
     if double is Inspector:

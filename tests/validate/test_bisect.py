@@ -279,7 +279,9 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
     factory = Factory.__new__(Factory)
     factory.profiles, factory.machine = (IMAGES,), install(monkeypatch)
     of_before = {"pack": False}  # an option that is no more
-    changes = {"options": asked.to_dict() | of_before, "workspace_bytes": 3 << 20}
+    options = asked.to_dict() | of_before
+    del options["timing_iterations"]  # nor is one that is newer
+    changes = {"options": options, "workspace_bytes": 3 << 20}
     plan = factory.build(three_blocks / "fp32.onnx", tmp_path / "m.plan", **changes)
     manifest = Manifest.load(manifest_path(plan))
     build_like(manifest, Path("a.onnx"), Path("a.plan"), manifest.profiles)
@@ -287,4 +289,5 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
     assert where == (Path("a.onnx"), Path("a.plan"))
     assert (how["backend"], how["workspace_mib"]) == ("tensorrt", 3)
     assert how["profiles"] == manifest.profiles
-    assert how["options"] == BuildOptions(optimization_level=5, tf32=True, fuse=False)
+    expected = BuildOptions(optimization_level=5, timing_iterations=1, tf32=True, fuse=False)
+    assert how["options"] == expected

@@ -121,4 +121,11 @@ void* allocateStack(size_t bytes) {
   return first + kPageBytes;
 }
 
+void freeStack(void* stack, size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(stack, bytes);
+#endif
+  munmap(static_cast<char*>(stack) - kPageBytes, bytes + 2 * kPageBytes);
+}
+
 }  // namespace emulation

@@ -36,8 +36,9 @@ GSPN2_EMULATION_HIDDEN void arriveInContext();
 // The context of this OS thread's own stack, to be switched away from.
 GSPN2_EMULATION_HIDDEN Context nativeContext();
 
-// A stack between two pages that may not be touched; it lives until the process ends.
+// A stack between two pages that may not be touched.
 GSPN2_EMULATION_HIDDEN void* allocateStack(size_t bytes);
+GSPN2_EMULATION_HIDDEN void freeStack(void* stack, size_t bytes);
 
 }  // namespace emulation
 #endif  // GSPN2_EMULATION_CONTEXT_H_

@@ -13,6 +13,8 @@ extern "C" {
 /* The kernels that this thread's process has launched since the last call, one a line, as template
  * instances. Valid until the next call. */
 GSPN2_EMULATION_API const char* gspn2_emulation_take_kernels(void);
+// The blocks of a cluster of each launch since the last call, one a line.
+GSPN2_EMULATION_API const char* gspn2_emulation_take_clusters(void);
 
 /* Memory that ends, or begins, at a page which may not be touched: an access past that side fails
  * the launch. Both return null, or do nothing, on failure. */

@@ -14,6 +14,7 @@ Machine* gMachine = nullptr;
 namespace {
 
 constexpr unsigned kMaxFibers = 8192;     // to keep resident without need
+constexpr size_t kSpareFibers = 2048;     // a process may have some 30,000 stacks and their guards
 constexpr uint32_t kAnyWarp = 32;         // choices by priority to one at random
 constexpr uint32_t kNewPriorities = 256;  // choices of a warp to new priorities
 
@@ -56,6 +57,15 @@ void giveBack(Cluster& cluster) {
   }
 }
 
+void trimSpares() {
+  while (gSpareFibers.size() > kSpareFibers) {
+    freeStack(gSpareFibers.back()->stack, kStackBytes);
+    delete gSpareFibers.back();
+    gSpareFibers.pop_back();
+    --gFibers;
+  }
+}
+
 void runThread() {
   arriveInContext();
   const Launch& launch = gMachine->launch();
@@ -85,6 +95,7 @@ Machine::Machine(const Launch& launch, uint64_t seed)
 
 Machine::~Machine() {
   for (const auto& cluster : mClusters) giveBack(*cluster);
+  trimSpares();
 }
 
 bool Machine::run() {

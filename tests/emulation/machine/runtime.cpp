@@ -37,7 +37,7 @@ struct Function {
 
 std::recursive_mutex gMutex;
 std::map<const void*, Function> gFunctions;
-std::string gKernels, gTakenKernels;
+std::string gKernels, gTakenKernels, gClusters, gTakenClusters;
 thread_local cudaError_t gLastError = cudaSuccess;
 thread_local std::string gLastMessage;
 
@@ -63,6 +63,13 @@ int computeCapability() {
     return major * 10 + minor;
   }();
   return capability;
+}
+
+// How many clusters of more than eight blocks the device says that it has at once; -1: as an H200;
+// -2: it does not say.
+int largeClusters() {
+  const char* const value = std::getenv("GSPN2_EMULATION_LARGE_CLUSTERS");
+  return value != nullptr ? std::atoi(value) : -1;
 }
 
 std::string nameKernel(const void* kernel, const char* signature) {
@@ -205,6 +212,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const c
     return report(cudaErrorCooperativeLaunchTooLarge, "more blocks than the device holds at once");
   }
   gKernels += launch.kernel + '\n';
+  gClusters += std::to_string(cluster) + '\n';
   Machine machine(launch, seed());
   const FaultGuard guard;
   if (machine.run()) return cudaSuccess;
@@ -348,6 +356,11 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*,
   const int groups =
       size <= 2 ? kMultiprocessors / static_cast<int>(size) : 120 / static_cast<int>(size);
   *clusters = wrong ? 0 : groups * blocks;
+  constexpr unsigned kPortable = 8;
+  if (const int large = largeClusters(); size > kPortable && large != -1) {
+    if (large < 0) return report(cudaErrorInvalidClusterSize, "no clusters of so many blocks");
+    *clusters = large;
+  }
   return cudaSuccess;
 }
 
@@ -366,4 +379,10 @@ const char* gspn2_emulation_take_kernels() {
   const std::lock_guard<std::recursive_mutex> lock(gMutex);
   gTakenKernels = std::exchange(gKernels, std::string());
   return gTakenKernels.c_str();
+}
+
+const char* gspn2_emulation_take_clusters() {
+  const std::lock_guard<std::recursive_mutex> lock(gMutex);
+  gTakenClusters = std::exchange(gClusters, std::string());
+  return gTakenClusters.c_str();
 }

@@ -70,9 +70,6 @@ template <typename T>
 T* keepInRegister(T* pointer) {
   return pointer;
 }
-inline float maskFloat(float value, uint32_t mask) {
-  return __uint_as_float(__float_as_uint(value) & mask);
-}
 
 // Subnormal operands and results of the hardware's approximations count as 0.
 inline float flushed(float x) { return fabsf(x) < 0x1p-126F ? copysignf(0.0F, x) : x; }
