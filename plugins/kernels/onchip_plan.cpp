@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
+#include <initializer_list>
 
 #include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "planes.h"
 #include "tuning.h"
 
 namespace gspn2 {
@@ -19,17 +20,31 @@ constexpr int64_t kMaxBlockExtent = 64;  // two
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
+constexpr int64_t kPairBytes = 4;          // two channels of a position
+constexpr int64_t kMaxPosition = 1 << 16;  // elements; offsets in a map are 32 bits
 constexpr int kMinWorkers = 64;
 constexpr int64_t kManySlices = 2;  // to a multiprocessor
 constexpr int64_t kTinyExtent = 8;
 
+bool areAligned(std::initializer_list<const void*> pointers, int64_t bytes) {
+  return std::all_of(pointers.begin(), pointers.end(), [bytes](const void* pointer) {
+    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+  });
+}
+
 bool isVectorised(const Prop2dCall& call) {
   const int64_t bytes = kOnchipVector * planElementBytes(call.problem.dtype);
-  const void* const pointers[] = {call.x, call.lam, call.w, call.u, call.d, call.y};
-  return call.problem.w % kOnchipVector == 0 &&
-         std::all_of(std::begin(pointers), std::end(pointers), [bytes](const void* pointer) {
-           return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
-         });
+  return call.problem.w % kOnchipVector == 0 && areAligned({call.y}, bytes) &&
+         (isInRows(call.strides) || areAligned({call.x, call.lam, call.w, call.u, call.d}, bytes));
+}
+
+// Whether the planned kernel reads tensors in GSPN2_NHWC8. A block of a cluster reads every sector
+// of a position, whatever it needs of it: not so maps of more than two positions to a lane, 1 MB
+// and more, and not every direction of a map to a block either. These become planes first.
+bool readsRows(const Prop2dCall& call, const OnchipPlan& plan) {
+  if (plan.block || plan.rows != 2 || call.problem.g != 1) return false;
+  if (call.strides.position > kMaxPosition) return false;
+  return plan.channels == 1 || areAligned({call.x, call.lam, call.u, call.d}, kPairBytes);
 }
 
 // Whether blocks do better than clusters. Where each slice can have a multiprocessor to itself, and
@@ -118,6 +133,15 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   return true;
 }
 
+// What a map's slices run in.
+bool planForm(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
+    return planAsTuned(problem, device, tuned, plan);
+  }
+  if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
+  return planCluster(problem, device, plan) || planBlock(problem, device, plan);
+}
+
 }  // namespace
 
 bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
@@ -126,11 +150,7 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
-  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
-    return planAsTuned(problem, device, tuned, plan);
-  }
-  if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
-  return planCluster(problem, device, plan) || planBlock(problem, device, plan);
+  return planForm(problem, device, plan) && (!isInRows(call.strides) || readsRows(call, *plan));
 }
 
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {

@@ -1,5 +1,6 @@
 #include "validate.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -33,20 +34,44 @@ gspn2_status_t checkPointer(const Buffer& buffer, int64_t alignment) {
   return GSPN2_SUCCESS;
 }
 
-// Turns the stride of a tensor whose items have `dense` elements into the one that it stands for.
-gspn2_status_t checkStride(const gspn2_problem_t& problem, const char* tensors, int64_t dense,
-                           int64_t* stride) {
+// Turns the stride of a tensor of so many planes into the one that it stands for. The planes of
+// GSPN2_NHWC8 are as many as a position's stride.
+gspn2_status_t checkStride(const gspn2_problem_t& problem, int64_t position, const char* tensors,
+                           int64_t planes, int64_t* stride) {
+  const int64_t unit = problem.h * problem.w * position;
+  const int64_t dense = position == 1 ? planes * unit : unit;
   if (*stride == 0) *stride = dense;
-  const int64_t plane = problem.h * problem.w;
   const int64_t most = std::numeric_limits<int64_t>::max() / elementBytes(problem.dtype);
-  if (*stride >= dense && *stride % plane == 0 && *stride <= most / problem.n) {
+  if (*stride >= dense && *stride % unit == 0 && *stride <= most / problem.n) {
     return GSPN2_SUCCESS;
   }
   return fail(GSPN2_INVALID_ARGUMENT,
-              "the batch stride of %s is %lld; expected 0 (dense) or a multiple of h * w = %lld, "
+              "the batch stride of %s is %lld; expected 0 (dense) or a multiple of h * w%s = %lld, "
               "no less than the %lld elements of an item, and n of them below 2^63 bytes",
-              tensors, static_cast<long long>(*stride), static_cast<long long>(plane),
-              static_cast<long long>(dense));
+              tensors, static_cast<long long>(*stride), position == 1 ? "" : " * position",
+              static_cast<long long>(unit), static_cast<long long>(dense));
+}
+
+// The stride of positions, 1 in GSPN2_NCHW.
+gspn2_status_t checkPosition(const gspn2_problem_t& problem, int64_t position) {
+  if (position == 1) return GSPN2_SUCCESS;
+  const int64_t least =
+      kDirectionCount * std::max(problem.c, kNeighbours * problem.g);  // of lam and of w
+  const int64_t most = std::numeric_limits<int64_t>::max() / (problem.h * problem.w) / problem.n /
+                       static_cast<int64_t>(sizeof(float));
+  if (position < least || position > most || position % kNormVector != 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "the position stride is %lld; expected 0 or 1 (NCHW), or the channels of a tensor "
+                "in NHWC8: a multiple of %lld, no less than the %lld of lam or w, and "
+                "4 * n * h * w * position below 2^63",
+                static_cast<long long>(position), static_cast<long long>(kNormVector),
+                static_cast<long long>(least));
+  }
+  if (problem.dtype != GSPN2_FLOAT32) return GSPN2_SUCCESS;
+  return fail(GSPN2_UNSUPPORTED,
+              "the position stride is %lld with dtype 0; expected float16 or bfloat16 for layout "
+              "NHWC8, or 0",
+              static_cast<long long>(position));
 }
 
 // Extents n, c, h, w of a problem whose widest buffer has `maps` times as many elements.
@@ -212,19 +237,25 @@ gspn2_status_t checkVectorAligned(const void* x, const void* y) {
               kPlanAccessBytes);
 }
 
-gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
-                            gspn2_batch_strides_t* strides) {
-  *strides = given == nullptr ? gspn2_batch_strides_t{} : *given;
-  const int64_t map = problem.c * problem.h * problem.w;
-  const int64_t planes = kDirectionCount * problem.h * problem.w;
-  gspn2_status_t status = checkStride(problem, "x", map, &strides->x);
+gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_strides_t* given,
+                            gspn2_strides_t* strides) {
+  *strides = given == nullptr ? gspn2_strides_t{} : *given;
+  if (strides->position == 0) strides->position = 1;
+  const int64_t position = strides->position;
+  gspn2_status_t status = checkPosition(problem, position);
   if (status == GSPN2_SUCCESS) {
-    status = checkStride(problem, "lam, u and d", planes * problem.c, &strides->gates);
+    status = checkStride(problem, position, "x", problem.c, &strides->x);
   }
   if (status == GSPN2_SUCCESS) {
-    status = checkStride(problem, "w", planes * kNeighbours * problem.g, &strides->w);
+    status = checkStride(problem, position, "lam, u and d", kDirectionCount * problem.c,
+                         &strides->gates);
   }
-  if (problem.n == 1) strides->x = map;  // a single item is dense
+  if (status == GSPN2_SUCCESS) {
+    status =
+        checkStride(problem, position, "w", kDirectionCount * kNeighbours * problem.g, &strides->w);
+  }
+  // A single item is dense.
+  if (problem.n == 1 && position == 1) strides->x = problem.c * problem.h * problem.w;
   return status;
 }
 

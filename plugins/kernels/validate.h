@@ -25,10 +25,10 @@ struct Buffer {
 int64_t elementBytes(gspn2_dtype_t dtype);
 
 gspn2_status_t checkProblem(const gspn2_problem_t* problem);
-// Turns the strides of a checked problem, which may be null, into those that they stand for. That
-// of x is a dense tensor's wherever x is dense.
-gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
-                            gspn2_batch_strides_t* strides);
+// Turns the strides of a checked problem, which may be null, into those that they stand for, none
+// of which is 0. That of x is a dense tensor's wherever x is dense.
+gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_strides_t* given,
+                            gspn2_strides_t* strides);
 gspn2_status_t checkNorm(const gspn2_norm_t* norm);
 // What the projection onto a checked norm's map is: one of no channels where `given` is null.
 gspn2_status_t checkProjection(const gspn2_norm_t& norm, const gspn2_projection_t* given,

@@ -22,7 +22,7 @@ InputList listInputs(const PluginTensorDesc* inputs, int32_t count) {
   InputList list{};
   list.count = count;
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].dims, inputs[i].type};
+    list.items[i] = {inputs[i].dims, inputs[i].type, inputs[i].format};
   }
   return list;
 }
@@ -31,7 +31,7 @@ InputList listInputs(const DynamicPluginTensorDesc* inputs, int32_t count) {
   InputList list{};
   list.count = count;
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].max, inputs[i].desc.type};
+    list.items[i] = {inputs[i].max, inputs[i].desc.type, inputs[i].desc.format};
   }
   return list;
 }

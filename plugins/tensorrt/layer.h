@@ -25,6 +25,7 @@ constexpr int32_t kMaxInputs = 8;  // of GspnChannelNorm with all that it may ha
 struct TensorView {
   nvinfer1::Dims dims;
   nvinfer1::DataType type;
+  nvinfer1::TensorFormat format;
 };
 
 // The inputs of one call, without an allocation.

@@ -8,14 +8,19 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
+using nvinfer1::DataType;
 using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
 using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
 
 // A kernel path may take only lines of such a multiple, and need workspace where the longer line
 // beside it needs none.
 constexpr int64_t kLineMultiple = 16;
 constexpr int32_t kChannelAxis = 1;  // of (N, C, H, W)
+constexpr int64_t kVector = 8;       // channels side by side
+
+bool isVectorised(TensorFormat format) { return format == TensorFormat::kHWC8; }
 
 }  // namespace
 
@@ -106,8 +111,11 @@ void Propagation::configure(const InputList& inputs) {
 bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
   checkPosition(op(), position, inputCount);
-  return tensor.format == nvinfer1::TensorFormat::kLINEAR && isFloating(tensor.type) &&
-         tensor.type == first.type;
+  if (!isFloating(tensor.type) || tensor.type != first.type) return false;
+  if (isVectorised(tensor.format)) {
+    return position == 0 && mParameters.packing.holdsX() && tensor.type != DataType::kFLOAT;
+  }
+  return tensor.format == TensorFormat::kLINEAR;
 }
 
 gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
@@ -135,18 +143,22 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   return problem;
 }
 
-int64_t Propagation::predictedChannels(const InputList& inputs) const {
-  return isPacked() ? inputs.items[predictionInput()].dims.d[kChannelAxis] : 0;
-}
-
-gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
-                                                int64_t predicted) const {
-  const int64_t item = predicted * problem.h * problem.w;
-  return {mParameters.packing.holdsX() ? item : 0, item, item};
+gspn2_strides_t Propagation::strides(const gspn2_problem_t& problem,
+                                     const InputList& inputs) const {
+  if (!isPacked()) return {};
+  const TensorView& prediction = inputs.items[predictionInput()];
+  const int64_t channels = prediction.dims.d[kChannelAxis];
+  const int64_t plane = problem.h * problem.w;
+  if (isVectorised(prediction.format)) {
+    const int64_t position = (channels + kVector - 1) / kVector * kVector;
+    return {plane * position, plane * position, plane * position, position};
+  }
+  const int64_t item = channels * plane;
+  return {mParameters.packing.holdsX() ? item : 0, item, item, 0};
 }
 
 size_t Propagation::queryWorkspace(const gspn2_problem_t& problem,
-                                   const gspn2_batch_strides_t& strides) const {
+                                   const gspn2_strides_t& strides) const {
   size_t bytes = 0;
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
@@ -168,8 +180,7 @@ size_t Propagation::workspaceBytes(const InputList& largest) const {
       gspn2_problem_t smaller = problem;
       smaller.h = height;
       smaller.w = width;
-      const auto strides = batchStrides(smaller, predictedChannels(largest));
-      bytes = std::max(bytes, queryWorkspace(smaller, strides));
+      bytes = std::max(bytes, queryWorkspace(smaller, strides(smaller, largest)));
     }
   }
   return bytes;
@@ -184,15 +195,15 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   PluginTensorDesc x = inputDescs[0];
   if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
   checkOutput(op(), x, outputDesc);
-  const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
+  const gspn2_strides_t between = strides(problem, list);
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
-  const size_t bytes = queryWorkspace(problem, strides);
+  const size_t bytes = queryWorkspace(problem, between);
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
                                       inputs[2], outputs[0], workspace, bytes, stream));
   } else if (isPacked()) {
     checkStatus(op(),
-                propagatePacked(problem, strides, inputs, outputs[0], workspace, bytes, stream));
+                propagatePacked(problem, between, inputs, outputs[0], workspace, bytes, stream));
   } else {
     checkStatus(op(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }
@@ -208,17 +219,17 @@ gspn2_status_t Propagation::propagate(const gspn2_problem_t& problem, const void
 }
 
 gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem,
-                                            const gspn2_batch_strides_t& strides,
+                                            const gspn2_strides_t& strides,
                                             const void* const* inputs, void* y, void* workspace,
                                             size_t bytes, cudaStream_t stream) const {
   const Packing& packing = mParameters.packing;
-  const int64_t plane = problem.h * problem.w;
+  const int64_t channelElements = strides.position > 1 ? 1 : problem.h * problem.w;
   const int64_t elementBytes = problem.dtype == GSPN2_FLOAT32 ? 4 : 2;
   const void* const prediction = inputs[predictionInput()];
   const auto from = [&](int32_t channel) -> const void* {
     // A null prediction stays null, for the kernel library to refuse.
     if (channel < 0 || prediction == nullptr) return nullptr;
-    return static_cast<const char*>(prediction) + channel * plane * elementBytes;
+    return static_cast<const char*>(prediction) + channel * channelElements * elementBytes;
   };
   const void* const x = packing.holdsX() ? from(packing.x) : inputs[0];
   const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from kernel_calls import (
     channel_norm_inputs,
     depthwise,
     depthwise_inputs,
+    in_rows,
     line_scan,
     line_scan_inputs,
+    packed,
     projection_inputs,
     prop2d,
     prop2d_inputs,
@@ -81,6 +84,16 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
 
 
+def rows_kernels(
+    library: ctypes.CDLL, size: tuple[int, int, int, int], between: int = 2
+) -> list[str]:
+    """The templates of a propagation from one prediction in rows."""
+    inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", False, "cpu")
+    emulated.take_kernels(library)
+    prop2d(*packed(*inputs, move=in_rows, with_x=True, between=between), library=library)
+    return take_templates(library)
+
+
 def take_templates(library: ctypes.CDLL) -> list[str]:
     return [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
 
@@ -118,6 +131,7 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
                 projects = layout == NHWC8
                 size = sizes[layout][0]
                 reached += Counter(norm_kernels(opener(choice), size, layout, projects=projects))
+        reached += Counter(rows_kernels(opener(choice), (1, 2, 136, 8)))
         depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
         reached += Counter(take_templates(opener(choice)))
     compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
@@ -239,6 +253,23 @@ def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
     assert line_scan_kernels(opener("old"), (1, 2, 264), "top_to_bottom") == ["stripRowsKernel"]
 
 
+def test_clusters_read_rows_and_other_paths_planes(opener: Opener) -> None:
+    planes, block, cluster = "layOutPlanesKernel", "prop2dBlockKernel", "prop2dClusterKernel"
+    library = opener("fastest")
+    for size in ((1, 2, 14, 14), (1, 2, 56, 56), (34, 2, 7, 7), (7, 4, 40, 36), (3, 1, 1, 1)):
+        assert rows_kernels(library, size) == [cluster], size
+    assert rows_kernels(library, (7, 4, 40, 36), between=1) == [planes, cluster]  # odd pairs
+    assert rows_kernels(library, (34, 2, 14, 14)) == [planes, block]
+    assert rows_kernels(library, (1, 2, 96, 24)) == [planes, cluster]
+    assert rows_kernels(opener("old"), (1, 2, 14, 14)) == [planes, block]
+    for choice, size in itertools.product(CHOICES, ((1, 2, 136, 24), (1, 2, 24, 136))):
+        first, *others = rows_kernels(opener(choice), size)
+        inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", False, "cpu")
+        prop2d(*inputs, library=opener(choice))
+        assert (first, others) == (planes, take_templates(opener(choice))), (choice, size)
+    assert set(rows_kernels(opener("generic"), (1, 2, 14, 14))) <= {planes, *GENERIC}
+
+
 def test_slices_with_a_multiprocessor_each_take_blocks(opener: Opener) -> None:
     library = opener("fastest")
     block, cluster = "prop2dBlockKernel", "prop2dClusterKernel"
@@ -299,6 +330,18 @@ def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options
             assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
             first = out if first is None else first
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("size", [(1, 2, 33, 40), (7, 4, 40, 36), (67, 1, 9, 9)], ids=str)
+def test_any_schedule_of_rows(opener: Opener, size: tuple[int, int, int, int]) -> None:
+    library = opener("fastest")
+    inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", True, "cpu")
+    expected = prop2d(*inputs, library=library)
+    parts = packed(*inputs, move=in_rows, with_x=True, between=2)
+    for seed in SEEDS:
+        with emulated.seeded(seed):
+            out = prop2d(*parts, library=library)
+        assert torch.equal(out, expected), f"seed {seed} gives other bits"
 
 
 @pytest.mark.parametrize("response", [False, True])

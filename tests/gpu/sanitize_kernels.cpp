@@ -4,11 +4,11 @@
 //   gspn2_sanitize_kernels [aligned|misaligned] [small] [--seconds N]
 //
 // misaligned: by one element, so that only the generic kernels take the propagations, and norms and
-// convolutions read their parameters by element; maps in GSPN2_NHWC8 stay aligned, as the ABI asks;
-// small: maps of up to
-// 4,096 elements alone, for tools that take minutes to a large one; --seconds: begin no call later
-// than that after the start. The calls come in rounds of one of every kind, each on another map, so
-// that those that fit into little time are of every kind. Says how many of how many calls ran.
+// convolutions read their parameters by element; tensors in GSPN2_NHWC8 stay aligned, as the ABI
+// asks; small: maps of up to 4,096 elements alone, for tools that take minutes to a large one;
+// --seconds: begin no call later than that after the start. The calls come in rounds of one of
+// every kind, each on another map, so that those that fit into little time are of every kind. Says
+// how many of how many calls ran.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -128,23 +128,28 @@ void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& r
   require(h.allFinite(p.dtype), "the states are not finite");
 }
 
-// Features, gates and affinities as parts of one tensor, with a plane of NaN behind each item's.
-void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& random) {
+// Features, gates and affinities as parts of one tensor, with NaN behind each item's last plane or,
+// in GSPN2_NHWC8, each position's last channel.
+void mergePrediction(const gspn2_problem_t& p, gspn2_layout_t layout, bool options,
+                     std::mt19937& random) {
+  const bool rows = layout == GSPN2_NHWC8;
   const int64_t plane = p.h * p.w, map = p.n * p.c * plane;
-  const int64_t gate = 4 * p.c * plane, item = 3 * gate + (12 * p.g + p.c) * plane;
-  const gspn2_batch_strides_t strides{item + plane, item + plane, item + plane};
-  Buffer prediction(p.n * strides.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
+  const int64_t channels = 13 * p.c + 12 * p.g;
+  const int64_t whole = rows ? (channels / kVector + 1) * kVector : channels + 1;
+  const gspn2_strides_t strides{whole * plane, whole * plane, whole * plane, rows ? whole : 1};
+  Buffer prediction(p.n * strides.w, p.dtype, rows), m(4, p.dtype), y(map, p.dtype);
   for (Buffer* input : {&prediction, &m}) input->fill(p.dtype, random);
   const size_t element = p.dtype == GSPN2_FLOAT32 ? 4 : 2;
   char* const first = static_cast<char*>(prediction.data());
-  require(cudaMemset2D(first + item * element, strides.w * element, 0xff, plane * element, p.n) ==
-              cudaSuccess,
+  const size_t channel = (rows ? 1 : plane) * element;  // bytes from one to the next
+  require(cudaMemset2D(first + channels * channel, whole * channel, 0xff,
+                       (whole - channels) * channel, rows ? p.n * plane : p.n) == cudaSuccess,
           "cudaMemset2D");
   const char* const lam = first;
-  const char* const u = lam + gate * element;
-  const char* const d = u + gate * element;
-  const char* const w = d + gate * element;
-  const char* const x = w + 12 * p.g * plane * element;
+  const char* const u = lam + 4 * p.c * channel;
+  const char* const d = u + 4 * p.c * channel;
+  const char* const w = d + 4 * p.c * channel;
+  const char* const x = w + 12 * p.g * channel;
   size_t bytes = 0;
   require(gspn2_prop2d_workspace(&p, &strides, options ? 1 : 0, &bytes) == GSPN2_SUCCESS,
           "workspace");
@@ -240,16 +245,24 @@ void convolve(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) 
 }
 
 constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
+constexpr int kRowsKinds = 2 * 2;         // by dtype and normalisation
 constexpr int kNormForms = 3;
 constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
 constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
-constexpr int kKinds = kScanKinds + kNormKinds + kDepthwiseKinds;
+constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
   return [=](std::mt19937& random) {
     if (op < kDirections) return scan(problem, static_cast<gspn2_direction_t>(op), random);
-    const auto run = op == kDirections ? merge : mergePrediction;
-    run(problem, problem.chunk != 0, random);
+    if (op == kDirections) return merge(problem, problem.chunk != 0, random);
+    mergePrediction(problem, GSPN2_NCHW, problem.chunk != 0, random);
+  };
+}
+
+Call makeRows(int kind, int64_t height, int64_t width) {
+  const gspn2_problem_t problem = makeProblem(height, width, 1 + kind / 2, kind % 2 == 0);
+  return [=](std::mt19937& random) {
+    mergePrediction(problem, GSPN2_NHWC8, problem.chunk != 0, random);
   };
 }
 
@@ -304,6 +317,8 @@ Call makeCall(int kind, int64_t height, int64_t width) {
     return makeScan(makeProblem(height, width, kind / kOps / 2, shared), kind % kOps);
   }
   kind -= kScanKinds;
+  if (kind < kRowsKinds) return makeRows(kind, height, width);
+  kind -= kRowsKinds;
   return kind < kNormKinds ? makeNorm(kind, height, width)
                            : makeDepthwise(kind - kNormKinds, height, width);
 }

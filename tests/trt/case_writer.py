@@ -51,7 +51,8 @@ class CaseWriter:
             output: The name of its output.
             fields: Its attributes.
             inputs: The names of its inputs.
-            vectorised: Whether x and the output have eight channels side by side.
+            vectorised: Whether the first input, and the output if that is like it, have eight
+                channels side by side.
         """
         given = ",".join(f"{name}={_value(value)}" for name, value in fields.items())
         layout = "hwc8" if vectorised else "linear"

@@ -168,6 +168,35 @@ GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
   checkRefused([&] { core.supportsFormat(5, first, first, 4); }, {"position 5 of 5"});
 }
 
+// The prediction has two formats where it holds x, what comes with it one.
+GSPN2_TEST(a_prediction_that_holds_x_may_have_eight_channels_side_by_side) {
+  const Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  const Propagation besideX = makePacked({1, 0, -1, 0, 8, -1, 16});
+  const Propagation unpacked = makePropagation(Op::kProp2D);
+  std::vector<DataType> halves = {DataType::kHALF};
+#if GSPN2_TRT_BF16
+  halves.push_back(DataType::kBF16);
+#endif
+  for (const DataType type : halves) {
+    const PluginTensorDesc linear = makeDesc({-1, 30, -1, -1}, type);
+    const PluginTensorDesc rows = inFormat(linear, TensorFormat::kHWC8);
+    for (const PluginTensorDesc& first : {linear, rows}) {
+      CHECK(core.supportsFormat(0, first, first, 2));
+      for (const int32_t position : {1, 2}) {  // m and y
+        CHECK(core.supportsFormat(position, linear, first, 2));
+        CHECK(!core.supportsFormat(position, rows, first, 2));
+      }
+    }
+    const PluginTensorDesc other = inFormat(linear, TensorFormat::kCHW32);
+    CHECK(!core.supportsFormat(0, other, other, 2));
+    CHECK(!besideX.supportsFormat(0, rows, rows, 2));
+    CHECK(!besideX.supportsFormat(1, rows, linear, 2));
+    CHECK(!unpacked.supportsFormat(0, rows, rows, 4));
+  }
+  const PluginTensorDesc wide = inFormat(makeDesc({1, 30, 3, 5}), TensorFormat::kHWC8);
+  CHECK(!core.supportsFormat(0, wide, wide, 1));
+}
+
 GSPN2_TEST(enqueue_checks_before_it_launches) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const PluginTensorDesc lam = makeDesc({1, 2, 3, 5});
@@ -241,6 +270,37 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
   }
 }
 
+// Where a position's channels lie side by side, padded to 40, an output of two halves can lie in
+// the last position at the very end of a part: it begins with the part's last channel.
+GSPN2_TEST(parts_of_rows_reach_the_kernels) {
+  const int64_t position = 40, plane = 15;
+  const PluginTensorDesc map = makeDesc({1, 1, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc prediction =
+      inFormat(makeDesc({1, 33, 3, 5}, DataType::kHALF), TensorFormat::kHWC8);
+  const std::vector<uint16_t> values(plane * position + plane);
+  const struct {
+    Packing packing;
+    int64_t channel;
+    const char* name;
+  } cases[] = {{{1, 1, 32, 0, 4, -1, 8}, 32, "x"},
+               {{1, 1, 0, 29, 1, -1, 8}, 32, "lam"},
+               {{1, 1, 0, 1, 29, -1, 8}, 32, "u"},
+               {{1, 1, 0, 1, 5, 29, 9}, 32, "d"},
+               {{1, 1, 0, 1, 5, -1, 21}, 32, "w"}};
+  for (const auto& entry : cases) {
+    Propagation core = makePacked(entry.packing);
+    core.configure(listInputs(&prediction, 1));
+    for (const int64_t beyond : {0, 1}) {  // in the part, and behind all of them
+      const void* in[kMaxInputs] = {values.data()};
+      const auto at = static_cast<size_t>((plane - 1) * position + entry.channel + beyond);
+      void* out[kOutputs] = {const_cast<uint16_t*>(values.data()) + at};
+      const std::string refusal =
+          beyond == 0 ? std::string("overlaps the input ") + entry.name + " (" : "workspace";
+      checkRefused([&] { core.enqueue(&prediction, map, in, out, nullptr, nullptr); }, {refusal});
+    }
+  }
+}
+
 GSPN2_TEST(kernel_library_errors_reach_the_caller) {
   const PluginTensorDesc x = makeDesc({1, 2, 0, 5});
   const PluginTensorDesc w = makeDesc({1, 3, 1, 0, 5});
@@ -301,6 +361,22 @@ GSPN2_TEST(a_prediction_that_holds_x_asks_for_room_to_copy_it) {
       const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
       CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, n, 4, 300, 200) + copied);
     }
+  }
+}
+
+GSPN2_TEST(a_prediction_in_rows_asks_for_room_for_its_planes) {
+  for (const int32_t d : {-1, 48}) {
+    const PluginTensorDesc linear = makeDesc({8, 66, 300, 200}, DataType::kHALF);
+    const PluginTensorDesc prediction = inFormat(linear, TensorFormat::kHWC8);
+    Propagation core = makePacked({1, 4, 44, 0, 16, d, 32});
+    const InputList list = listInputs(&prediction, 1);
+    core.configure(list);
+    size_t planes = 0;
+    for (const int64_t channels : {4, 16, 16, d < 0 ? 0 : 16, 12}) {
+      planes += static_cast<size_t>(8 * channels * 300 * 200 * 2 + 255) / 256 * 256;
+    }
+    CHECK_EQ(core.workspaceBytes(list),
+             workspaceOf(Op::kProp2D, DataType::kHALF, 8, 4, 300, 200) + planes);
   }
 }
 

@@ -131,6 +131,15 @@ std::string toString(const Shape& shape) {
   return text;
 }
 
+int64_t ownChannels(const Node& node) {
+  for (const Field& field : node.fields) {
+    if (field.name == "channels") return field.integers[0];
+  }
+  return 0;
+}
+
+bool hasVectorisedOutput(const Node& node) { return node.vectorised && ownChannels(node) == 0; }
+
 Case readCase(const std::string& folder) {
   std::ifstream stream(folder + "/case.txt");
   if (!stream) throw std::runtime_error("no case.txt in " + folder);

@@ -63,14 +63,6 @@ class Fields {
   PluginFieldCollection mCollection{};
 };
 
-// C where the first input holds x and is not x, or else 0.
-int64_t ownChannels(const Node& node) {
-  for (const Field& field : node.fields) {
-    if (field.name == "channels") return field.integers[0];
-  }
-  return 0;
-}
-
 // The tensors as the builder describes them: the inputs, then the output, which is like x.
 std::vector<DynamicPluginTensorDesc> describe(const Node& node,
                                               const std::vector<InputRange>& inputs,
@@ -94,11 +86,8 @@ std::vector<DynamicPluginTensorDesc> describe(const Node& node,
     description.max = toDims(range.largest);
     descriptions.push_back(description);
   }
-  if (node.vectorised) {
-    for (auto* map : {&descriptions.front(), &descriptions.back()}) {
-      map->desc.format = TensorFormat::kHWC8;
-    }
-  }
+  if (node.vectorised) descriptions.front().desc.format = TensorFormat::kHWC8;
+  if (hasVectorisedOutput(node)) descriptions.back().desc.format = TensorFormat::kHWC8;
   return descriptions;
 }
 

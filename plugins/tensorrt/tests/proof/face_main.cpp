@@ -108,17 +108,17 @@ class Context {
   void bind(const Node& node, const Sample& sample) {
     std::vector<PluginTensorDesc> descriptions;
     mBuffers.clear();
-    mVectorised = node.vectorised;
+    mVectorised = hasVectorisedOutput(node);
     for (const std::string& name : node.inputs) {
       const InputData& input = named(sample.inputs, name);
-      const bool vectorised = mVectorised && mBuffers.empty();  // x
+      const bool vectorised = node.vectorised && mBuffers.empty();
       descriptions.push_back(describe(input.shape, mType, vectorised));
       const auto bytes = vectorised ? toVectorised(input.bytes, input.shape) : input.bytes;
       mBuffers.push_back(std::make_unique<GuardedBuffer>(bytes.size()));
       mBuffers.back()->upload(bytes);
     }
     mShape = named(sample.outputs, node.output).shape;
-    // As x, which vectorised is the first input.
+    // As the first input, which then is x.
     mOutput = std::make_unique<GuardedBuffer>(mVectorised ? mBuffers.front()->bytes()
                                                           : static_cast<size_t>(elements(mShape)) *
                                                                 elementBytes(mType));
@@ -138,8 +138,8 @@ class Context {
   GuardedBuffer mWorkspace;
   DataType mType;
   cudaStream_t mStream = nullptr;
-  bool mVectorised = false;
-  Shape mShape;  // of the output
+  bool mVectorised = false;  // whether the output is
+  Shape mShape;              // of the output
   std::vector<std::unique_ptr<GuardedBuffer>> mBuffers;
   std::unique_ptr<GuardedBuffer> mOutput;
 };
