@@ -235,8 +235,8 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
     const PluginTensorDesc inputs[] = {alone ? predicted : map, predicted};
     core.configure(listInputs(inputs, alone ? 1 : 2));
     const void* in[kMaxInputs] = {alone ? prediction.data() : x.data(), prediction.data()};
-    void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
-    checkRefused([&] { core.enqueue(inputs, map, in, out, nullptr, nullptr); },
+    void* out[kMaxOutputs] = {prediction.data() + (channels + entry.channel) * plane};
+    checkRefused([&] { core.enqueue(inputs, &map, in, out, nullptr, nullptr); },
                  {std::string("overlaps the input ") + entry.name + " ("});
   }
 }
