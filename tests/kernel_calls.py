@@ -349,6 +349,51 @@ def depthwise_inputs(
     return x, weight, torch.randn(c, device=device).to(dtype)
 
 
+def depthwise_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    silu: bool = False,
+    residual: bool = False,
+    epsilon: float = 1e-6,
+    offset: int = 0,
+    library: ctypes.CDLL | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y and z (N, C, H, W) by gspn2_depthwise_norm; x is laid out anew, and they back."""
+    library = library or cuda.load_library()
+    conv = Depthwise(*x.shape, DTYPE_CODES[x.dtype], weight.shape[-1], int(silu), int(residual))
+    source = x.movedim(1, -1).contiguous()
+    outs = [GuardedBuffer(tuple(source.shape), x.dtype, offset, x.device) for _ in range(2)]
+    tensors = (source, weight, bias, scale, shift, *(out.tensor for out in outs))
+    status = library.gspn2_depthwise_norm(
+        ctypes.byref(conv),
+        ctypes.c_float(epsilon),
+        *(ctypes.c_void_p(None if value is None else value.data_ptr()) for value in tensors),
+        ctypes.c_void_p(stream_of(x)),
+    )
+    assert status == 0, last_error(library)
+    for name, out in zip("yz", outs, strict=True):
+        out.check(name)
+    y, z = (out.tensor.movedim(-1, 1) for out in outs)
+    return y, z
+
+
+def depthwise_norm_inputs(
+    size: tuple[int, int, int, int], dtype: torch.dtype, device: str = "cuda"
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), weight (C, 1, 3, 3), bias, scale and shift (C,).
+
+    The bias keeps the channels of the convolution apart, as channel_norm_inputs those of x.
+    """
+    x, weight, _ = depthwise_inputs(size, 3, dtype, device)
+    _, scale, shift = channel_norm_inputs(size, dtype, False, device)
+    bias = torch.linspace(1, 5, size[1], device=device).to(dtype)
+    return x, (weight / 3).to(dtype), bias, scale, shift
+
+
 def powerless(extent: tuple[int, int], direction: str, chunk: int, device: str = "cuda") -> Tensor:
     """Where affinities have no influence: (3, 1, H, W), booleans."""
     height, width = extent

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.depthwise import fuse_depthwise
+from gspn2_deploy.build.depthwise_norms import join_norms
 from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
@@ -76,8 +77,9 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
     Args:
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
-        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions, and
-            propagations are to take a prediction unsplit where they can.
+        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions,
+            joined where a norm is of a convolution's result, and propagations are to take a
+            prediction unsplit where they can.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -102,6 +104,7 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
         packed = pack_predictions(model.graph, constants)
         given = model.graph, constants, tensor_types(model.graph)
         fused = fuse_norms(*given) | fuse_depthwise(*given)
+        fused = join_norms(model.graph, constants, fused)
     if tensorrt_major < STRONGLY_TYPED_MAJOR:
         lower_opset(model)
     types = tensor_types(model.graph)

@@ -4,6 +4,7 @@
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
@@ -131,7 +132,7 @@ gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t
   status = gspn2::checkBuffers(
       problem->dtype,
       {{"x", x, map}, {"lam", lam, map}, {"w", w, gspn2::affinityElements(*problem)}},
-      {"h", h, map}, workspace, workspace_bytes);
+      {{"h", h, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
   status = gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_line_scan_workspace");
   if (status != GSPN2_SUCCESS) return status;
@@ -174,7 +175,7 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_strides_
                                 {"u", u, gate},
                                 {"d", d, gate, true},
                                 {"m", m, gspn2::kDirectionCount, true}},
-                               {"y", y, map}, workspace, workspace_bytes);
+                               {{"y", y, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
   status = gspn2::checkWorkspace(workspace, workspace_bytes,
                                  gspn2::prop2dWorkspace(*problem, between, d != nullptr),
@@ -224,9 +225,10 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x,
        {"shift", shift, norm->c},
        {"response_scale", response_scale, norm->c, true},
        {"response_shift", response_shift, norm->c, true}},
-      {"y", y, map}, workspace, workspace_bytes);
+      {{"y", y, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
-  if (norm->layout == GSPN2_NHWC8) status = gspn2::checkVectorAligned(x, y);
+  if (norm->layout == GSPN2_NHWC8)
+    status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}});
   if (status != GSPN2_SUCCESS) return status;
   status =
       gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_channel_norm_workspace");
@@ -248,14 +250,39 @@ gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x, con
                                {{"x", x, map},
                                 {"weight", weight, conv->c * conv->kernel * conv->kernel},
                                 {"bias", bias, conv->c, true}},
-                               {"y", y, map}, nullptr, 0);
-  if (status == GSPN2_SUCCESS) status = gspn2::checkVectorAligned(x, y);
+                               {{"y", y, map}}, nullptr, 0);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}});
   if (status != GSPN2_SUCCESS) return status;
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
   const gspn2::DepthwiseCall call{*conv, x, weight, bias, y, stream};
   return gspn2::checkCuda(gspn2::launchDepthwise(call, device), "launching gspn2_depthwise");
+}
+
+gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon, const void* x,
+                                    const void* weight, const void* bias, const void* scale,
+                                    const void* shift, void* y, void* z, gspn2_stream_t stream) {
+  gspn2_status_t status = gspn2::checkDepthwiseNorm(conv, epsilon);
+  if (status != GSPN2_SUCCESS) return status;
+  const int64_t map = conv->n * conv->c * conv->h * conv->w;
+  status = gspn2::checkBuffers(conv->dtype,
+                               {{"x", x, map},
+                                {"weight", weight, conv->c * conv->kernel * conv->kernel},
+                                {"bias", bias, conv->c, true},
+                                {"scale", scale, conv->c},
+                                {"shift", shift, conv->c}},
+                               {{"y", y, map}, {"z", z, map}}, nullptr, 0);
+  if (status == GSPN2_SUCCESS) {
+    status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}, {"z", z, map}});
+  }
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::DepthwiseNormCall call{*conv, epsilon, x, weight, bias, scale, shift, y, z, stream};
+  return gspn2::checkCuda(gspn2::launchDepthwiseNorm(call, device),
+                          "launching gspn2_depthwise_norm");
 }
 
 }  // extern "C"

@@ -7,6 +7,7 @@
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "errors.h"
 #include "plan_arithmetic.h"
 
@@ -230,11 +231,35 @@ gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
   return GSPN2_SUCCESS;
 }
 
-gspn2_status_t checkVectorAligned(const void* x, const void* y) {
-  if (isCopyAligned(x) && isCopyAligned(y)) return GSPN2_SUCCESS;
-  return fail(GSPN2_INVALID_ARGUMENT,
-              "x is at %p and y at %p; expected multiples of %d bytes for layout NHWC8", x, y,
-              kPlanAccessBytes);
+gspn2_status_t checkDepthwiseNorm(const gspn2_depthwise_t* conv, float epsilon) {
+  const gspn2_status_t status = checkDepthwise(conv);
+  if (status != GSPN2_SUCCESS) return status;
+  if (!isEpsilon(epsilon)) {
+    return fail(GSPN2_INVALID_ARGUMENT, "epsilon is %g; expected a finite number of at least 0",
+                static_cast<double>(epsilon));
+  }
+  const int64_t most = kDepthwiseNormMaxPositions / conv->n / conv->h;
+  if (conv->kernel == GSPN2_DEPTHWISE_NORM_KERNEL && conv->c <= GSPN2_DEPTHWISE_NORM_MAX_CHANNELS &&
+      conv->w <= most) {
+    return GSPN2_SUCCESS;
+  }
+  return fail(GSPN2_UNSUPPORTED,
+              "n=%lld, c=%lld, h=%lld, w=%lld, kernel = %d; expected a kernel of %d, at most %d "
+              "channels, and n * h * w below 2^30, for a norm behind a convolution",
+              static_cast<long long>(conv->n), static_cast<long long>(conv->c),
+              static_cast<long long>(conv->h), static_cast<long long>(conv->w),
+              static_cast<int>(conv->kernel), GSPN2_DEPTHWISE_NORM_KERNEL,
+              GSPN2_DEPTHWISE_NORM_MAX_CHANNELS);
+}
+
+gspn2_status_t checkVectorAligned(std::initializer_list<Buffer> tensors) {
+  for (const Buffer& tensor : tensors) {
+    if (isCopyAligned(tensor.data)) continue;
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "%s is at %p; expected multiples of %d bytes for layout NHWC8", tensor.name,
+                tensor.data, kPlanAccessBytes);
+  }
+  return GSPN2_SUCCESS;
 }
 
 gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_strides_t* given,
@@ -269,32 +294,54 @@ gspn2_status_t checkDirection(gspn2_direction_t direction) {
 }
 
 gspn2_status_t checkBuffers(gspn2_dtype_t dtype, std::initializer_list<Buffer> inputs,
-                            const Buffer& output, const void* workspace, size_t workspaceBytes) {
+                            std::initializer_list<Buffer> outputs, const void* workspace,
+                            size_t workspaceBytes) {
   const int64_t alignment = elementBytes(dtype);
-  const size_t outputBytes = static_cast<size_t>(output.elements * alignment);
-  gspn2_status_t status = checkPointer(output, alignment);
-  if (status != GSPN2_SUCCESS) return status;
-  for (const Buffer& input : inputs) {
-    status = checkPointer(input, alignment);
-    if (status != GSPN2_SUCCESS) return status;
-    if (input.data == nullptr) continue;
-    const size_t inputBytes = static_cast<size_t>(input.elements * alignment);
-    if (overlaps(input.data, inputBytes, output.data, outputBytes)) {
-      return fail(GSPN2_INVALID_ARGUMENT,
-                  "%s (%zu bytes at %p) overlaps the input %s (%zu bytes at %p); the op does not "
-                  "run in place, pass a separate output",
-                  output.name, outputBytes, output.data, input.name, inputBytes, input.data);
-    }
-    if (workspace != nullptr && overlaps(input.data, inputBytes, workspace, workspaceBytes)) {
-      return fail(GSPN2_INVALID_ARGUMENT,
-                  "workspace (%zu bytes at %p) overlaps the input %s (%zu bytes at %p)",
-                  workspaceBytes, workspace, input.name, inputBytes, input.data);
+  const auto bytesOf = [&](const Buffer& buffer) {
+    return static_cast<size_t>(buffer.elements * alignment);
+  };
+  for (const auto& buffers : {outputs, inputs}) {
+    for (const Buffer& buffer : buffers) {
+      const gspn2_status_t status = checkPointer(buffer, alignment);
+      if (status != GSPN2_SUCCESS) return status;
     }
   }
-  if (workspace != nullptr && overlaps(output.data, outputBytes, workspace, workspaceBytes)) {
+  const auto checkApart = [&](const Buffer& output, const Buffer& other, const char* kind) {
+    const size_t bytes = bytesOf(output);
+    const size_t otherBytes = bytesOf(other);
+    if (other.data == nullptr || !overlaps(other.data, otherBytes, output.data, bytes)) {
+      return GSPN2_SUCCESS;
+    }
     return fail(GSPN2_INVALID_ARGUMENT,
-                "workspace (%zu bytes at %p) overlaps the output %s (%zu bytes at %p)",
-                workspaceBytes, workspace, output.name, outputBytes, output.data);
+                "%s (%zu bytes at %p) overlaps the %s %s (%zu bytes at %p); the op does not run in "
+                "place, pass a separate output",
+                output.name, bytes, output.data, kind, other.name, otherBytes, other.data);
+  };
+  const auto checkWorkspaceApart = [&](const Buffer& other, const char* kind) {
+    const size_t bytes = bytesOf(other);
+    if (workspace == nullptr || other.data == nullptr ||
+        !overlaps(other.data, bytes, workspace, workspaceBytes)) {
+      return GSPN2_SUCCESS;
+    }
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "workspace (%zu bytes at %p) overlaps the %s %s (%zu bytes at %p)", workspaceBytes,
+                workspace, kind, other.name, bytes, other.data);
+  };
+  for (const Buffer& input : inputs) {
+    for (const Buffer& output : outputs) {
+      const gspn2_status_t status = checkApart(output, input, "input");
+      if (status != GSPN2_SUCCESS) return status;
+    }
+    const gspn2_status_t status = checkWorkspaceApart(input, "input");
+    if (status != GSPN2_SUCCESS) return status;
+  }
+  for (const Buffer* output = outputs.begin(); output != outputs.end(); ++output) {
+    for (const Buffer* other = outputs.begin(); other != output; ++other) {
+      const gspn2_status_t status = checkApart(*output, *other, "output");
+      if (status != GSPN2_SUCCESS) return status;
+    }
+    const gspn2_status_t status = checkWorkspaceApart(*output, "output");
+    if (status != GSPN2_SUCCESS) return status;
   }
   return GSPN2_SUCCESS;
 }

@@ -34,13 +34,16 @@ gspn2_status_t checkNorm(const gspn2_norm_t* norm);
 gspn2_status_t checkProjection(const gspn2_norm_t& norm, const gspn2_projection_t* given,
                                gspn2_projection_t* projection);
 gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv);
+// The same, for a convolution with a layer normalisation of this epsilon behind it.
+gspn2_status_t checkDepthwiseNorm(const gspn2_depthwise_t* conv, float epsilon);
 // The tensors of GSPN2_NHWC8.
-gspn2_status_t checkVectorAligned(const void* x, const void* y);
+gspn2_status_t checkVectorAligned(std::initializer_list<Buffer> tensors);
 gspn2_status_t checkDirection(gspn2_direction_t direction);
 
 // Null pointers, alignment, and an output or workspace that shares bytes with another buffer.
 gspn2_status_t checkBuffers(gspn2_dtype_t dtype, std::initializer_list<Buffer> inputs,
-                            const Buffer& output, const void* workspace, size_t workspaceBytes);
+                            std::initializer_list<Buffer> outputs, const void* workspace,
+                            size_t workspaceBytes);
 
 gspn2_status_t checkWorkspace(const void* workspace, size_t bytes, size_t required,
                               const char* query);

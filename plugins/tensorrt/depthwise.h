@@ -37,7 +37,7 @@ class Depthwise : public Layer {
                       const nvinfer1::PluginTensorDesc& first, int32_t inputCount) const override;
   size_t workspaceBytes(const InputList&) const override { return 0; }
   void enqueue(const nvinfer1::PluginTensorDesc* inputDescs,
-               const nvinfer1::PluginTensorDesc& outputDesc, const void* const* inputs,
+               const nvinfer1::PluginTensorDesc* outputDescs, const void* const* inputs,
                void* const* outputs, void* workspace, cudaStream_t stream) const override;
   size_t stateBytes() const override;
   std::vector<uint8_t> state() const override;

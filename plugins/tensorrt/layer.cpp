@@ -1,9 +1,11 @@
 #include "layer.h"
 
 #include <algorithm>
+#include <cinttypes>
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "guard.h"
 #include "propagation.h"
 #include "state.h"
@@ -68,6 +70,12 @@ void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected) {
   fail("%s: the input %s has %d dimensions; expected %d", opName(op), input, rank, expected);
 }
 
+void checkInputExtent(Op op, const char* input, int32_t axis, int64_t extent, int64_t expected) {
+  if (extent == expected || extent == kUnknownExtent || expected == kUnknownExtent) return;
+  fail("%s: the input %s has extent %" PRId64 " on axis %d; expected %" PRId64, opName(op), input,
+       extent, axis, expected);
+}
+
 void checkInputType(Op op, const char* input, DataType type, DataType first) {
   if (type == first) return;
   fail("%s: the input %s has data type %d; expected that of x, %d", opName(op), input,
@@ -89,10 +97,9 @@ void checkInputCount(Op op, int32_t count, int32_t low, int32_t high) {
   fail("%s: the node has %d inputs; expected %d to %d", opName(op), count, low, high);
 }
 
-void checkPosition(Op op, int32_t position, int32_t inputCount) {
-  if (position >= 0 && position < inputCount + kOutputs) return;
-  fail("%s: a format was asked for at position %d of %d", opName(op), position,
-       inputCount + kOutputs);
+void checkPosition(Op op, int32_t position, int32_t tensorCount) {
+  if (position >= 0 && position < tensorCount) return;
+  fail("%s: a format was asked for at position %d of %d", opName(op), position, tensorCount);
 }
 
 void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& output) {
@@ -109,6 +116,8 @@ const PluginFieldCollection& fieldNames(Op op) {
       return channelNormFields();
     case Op::kDepthwise:
       return depthwiseFields();
+    case Op::kDepthwiseNorm:
+      return depthwiseNormFields();
     default:
       return propagationFields(op);
   }
@@ -120,6 +129,8 @@ std::unique_ptr<Layer> createLayer(Op op, const PluginFieldCollection* fields) {
       return std::make_unique<ChannelNorm>(parseChannelNorm(fields));
     case Op::kDepthwise:
       return std::make_unique<Depthwise>(parseDepthwise(fields));
+    case Op::kDepthwiseNorm:
+      return std::make_unique<DepthwiseNorm>(parseDepthwiseNorm(fields));
     default:
       return std::make_unique<Propagation>(parseFields(op, fields));
   }
@@ -131,6 +142,8 @@ std::unique_ptr<Layer> restoreLayer(Op op, const void* state, size_t bytes) {
       return std::make_unique<ChannelNorm>(restoreChannelNorm(state, bytes));
     case Op::kDepthwise:
       return std::make_unique<Depthwise>(restoreDepthwise(state, bytes));
+    case Op::kDepthwiseNorm:
+      return std::make_unique<DepthwiseNorm>(restoreDepthwiseNorm(state, bytes));
     default:
       return std::make_unique<Propagation>(deserialize(op, state, bytes));
   }

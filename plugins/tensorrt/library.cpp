@@ -42,14 +42,15 @@ constexpr int32_t kCreators = static_cast<int32_t>(std::size(kOps));
 
 Creator& creator(Op op) {
   static Creator kInstances[kCreators] = {Creator(Op::kProp2D), Creator(Op::kLineScan),
-                                          Creator(Op::kChannelNorm), Creator(Op::kDepthwise)};
+                                          Creator(Op::kChannelNorm), Creator(Op::kDepthwise),
+                                          Creator(Op::kDepthwiseNorm)};
   return kInstances[static_cast<int32_t>(op)];
 }
 
 CreatorInterface* const* creators() {
-  static CreatorInterface* const kList[kCreators] = {&creator(Op::kProp2D), &creator(Op::kLineScan),
-                                                     &creator(Op::kChannelNorm),
-                                                     &creator(Op::kDepthwise)};
+  static CreatorInterface* const kList[kCreators] = {
+      &creator(Op::kProp2D), &creator(Op::kLineScan), &creator(Op::kChannelNorm),
+      &creator(Op::kDepthwise), &creator(Op::kDepthwiseNorm)};
   return kList;
 }
 

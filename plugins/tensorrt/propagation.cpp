@@ -110,7 +110,7 @@ void Propagation::configure(const InputList& inputs) {
 
 bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
-  checkPosition(op(), position, inputCount);
+  checkPosition(op(), position, inputCount + outputCount());
   if (!isFloating(tensor.type) || tensor.type != first.type) return false;
   if (isVectorised(tensor.format)) {
     return position == 0 && mParameters.packing.holdsX() && tensor.type != DataType::kFLOAT;
@@ -186,7 +186,7 @@ size_t Propagation::workspaceBytes(const InputList& largest) const {
   return bytes;
 }
 
-void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
+void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc* outputDescs,
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) const {
   const int32_t count = inputCount();
@@ -194,7 +194,7 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   const gspn2_problem_t problem = makeProblem(list);
   PluginTensorDesc x = inputDescs[0];
   if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
-  checkOutput(op(), x, outputDesc);
+  checkOutput(op(), x, outputDescs[0]);
   const gspn2_strides_t between = strides(problem, list);
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
   const size_t bytes = queryWorkspace(problem, between);

@@ -22,6 +22,8 @@ from kernel_calls import (
     channel_norm_inputs,
     depthwise,
     depthwise_inputs,
+    depthwise_norm,
+    depthwise_norm_inputs,
     in_rows,
     line_scan,
     line_scan_inputs,
@@ -69,6 +71,15 @@ DEPTHWISE_SIZES = {
     (LARGE_TILE, True): ((1, 8, 7, 8), (1, 40, 15, 9)),
     (LARGE_TILE, False): ((265, 8, 8, 1), (67, 40, 15, 1)),
 }
+# N, C, H, W, and of the one launch the vectors that a block may have and its tile; few blocks
+# first.
+DEPTHWISE_NORM_SIZES = (
+    ((1, 8, 7, 7), "5, 7"), ((1, 640, 15, 3), "5, 7"), ((1, 1024, 2, 2), "10, 7"),
+    ((66, 40, 1, 1), "5, 7"), ((67, 40, 1, 1), "5, 7"), ((67, 80, 1, 1), "10, 7"),
+    ((67, 40, 8, 1), "5, 14"), ((67, 64, 1, 8), "10, 14"),
+)  # fmt: skip
+# Of sizes for which there are two: blocks whose lanes would mostly have no channels.
+DEPTHWISE_NORM_LAUNCHES = ((67, 8, 1, 1), (67, 56, 8, 1))
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
@@ -133,6 +144,8 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
                 reached += Counter(norm_kernels(opener(choice), size, layout, projects=projects))
         reached += Counter(rows_kernels(opener(choice), (1, 2, 136, 8)))
         depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
+        inputs = depthwise_norm_inputs((1, 8, 7, 7), DTYPES[1], "cpu")
+        depthwise_norm(*inputs, library=opener(choice))
         reached += Counter(take_templates(opener(choice)))
     compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
     assert compiled, "no kernel among the library's symbols"
@@ -213,6 +226,32 @@ def test_depthwise_blocks_by_the_size_of_the_map(
         for size in sizes:
             (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
             assert instance.endswith(f", {kernel}, {tile}, {str(few).lower()}>"), (size, instance)
+
+
+def depthwise_norm_kernels(library: ctypes.CDLL, size: tuple[int, int, int, int]) -> list[str]:
+    """The instances, as C++ names them."""
+    inputs = depthwise_norm_inputs(size, torch.float16, "cpu")
+    emulated.take_kernels(library)
+    depthwise_norm(*inputs, library=library)
+    return emulated.take_kernels(library)
+
+
+def test_depthwise_norm_blocks_by_the_size_of_the_map(opener: Opener) -> None:
+    for size, plan in DEPTHWISE_NORM_SIZES:
+        (instance,) = depthwise_norm_kernels(opener("fastest"), size)
+        assert instance.endswith(f", {plan}>"), (size, instance)
+
+
+@pytest.mark.parametrize(
+    ("choice", "size"),
+    [("old", (1, 8, 7, 7)), *(("fastest", size) for size in DEPTHWISE_NORM_LAUNCHES)],
+)
+def test_a_depthwise_norm_of_two_launches(
+    opener: Opener, choice: str, size: tuple[int, int, int, int]
+) -> None:
+    instances = depthwise_norm_kernels(opener(choice), size)
+    templates = [emulated.kernel_template(name) for name in instances]
+    assert templates == ["depthwiseKernel", "normRowsKernel"]
 
 
 def line_scan_kernels(library: ctypes.CDLL, size: tuple[int, int, int], way: str) -> list[str]:
@@ -376,3 +415,20 @@ def test_any_schedule_of_a_depthwise_convolution(
             assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
             first = out if first is None else first
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("size", [(1, 40, 7, 7), (2, 8, 5, 3), (1, 264, 3, 4)], ids=str)
+def test_any_schedule_of_a_depthwise_convolution_with_its_norm(
+    opener: Opener, size: tuple[int, int, int, int]
+) -> None:
+    for dtype in DTYPES[1:]:
+        inputs = depthwise_norm_inputs(size, dtype, "cpu")
+        first: tuple[torch.Tensor, ...] = ()
+        for seed in SEEDS:
+            with emulated.seeded(seed):
+                outs = depthwise_norm(*inputs, residual=True, library=opener("fastest"))
+            expected = layer_reference.channel_norm(outs[0], *inputs[3:])
+            assert_close(outs[1], expected, FORWARD[dtype], f"{dtype}, seed {seed}")
+            first = first or outs
+            for out, same in zip(outs, first, strict=True):
+                assert torch.equal(out, same), f"{dtype}: seed {seed} gives other bits"

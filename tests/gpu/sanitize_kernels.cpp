@@ -244,12 +244,28 @@ void convolve(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) 
   require(y.allFinite(conv.dtype), "the convolution is not finite");
 }
 
+void convolveAndNormalise(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) {
+  const int64_t map = conv.n * conv.c * conv.h * conv.w;
+  Buffer x(map, conv.dtype, true), y(map, conv.dtype, true), z(map, conv.dtype, true);
+  Buffer weight(conv.c * conv.kernel * conv.kernel, conv.dtype), bias(conv.c, conv.dtype);
+  Buffer scale(conv.c, conv.dtype), shift(conv.c, conv.dtype);
+  for (Buffer* input : {&x, &weight, &bias, &scale, &shift}) input->fill(conv.dtype, random);
+  require(gspn2_depthwise_norm(&conv, 1e-6F, x.data(), weight.data(),
+                               biased ? bias.data() : nullptr, scale.data(), shift.data(), y.data(),
+                               z.data(), nullptr) == GSPN2_SUCCESS,
+          "gspn2_depthwise_norm");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the convolution and its norm");
+  require(y.allFinite(conv.dtype) && z.allFinite(conv.dtype), "one of both is not finite");
+}
+
 constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
 constexpr int kRowsKinds = 2 * 2;         // by dtype and normalisation
 constexpr int kNormForms = 3;
 constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
 constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
-constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds;
+constexpr int kDepthwiseNormKinds = 3 * 2;        // by the channels and dtype
+constexpr int kKinds =
+    kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds + kDepthwiseNormKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
   return [=](std::mt19937& random) {
@@ -311,6 +327,22 @@ Call makeDepthwise(int kind, int64_t height, int64_t width) {
   return [=](std::mt19937& random) { convolve(conv, conv.kernel != 5, random); };
 }
 
+// Of one block, of sixteen and of nine of a cluster; the larger maps have larger tiles, and of 640
+// channels fewer blocks.
+Call makeDepthwiseNorm(int kind, int64_t height, int64_t width) {
+  constexpr int64_t kChannels[] = {40, 640, 720};
+  gspn2_depthwise_t conv{};
+  conv.n = 2;
+  conv.c = kChannels[kind / 2];
+  conv.h = height;
+  conv.w = width;
+  conv.dtype = kind % 2 == 0 ? GSPN2_FLOAT16 : GSPN2_BFLOAT16;
+  conv.kernel = 3;
+  conv.activation = kind % 2 == 0 ? GSPN2_IDENTITY : GSPN2_SILU;
+  conv.residual = kind % 2 == 0 ? 1 : 0;
+  return [=](std::mt19937& random) { convolveAndNormalise(conv, conv.residual == 0, random); };
+}
+
 Call makeCall(int kind, int64_t height, int64_t width) {
   if (kind < kScanKinds) {
     const bool shared = kind / kOps % 2 == 0;
@@ -319,8 +351,10 @@ Call makeCall(int kind, int64_t height, int64_t width) {
   kind -= kScanKinds;
   if (kind < kRowsKinds) return makeRows(kind, height, width);
   kind -= kRowsKinds;
-  return kind < kNormKinds ? makeNorm(kind, height, width)
-                           : makeDepthwise(kind - kNormKinds, height, width);
+  if (kind < kNormKinds) return makeNorm(kind, height, width);
+  kind -= kNormKinds;
+  return kind < kDepthwiseKinds ? makeDepthwise(kind, height, width)
+                                : makeDepthwiseNorm(kind - kDepthwiseKinds, height, width);
 }
 
 // Every kind of call on every map, one round of all kinds after the other. Neighbours are of other

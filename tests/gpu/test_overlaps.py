@@ -56,7 +56,8 @@ class Chain:
         self.channels, self.side = channels, side
         count = channels * side * side
         self.first = torch.empty(count, dtype=DTYPE, device=device)
-        self.results = [torch.empty_like(self.first) for _ in range(7)]
+        self.results = [torch.empty_like(self.first) for _ in range(8)]
+        self.convolved = torch.empty_like(self.first)  # ahead of its norm, in the last call
         sizes = [ctypes.c_size_t(), ctypes.c_size_t()]
         norm = ctypes.byref(self._norm())
         self._call("channel_norm_workspace", norm, 1, ctypes.byref(sizes[0]))
@@ -75,6 +76,7 @@ class Chain:
             self._propagate,
             lambda given, y: self._respond(self.results[3], given, y),
             lambda x, y: self._normalise(x, y),
+            self._convolve_and_normalise,
         ]
         sources = (self.first, *self.results)
         for step, source, target in zip(steps, sources[:-1], self.results, strict=True):
@@ -109,6 +111,15 @@ class Chain:
         tensors = (x, x[self.channels :], x, y)  # weights and a bias of the map's own
         pointers = [ctypes.c_void_p(value.data_ptr()) for value in tensors]
         self._call("depthwise", ctypes.byref(conv), *pointers, self._stream())
+
+    def _convolve_and_normalise(self, x: Tensor, z: Tensor) -> None:
+        size = (1, self.channels, self.side, self.side)
+        conv = ctypes.byref(Depthwise(*size, DTYPE_CODES[x.dtype], 3, 0, 1))
+        scale, shift, *_ = self._parameters(x)
+        tensors = [ctypes.c_void_p(value.data_ptr()) for value in (x, x[self.channels :], x)]
+        outputs = [ctypes.c_void_p(value.data_ptr()) for value in (self.convolved, z)]
+        given = (conv, ctypes.c_float(1e-6), *tensors, scale, shift, *outputs)
+        self._call("depthwise_norm", *given, self._stream())
 
     def _normalise(self, x: Tensor, y: Tensor) -> None:
         scale, shift, *_ = self._parameters(x)

@@ -180,6 +180,18 @@ GSPN2_API gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const vo
                                          const void* weight, const void* bias, void* y,
                                          gspn2_stream_t stream);
 
+#define GSPN2_DEPTHWISE_NORM_KERNEL 3
+#define GSPN2_DEPTHWISE_NORM_MAX_CHANNELS 1024
+
+/* The same with a layer normalisation over the channels of each position behind it: y is the
+ * convolution, rounded to the dtype, and z that y normalised as by gspn2_channel_norm with epsilon,
+ * scale (C) and shift (C). For the kernel and the channels above, and n * h * w below 2^30. z lies
+ * as y does, and overlaps nothing else. One launch, or two. */
+GSPN2_API gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon,
+                                              const void* x, const void* weight, const void* bias,
+                                              const void* scale, const void* shift, void* y,
+                                              void* z, gspn2_stream_t stream);
+
 /* The message of this thread's last call that did not return GSPN2_SUCCESS: what was given, what
  * was expected. Never null; valid until this thread's next call. */
 GSPN2_API const char* gspn2_last_error(void);

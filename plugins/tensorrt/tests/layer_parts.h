@@ -60,13 +60,21 @@ inline nvinfer1::PluginTensorDesc inFormat(nvinfer1::PluginTensorDesc desc,
 
 // For calls that a check ends: the buffers are null, or made up and never read.
 inline void enqueue(const Layer& layer, const std::vector<nvinfer1::PluginTensorDesc>& inputs,
-                    const nvinfer1::PluginTensorDesc& output,
-                    const std::vector<const void*>& buffers = {}, void* result = nullptr,
+                    const std::vector<nvinfer1::PluginTensorDesc>& outputs,
+                    const std::vector<const void*>& buffers, std::vector<void*> results,
                     void* workspace = nullptr) {
   std::vector<const void*> in = buffers;
   in.resize(kMaxInputs, nullptr);
-  void* out[kOutputs] = {result};
-  layer.enqueue(inputs.data(), output, in.data(), out, workspace, nullptr);
+  results.resize(kMaxOutputs, nullptr);
+  layer.enqueue(inputs.data(), outputs.data(), in.data(), results.data(), workspace, nullptr);
+}
+// The same of a layer with one output.
+inline void enqueue(const Layer& layer, const std::vector<nvinfer1::PluginTensorDesc>& inputs,
+                    const nvinfer1::PluginTensorDesc& output,
+                    const std::vector<const void*>& buffers = {}, void* result = nullptr,
+                    void* workspace = nullptr) {
+  enqueue(layer, inputs, std::vector<nvinfer1::PluginTensorDesc>{output}, buffers,
+          std::vector<void*>{result}, workspace);
 }
 
 inline const void* madeUp(uintptr_t position) {

@@ -264,8 +264,8 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
     const PluginTensorDesc inputs[] = {alone ? predicted : map, predicted};
     core.configure(listInputs(inputs, alone ? 1 : 2));
     const void* in[kMaxInputs] = {alone ? prediction.data() : x.data(), prediction.data()};
-    void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
-    checkRefused([&] { core.enqueue(inputs, map, in, out, nullptr, nullptr); },
+    void* out[kMaxOutputs] = {prediction.data() + (channels + entry.channel) * plane};
+    checkRefused([&] { core.enqueue(inputs, &map, in, out, nullptr, nullptr); },
                  {std::string("overlaps the input ") + entry.name + " ("});
   }
 }
@@ -293,10 +293,10 @@ GSPN2_TEST(parts_of_rows_reach_the_kernels) {
     for (const int64_t beyond : {0, 1}) {  // in the part, and behind all of them
       const void* in[kMaxInputs] = {values.data()};
       const auto at = static_cast<size_t>((plane - 1) * position + entry.channel + beyond);
-      void* out[kOutputs] = {const_cast<uint16_t*>(values.data()) + at};
+      void* out[kMaxOutputs] = {const_cast<uint16_t*>(values.data()) + at};
       const std::string refusal =
           beyond == 0 ? std::string("overlaps the input ") + entry.name + " (" : "workspace";
-      checkRefused([&] { core.enqueue(&prediction, map, in, out, nullptr, nullptr); }, {refusal});
+      checkRefused([&] { core.enqueue(&prediction, &map, in, out, nullptr, nullptr); }, {refusal});
     }
   }
 }
