@@ -381,6 +381,10 @@ struct NormedBlock : NormedTile<kVectors, kTile> {
     const Moments moments =
         mergeMoments<kVectors>(own / kVector, kVector, kVector, reciprocal(static_cast<float>(own)),
                                [&](int i) { return parts[i]; });
+    if (p.blocks == 1) {  // of no cluster: it has no remote memory, and its own thread reads it
+      if (sender == 0) shared.received[position] = moments;
+      return;
+    }
     const uint32_t target = sharedAddress(shared.received + rank * Tile::kPositions + position);
     for (int block = sender; block < p.blocks; block += Tile::kSenders) {
       storeRemote(clusterAddress(target, block), make_float2(moments.mean, moments.squares),
@@ -446,7 +450,7 @@ __global__ void __launch_bounds__(NormedTile<kVectors, kTile>::kThreads,
   clusterWait();
   block.sendMoments(collected);
   if (block.thread < Block::kPositions) {
-    barrierWaitCluster(collected, 0);
+    if (p.blocks > 1) barrierWaitCluster(collected, 0);
     block.findStatistics(block.thread);
   }
   __syncthreads();

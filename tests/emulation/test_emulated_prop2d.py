@@ -136,8 +136,8 @@ def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -
 # N, C, H, W that clusters take as they lie, by one channel or two, one column or four at a time;
 # that blocks take; of four positions to a lane; too large for chips.
 ROWS_SIZES = (
-    (1, 2, 7, 7), (2, 2, 14, 14), (1, 2, 24, 28), (2, 3, 33, 40), (1, 1, 64, 64), (1, 5, 56, 61),
-    (34, 2, 7, 7), (40, 2, 12, 8), (7, 4, 40, 36), (14, 2, 35, 33), (67, 1, 14, 14), (1, 2, 8, 96),
+    (1, 2, 7, 7), (2, 2, 14, 14), (1, 2, 16, 12), (2, 3, 9, 16), (1, 1, 1, 1), (1, 5, 15, 13),
+    (34, 2, 7, 7), (40, 2, 12, 8), (34, 4, 8, 12), (14, 2, 35, 33), (67, 1, 14, 14), (1, 2, 8, 96),
     (2, 2, 136, 24), (1, 2, 9, 520),
 )  # fmt: skip
 
@@ -163,7 +163,7 @@ def test_one_prediction_in_rows(
 
 def test_rows_of_every_attribute(library: ctypes.CDLL) -> None:
     for normalize, chunk, only in itertools.product(NORMALIZE_CODES, (0, 5), ("", "d", "m")):
-        size = (2, 2, 21, 24)
+        size = (2, 2, 13, 16)
         x, lam, w, u, d, m = prop2d_inputs(size, False, torch.float16, normalize, True, "cpu")
         given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
         parts = packed(*given, move=in_rows, with_x=True)
@@ -172,7 +172,7 @@ def test_rows_of_every_attribute(library: ctypes.CDLL) -> None:
 
 
 def test_an_unaligned_result_of_rows(library: ctypes.CDLL) -> None:
-    inputs = prop2d_inputs((1, 2, 16, 24), False, torch.float16, "sigmoid", True, "cpu")
+    inputs = prop2d_inputs((1, 2, 16, 12), False, torch.float16, "sigmoid", True, "cpu")
     parts = packed(*inputs, move=in_rows, with_x=True)
     out = prop2d(*parts, offset=1, library=library)
     assert torch.equal(out, prop2d(*inputs, library=library))

@@ -161,7 +161,7 @@ def test_one_prediction_in_rows(extent: tuple[int, int], dtype: torch.dtype) -> 
 @pytest.mark.parametrize("chunk", [0, 5])
 def test_rows_of_every_attribute(dtype: torch.dtype, normalize: str, chunk: int) -> None:
     for only in ("", "d", "m"):
-        x, lam, w, u, d, m = prop2d_inputs((2, 2, 21, 24), False, dtype, normalize, True)
+        x, lam, w, u, d, m = prop2d_inputs((2, 2, 13, 16), False, dtype, normalize, True)
         given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
         parts = packed(*given, move=in_rows, with_x=True)
         assert torch.equal(prop2d(*parts, normalize, chunk), prop2d(*given, normalize, chunk))
