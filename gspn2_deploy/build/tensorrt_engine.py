@@ -26,13 +26,6 @@ from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_model import STRONGLY_TYPED_MAJOR, PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
-from gspn2_deploy.build.tensorrt_plugin import (
-    find_embeddable,
-    find_plugin,
-    last_error,
-    library_version,
-    load_plugin,
-)
 from gspn2_deploy.build.timing_cache import TimingCache
 from gspn2_deploy.build.translate import EngineLibraryError, translate
 from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
@@ -40,7 +33,15 @@ from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.runners.engine_layers import EngineLayer
+from gspn2_deploy.runners.trt_tensors import dtype_name, engine_interface
 from gspn2_deploy.spec import PRECISION_TYPES
+from gspn2_deploy.tensorrt_plugin import (
+    find_embeddable,
+    find_plugin,
+    last_error,
+    library_version,
+    load_plugin,
+)
 
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")
 
@@ -195,7 +196,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             expected="one layer for each propagation of the file, and for what was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
-    return {name: trt_network.dtype_name(found[name].get_output(0).dtype) for name in wanted}
+    return {name: dtype_name(found[name].get_output(0).dtype) for name in wanted}
 
 
 def check_engine(
@@ -227,7 +228,7 @@ def check_engine(
         if options.exclude_lean_runtime:
             return [], ("the plan was not loaded: it needs a lean runtime beside it",)
         raise translate(errors, "load the plan that it built")
-    inputs, outputs = trt_network.engine_interface(trt, engine)
+    inputs, outputs = engine_interface(trt, engine)
     trt_network.check_interface(inputs, outputs, request)
     unproven = ["the engine was loaded but not run"]
     layers = inspect_engine(trt, engine, request.profiles)
