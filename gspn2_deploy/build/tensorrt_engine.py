@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -93,7 +94,8 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         What the plan holds.
 
     Raises:
-        UsageError: This version of TensorRT lacks an option that is asked for.
+        UsageError: This version of TensorRT lacks an option that is asked for, or the timing cache
+            holds times averaged over another number of runs.
         BuildError: The file was refused, a propagation is no plugin layer, or the build or the
             check of its plan failed.
         KernelLibraryError: The plugin library is missing or does not fit.
@@ -102,6 +104,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     version = library_version(trt)
     plugin_path = find_plugin(version)
     embedded = find_embeddable(plugin_path) if options.embed_plugin else plugin_path
+    cache = _open_cache(options, version, gpu, plugin_path)
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
@@ -121,16 +124,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         replace(summary, propagations=request.propagations), replace(request, precision=stated)
     )
     _configure(session, config, request, model)
-    cache = None
-    if options.timing_cache:
-        cache = TimingCache.open(
-            version,
-            gpu,
-            driver_version(),
-            plugin_path,
-            options.timing_iterations,
-            options.timing_cache_path,
-        )
+    if cache is not None:
         cache.attach(config)
     plan = build_plan(session, config, request)
     layers, unproven = check_engine(session, plan, request, types)
@@ -251,6 +245,21 @@ def check_engine(
     elif misplaced := misplaced_layers(layers, request.precision):
         unproven.append(f"{len(misplaced)} layers do not run in {request.precision}")
     return layers, tuple(unproven)
+
+
+def _open_cache(
+    options: BuildOptions, version: str, gpu: Gpu, plugin_path: Path
+) -> TimingCache | None:
+    if not options.timing_cache:
+        return None
+    return TimingCache.open(
+        version,
+        gpu,
+        driver_version(),
+        plugin_path,
+        options.timing_iterations,
+        options.timing_cache_path,
+    )
 
 
 def _parse(session: PluginSession, request: BuildRequest, model: PluginModel) -> None:
