@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,13 +27,6 @@ from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_model import STRONGLY_TYPED_MAJOR, PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
-from gspn2_deploy.build.tensorrt_plugin import (
-    find_embeddable,
-    find_plugin,
-    last_error,
-    library_version,
-    load_plugin,
-)
 from gspn2_deploy.build.timing_cache import TimingCache
 from gspn2_deploy.build.translate import EngineLibraryError, translate
 from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
@@ -40,7 +34,15 @@ from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.runners.engine_layers import EngineLayer
+from gspn2_deploy.runners.trt_tensors import dtype_name, engine_interface
 from gspn2_deploy.spec import PRECISION_TYPES
+from gspn2_deploy.tensorrt_plugin import (
+    find_embeddable,
+    find_plugin,
+    last_error,
+    library_version,
+    load_plugin,
+)
 
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")
 
@@ -92,7 +94,8 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         What the plan holds.
 
     Raises:
-        UsageError: This version of TensorRT lacks an option that is asked for.
+        UsageError: This version of TensorRT lacks an option that is asked for, or the timing cache
+            holds times averaged over another number of runs.
         BuildError: The file was refused, a propagation is no plugin layer, or the build or the
             check of its plan failed.
         KernelLibraryError: The plugin library is missing or does not fit.
@@ -101,6 +104,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     version = library_version(trt)
     plugin_path = find_plugin(version)
     embedded = find_embeddable(plugin_path) if options.embed_plugin else plugin_path
+    cache = _open_cache(options, version, gpu, plugin_path)
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
@@ -120,16 +124,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         replace(summary, propagations=request.propagations), replace(request, precision=stated)
     )
     _configure(session, config, request, model)
-    cache = None
-    if options.timing_cache:
-        cache = TimingCache.open(
-            version,
-            gpu,
-            driver_version(),
-            plugin_path,
-            options.timing_iterations,
-            options.timing_cache_path,
-        )
+    if cache is not None:
         cache.attach(config)
     plan = build_plan(session, config, request)
     layers, unproven = check_engine(session, plan, request, types)
@@ -195,7 +190,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             expected="one layer for each propagation of the file, and for what was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
-    return {name: trt_network.dtype_name(found[name].get_output(0).dtype) for name in wanted}
+    return {name: dtype_name(found[name].get_output(0).dtype) for name in wanted}
 
 
 def check_engine(
@@ -227,7 +222,7 @@ def check_engine(
         if options.exclude_lean_runtime:
             return [], ("the plan was not loaded: it needs a lean runtime beside it",)
         raise translate(errors, "load the plan that it built")
-    inputs, outputs = trt_network.engine_interface(trt, engine)
+    inputs, outputs = engine_interface(trt, engine)
     trt_network.check_interface(inputs, outputs, request)
     unproven = ["the engine was loaded but not run"]
     layers = inspect_engine(trt, engine, request.profiles)
@@ -250,6 +245,21 @@ def check_engine(
     elif misplaced := misplaced_layers(layers, request.precision):
         unproven.append(f"{len(misplaced)} layers do not run in {request.precision}")
     return layers, tuple(unproven)
+
+
+def _open_cache(
+    options: BuildOptions, version: str, gpu: Gpu, plugin_path: Path
+) -> TimingCache | None:
+    if not options.timing_cache:
+        return None
+    return TimingCache.open(
+        version,
+        gpu,
+        driver_version(),
+        plugin_path,
+        options.timing_iterations,
+        options.timing_cache_path,
+    )
 
 
 def _parse(session: PluginSession, request: BuildRequest, model: PluginModel) -> None:

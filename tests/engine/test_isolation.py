@@ -34,7 +34,7 @@ def test_answer_log_and_progress(caplog: pytest.LogCaptureFixture, capfd: Any):
     result = run("echo", {"a": [1, "ü"]}, lambda *progress: seen.append(progress))
     assert result["task"] == {"a": [1, "ü"]}
     assert seen == [(0.5, "half")]
-    assert [record.message for record in caplog.records] == ["wanted"]
+    assert [record.message for record in caplog.records] == ["wanted", "of a module"]
     assert capfd.readouterr().out == ""  # stdout belongs to the parent's results
 
 

@@ -373,6 +373,15 @@ def test_times_are_kept_where_the_user_says(backend, tmp_path):
     assert path.read_bytes() == b"learnt;"
 
 
+def test_times_are_not_mixed_with_means_over_another_number(backend, tmp_path):
+    path = tmp_path / "times.cache"
+    backend.build("8.6", timing_cache_path=path)
+    with pytest.raises(UsageError, match="averaged over another number of runs"):
+        backend.build("8.6", timing_cache_path=path, timing_iterations=1)
+    assert path.read_bytes() == b"learnt;"
+    assert backend.build("8.6", timing_cache_path=path).timing_cache == str(path)
+
+
 def test_times_are_not_kept_on_request(backend, tmp_path):
     assert backend.build("8.6", timing_cache=False).timing_cache is None
     assert backend.trt.config.cache is None
