@@ -418,9 +418,11 @@ __global__ void __launch_bounds__(NormedTile<kVectors, kTile>::kThreads,
   auto& shared = block.shared;
   if (block.thread == 0) {
     barrierInit(copied, Block::kThreads);
-    barrierInit(collected, 1);
-    barrierArriveExpect(collected,
-                        static_cast<uint32_t>(p.blocks * Block::kPositions * sizeof(Moments)));
+    if (p.blocks > 1) {
+      barrierInit(collected, 1);
+      barrierArriveExpect(collected,
+                          static_cast<uint32_t>(p.blocks * Block::kPositions * sizeof(Moments)));
+    }
     barrierInitFence();
   }
   __syncthreads();
