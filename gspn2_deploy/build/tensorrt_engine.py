@@ -271,6 +271,10 @@ def _parse(session: PluginSession, request: BuildRequest, model: PluginModel) ->
         # Such engines may not call the library's own plugins, which the parser would insert.
         flags.append(session.trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     parse(session, request.onnx_path, model.content, flags=flags, has_plugins=True)
+    for index in range(session.network.num_inputs):
+        tensor = session.network.get_input(index)
+        if tensor.name in model.cast:
+            tensor.dtype = session.trt.float32
 
 
 def _plugin_types(

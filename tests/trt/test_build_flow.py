@@ -41,8 +41,11 @@ class Channel:
         self.progressed.append((fraction, detail))
 
 
-def write_model(path, precision):
-    """Conv, norm, two propagations, Gemm; of a mixed file the second propagation is float32."""
+def write_model(path, precision, *, cast=False):
+    """Conv, norm, two propagations, Gemm; of a mixed file the second propagation is float32.
+
+    With `cast` the images are float32, and cast first.
+    """
     element = ELEMENTS[precision]
     second = TensorProto.FLOAT if precision == "mixed" else element
     nodes = [
@@ -54,13 +57,18 @@ def write_model(path, precision):
         helper.make_node("Gemm", ["r", "m"], ["logits"], name="head"),
     ]
     types = {"c": element, "l": element, "p": element, "q": second, "r": second}
+    given = element
+    if cast:
+        given, types["images_cast"] = TensorProto.FLOAT, element
+        nodes.insert(0, helper.make_node("Cast", ["images"], ["images_cast"], to=element))
+        nodes[1].input[0] = "images_cast"
     maps = [
         helper.make_tensor_value_info(name, kind, ["n", 3, 8, 8]) for name, kind in types.items()
     ]
     graph = helper.make_graph(
         nodes,
         "model",
-        [helper.make_tensor_value_info("images", element, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("images", given, ["n", 3, 8, 8])],
         [helper.make_tensor_value_info("logits", element, ["n", 4])],
         value_info=maps,
     )
@@ -72,7 +80,7 @@ def write_model(path, precision):
 
 @pytest.fixture
 def backend(tmp_path, monkeypatch):
-    """Returns build(version, precision="fp32", profiles=..., prepare=None, **options)."""
+    """Returns build(version, precision="fp32", profiles, prepare, cast=False, **options)."""
     plugin = tmp_path / "libgspn2_tensorrt.so"
     plugin.write_bytes(b"needs libgspn2_kernels.so\0")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
@@ -89,15 +97,24 @@ def backend(tmp_path, monkeypatch):
             """Let the plugin log an error."""
             said.append(text)
 
-        def build(self, version, precision="fp32", profiles=(BATCHES,), prepare=None, **options):
+        def build(
+            self,
+            version,
+            precision="fp32",
+            profiles=(BATCHES,),
+            prepare=None,
+            cast=False,
+            **options,
+        ):
             element = NAMES[ELEMENTS[precision]]
+            given = "float32" if cast else element
             self.trt, self.channel = fake_builder(version), Channel()
             if prepare is not None:
                 prepare(self.trt)
             self.request = BuildRequest(
-                onnx_path=write_model(tmp_path / "m.onnx", precision),
+                onnx_path=write_model(tmp_path / "m.onnx", precision, cast=cast),
                 plan_path=tmp_path / "m.plan",
-                inputs=(TensorInfo("images", element, ("n", 3, 8, 8)),),
+                inputs=(TensorInfo("images", given, ("n", 3, 8, 8)),),
                 outputs=(TensorInfo("logits", element, ("n", 4)),),
                 precision=precision,
                 propagations={"GspnProp2D": 2},
@@ -485,3 +502,13 @@ def test_the_plugin_takes_over_what_it_is_asked_for(backend, monkeypatch, fuse):
     assert seen == [{"fuse": fuse}]
     said = "0 of 2 propagations take a prediction unsplit; 0 plugin layers stand for standard ops"
     assert said in backend.channel.logged
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("version", ["8.6", "10.16"])
+def test_an_input_that_is_cast_keeps_its_type(backend, version, fuse):
+    backend.build(version, "fp16", cast=True, fuse=fuse)
+    network = backend.trt.network
+    assert network.get_input(0).dtype == backend.trt.float32
+    casts = [layer for layer in network.layers if layer.type == backend.trt.LayerType.CAST]
+    assert len(casts) == (1 if version == "8.6" and fuse else 2)
