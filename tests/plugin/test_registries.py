@@ -126,7 +126,7 @@ for name, made in json.loads(sys.argv[2]).items():
         "type": again.plugin_type,
         "version": again.plugin_version,
         "same": bytes(again.serialize()) == bytes(plugin.serialize()),
-        "newer": creator.deserialize_plugin("node", b"SPN2\\x05\\0\\0\\0" + b"\\0" * 56) is None,
+        "newer": creator.deserialize_plugin("node", b"SPN2\\x06\\0\\0\\0" + b"\\0" * 56) is None,
     }
 print(json.dumps(report))
 """
@@ -299,4 +299,4 @@ def test_tensorrt_8_registers_and_recreates():
             "same": True,
             "newer": True,
         }
-    assert "format 4, this library reads format 3" in result.stderr
+    assert "format 6, this library reads format 5" in result.stderr
