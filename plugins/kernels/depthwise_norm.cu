@@ -98,6 +98,7 @@ struct NormedTile {
   static_assert(kStep % kStrip == 0, "a thread's positions are in one column of their strips");
   static constexpr int kPartPitch = kVectors | 1;  // odd: positions side by side, in other banks
   static constexpr int kSenders = kThreads / kPositions;  // threads that share a position's blocks
+  static_assert(kThreads >= kPositions, "a position has a thread that finds its statistics");
   static_assert((kTaps + 3) * kVectors <= kThreads, "a thread copies one vector of parameters");
 
   template <typename T>
@@ -106,6 +107,8 @@ struct NormedTile {
       T values[kInSide * kPitch];
       Moments parts[kPositions * kPartPitch];  // of vectors, once nothing reads x any more
     };
+    static_assert(sizeof(values) >= sizeof(parts), "the parts take no more room than x");
+    static_assert(sizeof(values) % sizeof(PackedVector<T, kVector>) == 0, "vectors lie behind x");
     T weights[kChannels * kTaps];  // as they lie: (C, 1, 3, 3)
     T bias[kChannels], scale[kChannels], shift[kChannels];
     T results[kStrips * kStripPitch];
