@@ -484,6 +484,12 @@ struct ClusterPlan {
 constexpr int kFewVectors = 5, kManyVectors = 10;
 constexpr int kSmallTile = 7, kLargeTile = 14;
 
+bool isPlan(const ClusterPlan& plan) {
+  if (plan.vectors == 0) return plan.tile == 0;
+  return (plan.vectors == kFewVectors || plan.vectors == kManyVectors) &&
+         (plan.tile == kSmallTile || plan.tile == kLargeTile);
+}
+
 int64_t tilesOf(const gspn2_depthwise_t& conv, int tile) {
   return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile);
 }
@@ -564,10 +570,11 @@ ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
       device.largeClusters > 0 ? kLargeClusterBlocks : static_cast<int>(kPortableClusterBlocks);
   const auto fits = [&](int vectors) { return blocksOf(conv, vectors) <= most; };
   if (int tuned[2]; readTuning("GSPN2_DEPTHWISE_NORM", 2, tuned)) {
+    // One that there is not, or that does not fit, is left, and not counted.
+    const ClusterPlan plan{tuned[0], tuned[1]};
+    if (!isPlan(plan) || (plan.vectors != 0 && !fits(plan.vectors))) return {};
     countTuned();
-    return fits(tuned[0] == kFewVectors ? kFewVectors : kManyVectors)
-               ? ClusterPlan{tuned[0], tuned[1]}
-               : ClusterPlan{};
+    return plan;
   }
   const int tile = std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
   const auto room = [&](int vectors) { return blocksOf(conv, vectors) * vectors * kVector; };
