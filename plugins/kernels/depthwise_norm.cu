@@ -16,6 +16,7 @@
 #include "common.cuh"
 #include "depthwise.h"
 #include "depthwise_norm.h"
+#include "depthwise_patch.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "norm_common.cuh"
@@ -38,8 +39,8 @@ struct DepthwiseNormParams {
 
 namespace {
 
-constexpr int kPair = 2;   // channels of a lane that convolves
-constexpr int kStrip = 7;  // columns of a patch, as in depthwise.cu
+constexpr int kPair = kDepthwisePair;
+constexpr int kStrip = kDepthwiseStrip;
 constexpr int kVector = static_cast<int>(kNormVector);
 constexpr int kSide = GSPN2_DEPTHWISE_NORM_KERNEL;
 constexpr int kReach = kSide / 2;
@@ -300,40 +301,16 @@ struct NormedBlock : NormedTile<kVectors, kTile> {
     }
     const T* const reach = shared.values + Tile::rowOf(strip) * Tile::kPitch +
                            Tile::columnOf(strip) * Tile::kChannels + channel;
-#pragma unroll
-    for (int i = 0; i < Tile::kRows + kSide - 1; ++i) {
-      float values[kStrip + kSide - 1][kPair];
-#pragma unroll
-      for (int k = 0; k < kStrip + kSide - 1; ++k) {
-        const auto read =
-            *reinterpret_cast<const Pair*>(reach + i * Tile::kPitch + k * Tile::kChannels);
-#pragma unroll
-        for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
-      }
-#pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r) {
-        const int ky = i - r;
-        if (ky < 0 || ky >= kSide) continue;
-#pragma unroll
-        for (int kx = 0; kx < kSide; ++kx) {
+    convolvePatch<kSide, Tile::kPitch, Tile::kChannels>(
+        reach, p.residual, sums,
+        [&](int tap, const float (*values)[kPair], float (&row)[kStrip][kPair]) {
 #pragma unroll
           for (int c = 0; c < kPair; ++c) {
-            const float factor = weight(c, ky * kSide + kx);
+            const float factor = weight(c, tap);
 #pragma unroll
-            for (int o = 0; o < kStrip; ++o) {
-              sums[r][o][c] = fmaf(values[o + kx][c], factor, sums[r][o][c]);
-            }
+            for (int o = 0; o < kStrip; ++o) row[o][c] = fmaf(values[o][c], factor, row[o][c]);
           }
-        }
-        if (ky == kReach && p.residual) {
-#pragma unroll
-          for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-            for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
-          }
-        }
-      }
-    }
+        });
 #pragma unroll
     for (int r = 0; r < Tile::kRows; ++r) {
 #pragma unroll
