@@ -23,7 +23,6 @@ from gspn2_deploy.spec import (
     DEPTHWISE_NORM,
     DEPTHWISE_NORM_KERNEL,
     DEPTHWISE_NORM_MAX_CHANNELS,
-    ONNX_DOMAIN,
 )
 
 _HALF_BYTES = 2  # of an element of the types that the plugin convolves
@@ -35,6 +34,8 @@ def join_norms(
     fused: Mapping[str, str],
 ) -> dict[str, str]:
     """Put one GspnDepthwiseNorm in the place of each GspnDepthwise and its norm, in place.
+
+    Of those alone that the plugin has been given: nodes of its ops that the file itself holds stay.
 
     Args:
         graph: A model's main graph.
@@ -48,7 +49,7 @@ def join_norms(
     found = {}
     second = {}
     for conv in graph.node:
-        norm = _norm_of(file, conv)
+        norm = _norm_of(file, conv, fused)
         if norm is None:
             continue
         output = conv.output[0]
@@ -64,27 +65,29 @@ def join_norms(
     return {name: kind for name, kind in fused.items() if name in left} | new
 
 
-def _norm_of(file: GraphView, conv: onnx.NodeProto) -> onnx.NodeProto | None:
+def _norm_of(
+    file: GraphView, conv: onnx.NodeProto, fused: Mapping[str, str]
+) -> onnx.NodeProto | None:
     """The first norm of a convolution that can be joined with it; None where there is none."""
-    if not _is_plugin(conv, DEPTHWISE):
+    weight = file.constants.get(conv.input[1]) if fused.get(conv.name) == DEPTHWISE else None
+    if weight is None:
         return None
-    channels, _, *size = file.constants[conv.input[1]].dims
+    channels, _, *size = weight.dims
     if channels > DEPTHWISE_NORM_MAX_CHANNELS or size != [DEPTHWISE_NORM_KERNEL] * 2:
         return None
-    return next((user for user in file.users.get(conv.output[0], []) if _fits(file, user)), None)
+    norms = [
+        user
+        for user in file.users.get(conv.output[0], [])
+        if fused.get(user.name) == CHANNEL_NORM and _is_alone(file, user)
+    ]
+    return norms[0] if norms else None
 
 
-def _fits(file: GraphView, norm: onnx.NodeProto) -> bool:
-    """Whether a node is a norm alone whose parameters are there wherever a node is put."""
-    return (
-        _is_plugin(norm, CHANNEL_NORM)
-        and len(norm.input) == len(CHANNEL_NORM_INPUTS)
-        and not any(name in file.producers for name in norm.input[1:])
+def _is_alone(file: GraphView, norm: onnx.NodeProto) -> bool:
+    """Whether a norm has nothing with it, and its parameters are there wherever a node is put."""
+    return len(norm.input) == len(CHANNEL_NORM_INPUTS) and not any(
+        name in file.producers for name in norm.input[1:]
     )
-
-
-def _is_plugin(node: onnx.NodeProto, op_type: str) -> bool:
-    return bool(node.domain == ONNX_DOMAIN and node.op_type == op_type)
 
 
 def _add_zeros(file: GraphView, name: str, weight: onnx.TensorProto) -> str:

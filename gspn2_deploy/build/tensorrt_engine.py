@@ -173,7 +173,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
         The element type that the network has for each of these layers, by name.
 
     Raises:
-        EngineLibraryError: One is missing.
+        EngineLibraryError: One is missing, or gives tensors of different types.
     """
     kinds = {
         getattr(trt.LayerType, name) for name in _PLUGIN_LAYERS if hasattr(trt.LayerType, name)
@@ -190,7 +190,20 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             expected="one layer for each propagation of the file, and for what was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
-    return {name: dtype_name(found[name].get_output(0).dtype) for name in wanted}
+    types = {name: _output_types(found[name]) for name in wanted}
+    mixed = [f"{name}: {', '.join(given)}" for name, given in types.items() if len(set(given)) > 1]
+    if mixed:
+        raise EngineLibraryError(
+            "plugin layers give tensors of different types",
+            got="; ".join(mixed),
+            expected="one type for all that a layer gives",
+            hint="report this with the ONNX file",
+        )
+    return {name: given[0] for name, given in types.items()}
+
+
+def _output_types(layer: Any) -> list[str]:
+    return [dtype_name(layer.get_output(index).dtype) for index in range(layer.num_outputs)]
 
 
 def check_engine(

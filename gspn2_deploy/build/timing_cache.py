@@ -73,8 +73,14 @@ class TimingCache:
         return cls(cache_folder() / "timing" / f"{key}.cache", iterations, is_named=False)
 
     def attach(self, config: Any) -> None:
-        """Give the builder what is known. A file that TensorRT does not accept is left unused."""
+        """Give the builder what is known. A file that TensorRT does not accept is left unused.
+
+        Raises:
+            UsageError: Another build has put times into the file since it was opened, means over
+                another number of runs.
+        """
         self._content = self._read()
+        self._check_means(self._content)
         if self._content:
             cache = config.create_timing_cache(self._content)
             if cache is not None and config.set_timing_cache(cache, False):

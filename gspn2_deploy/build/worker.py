@@ -59,14 +59,20 @@ class Channel:
 
 
 class _Bridge(logging.Handler):
-    """Passes on what this package's modules log: this process has no log of its own."""
+    """Passes on what this package's modules log, with tracebacks.
+
+    This process has no log of its own.
+    """
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._channel.log(record.levelno, record.getMessage())
+        try:
+            self._channel.log(record.levelno, self.format(record))
+        except Exception:
+            self.handleError(record)  # as every handler: what is logged badly stops no build
 
 
 def main(entry: str) -> None:

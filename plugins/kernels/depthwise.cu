@@ -15,6 +15,7 @@
 #include "channel_norm.h"
 #include "common.cuh"
 #include "depthwise.h"
+#include "depthwise_patch.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
@@ -34,8 +35,8 @@ struct DepthwiseParams {
 
 namespace {
 
-constexpr int kPair = 2;   // channels of a lane
-constexpr int kStrip = 7;  // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
+constexpr int kPair = kDepthwisePair;
+constexpr int kStrip = kDepthwiseStrip;
 constexpr int kVector = static_cast<int>(kNormVector);
 constexpr int kBankHalves = 64;  // 16-bit values of a row of banks
 
@@ -173,40 +174,18 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     }
   }
   const T* const reach = shared.values + patchTop * Tile::kPitch + patchLeft * kChannels + channel;
-#pragma unroll
-  for (int i = 0; i < kRows + kKernel - 1; ++i) {
-    float values[kStrip + kKernel - 1][kPair];
-#pragma unroll
-    for (int k = 0; k < kStrip + kKernel - 1; ++k) {
-      const auto read = *reinterpret_cast<const Pair*>(reach + i * Tile::kPitch + k * kChannels);
-#pragma unroll
-      for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int ky = i - r;
-      if (ky < 0 || ky >= kKernel) continue;
-#pragma unroll
-      for (int kx = 0; kx < kKernel; ++kx) {
-        const auto weight =
-            *reinterpret_cast<const Floats*>(&shared.weights[ky * kKernel + kx][channel]);
+  convolvePatch<kKernel, Tile::kPitch, kChannels>(
+      reach, p.residual, sums,
+      [&](int tap, const float (*values)[kPair], float (&row)[kStrip][kPair]) {
+        const auto weight = *reinterpret_cast<const Floats*>(&shared.weights[tap][channel]);
 #pragma unroll
         for (int o = 0; o < kStrip; ++o) {
 #pragma unroll
           for (int c = 0; c < kPair; ++c) {
-            sums[r][o][c] = fmaf(values[o + kx][c], weight.values[c], sums[r][o][c]);
+            row[o][c] = fmaf(values[o][c], weight.values[c], row[o][c]);
           }
         }
-      }
-      if (ky == kReach && p.residual) {
-#pragma unroll
-        for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-          for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
-        }
-      }
-    }
-  }
+      });
   T* const y = static_cast<T*>(p.y) + map + channel;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {

@@ -16,6 +16,7 @@
 #include "common.cuh"
 #include "depthwise.h"
 #include "depthwise_norm.h"
+#include "depthwise_patch.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "norm_common.cuh"
@@ -38,8 +39,8 @@ struct DepthwiseNormParams {
 
 namespace {
 
-constexpr int kPair = 2;   // channels of a lane that convolves
-constexpr int kStrip = 7;  // columns of a patch, as in depthwise.cu
+constexpr int kPair = kDepthwisePair;
+constexpr int kStrip = kDepthwiseStrip;
 constexpr int kVector = static_cast<int>(kNormVector);
 constexpr int kSide = GSPN2_DEPTHWISE_NORM_KERNEL;
 constexpr int kReach = kSide / 2;
@@ -98,6 +99,7 @@ struct NormedTile {
   static_assert(kStep % kStrip == 0, "a thread's positions are in one column of their strips");
   static constexpr int kPartPitch = kVectors | 1;  // odd: positions side by side, in other banks
   static constexpr int kSenders = kThreads / kPositions;  // threads that share a position's blocks
+  static_assert(kThreads >= kPositions, "a position has a thread that finds its statistics");
   static_assert((kTaps + 3) * kVectors <= kThreads, "a thread copies one vector of parameters");
 
   template <typename T>
@@ -106,6 +108,8 @@ struct NormedTile {
       T values[kInSide * kPitch];
       Moments parts[kPositions * kPartPitch];  // of vectors, once nothing reads x any more
     };
+    static_assert(sizeof(values) >= sizeof(parts), "the parts take no more room than x");
+    static_assert(sizeof(values) % sizeof(PackedVector<T, kVector>) == 0, "vectors lie behind x");
     T weights[kChannels * kTaps];  // as they lie: (C, 1, 3, 3)
     T bias[kChannels], scale[kChannels], shift[kChannels];
     T results[kStrips * kStripPitch];
@@ -297,40 +301,16 @@ struct NormedBlock : NormedTile<kVectors, kTile> {
     }
     const T* const reach = shared.values + Tile::rowOf(strip) * Tile::kPitch +
                            Tile::columnOf(strip) * Tile::kChannels + channel;
-#pragma unroll
-    for (int i = 0; i < Tile::kRows + kSide - 1; ++i) {
-      float values[kStrip + kSide - 1][kPair];
-#pragma unroll
-      for (int k = 0; k < kStrip + kSide - 1; ++k) {
-        const auto read =
-            *reinterpret_cast<const Pair*>(reach + i * Tile::kPitch + k * Tile::kChannels);
-#pragma unroll
-        for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
-      }
-#pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r) {
-        const int ky = i - r;
-        if (ky < 0 || ky >= kSide) continue;
-#pragma unroll
-        for (int kx = 0; kx < kSide; ++kx) {
+    convolvePatch<kSide, Tile::kPitch, Tile::kChannels>(
+        reach, p.residual, sums,
+        [&](int tap, const float (*values)[kPair], float (&row)[kStrip][kPair]) {
 #pragma unroll
           for (int c = 0; c < kPair; ++c) {
-            const float factor = weight(c, ky * kSide + kx);
+            const float factor = weight(c, tap);
 #pragma unroll
-            for (int o = 0; o < kStrip; ++o) {
-              sums[r][o][c] = fmaf(values[o + kx][c], factor, sums[r][o][c]);
-            }
+            for (int o = 0; o < kStrip; ++o) row[o][c] = fmaf(values[o][c], factor, row[o][c]);
           }
-        }
-        if (ky == kReach && p.residual) {
-#pragma unroll
-          for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-            for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
-          }
-        }
-      }
-    }
+        });
 #pragma unroll
     for (int r = 0; r < Tile::kRows; ++r) {
 #pragma unroll
@@ -481,6 +461,12 @@ struct ClusterPlan {
 constexpr int kFewVectors = 5, kManyVectors = 10;
 constexpr int kSmallTile = 7, kLargeTile = 14;
 
+bool isPlan(const ClusterPlan& plan) {
+  if (plan.vectors == 0) return plan.tile == 0;
+  return (plan.vectors == kFewVectors || plan.vectors == kManyVectors) &&
+         (plan.tile == kSmallTile || plan.tile == kLargeTile);
+}
+
 int64_t tilesOf(const gspn2_depthwise_t& conv, int tile) {
   return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile);
 }
@@ -561,10 +547,11 @@ ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
       device.largeClusters > 0 ? kLargeClusterBlocks : static_cast<int>(kPortableClusterBlocks);
   const auto fits = [&](int vectors) { return blocksOf(conv, vectors) <= most; };
   if (int tuned[2]; readTuning("GSPN2_DEPTHWISE_NORM", 2, tuned)) {
+    // One that there is not, or that does not fit, is left, and not counted.
+    const ClusterPlan plan{tuned[0], tuned[1]};
+    if (!isPlan(plan) || (plan.vectors != 0 && !fits(plan.vectors))) return {};
     countTuned();
-    return fits(tuned[0] == kFewVectors ? kFewVectors : kManyVectors)
-               ? ClusterPlan{tuned[0], tuned[1]}
-               : ClusterPlan{};
+    return plan;
   }
   const int tile = std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
   const auto room = [&](int vectors) { return blocksOf(conv, vectors) * vectors * kVector; };

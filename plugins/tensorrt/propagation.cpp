@@ -112,10 +112,27 @@ bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tenso
                                  const PluginTensorDesc& first, int32_t inputCount) const {
   checkPosition(op(), position, inputCount + outputCount());
   if (!isFloating(tensor.type) || tensor.type != first.type) return false;
-  if (isVectorised(tensor.format)) {
-    return position == 0 && mParameters.packing.holdsX() && tensor.type != DataType::kFLOAT;
+  return takesFormat(position, tensor.format, tensor.type);
+}
+
+bool Propagation::takesFormat(int32_t position, TensorFormat format, DataType type) const {
+  if (!isVectorised(format)) return format == TensorFormat::kLINEAR;
+  return position == 0 && mParameters.packing.holdsX() && type != DataType::kFLOAT;
+}
+
+void Propagation::checkFormats(const InputList& inputs, const PluginTensorDesc& output) const {
+  const auto check = [this](int32_t position, const char* tensor, TensorFormat format,
+                            DataType type) {
+    if (takesFormat(position, format, type)) return;
+    const bool either = takesFormat(position, TensorFormat::kHWC8, type);
+    fail("%s: %s is in the format %d; expected linear%s", name(), tensor, static_cast<int>(format),
+         either ? " or eight channels side by side" : "");
+  };
+  for (int32_t i = 0; i < inputs.count; ++i) {
+    const TensorView& input = inputs.items[i];
+    check(i, inputShape(mParameters, i).name, input.format, input.type);
   }
-  return tensor.format == TensorFormat::kLINEAR;
+  check(inputs.count, "the output", output.format, output.type);
 }
 
 gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
@@ -143,13 +160,12 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   return problem;
 }
 
-gspn2_strides_t Propagation::strides(const gspn2_problem_t& problem,
-                                     const InputList& inputs) const {
+gspn2_strides_t Propagation::makeStrides(const gspn2_problem_t& problem, const InputList& inputs,
+                                         TensorFormat format) const {
   if (!isPacked()) return {};
-  const TensorView& prediction = inputs.items[predictionInput()];
-  const int64_t channels = prediction.dims.d[kChannelAxis];
+  const int64_t channels = inputs.items[predictionInput()].dims.d[kChannelAxis];
   const int64_t plane = problem.h * problem.w;
-  if (isVectorised(prediction.format)) {
+  if (isVectorised(format)) {
     const int64_t position = (channels + kVector - 1) / kVector * kVector;
     return {plane * position, plane * position, plane * position, position};
   }
@@ -175,12 +191,17 @@ size_t Propagation::workspaceBytes(const InputList& largest) const {
     return extent < kLineMultiple ? extent : extent - extent % kLineMultiple;
   };
   size_t bytes = 0;
-  for (const int64_t height : {problem.h, below(problem.h)}) {
-    for (const int64_t width : {problem.w, below(problem.w)}) {
-      gspn2_problem_t smaller = problem;
-      smaller.h = height;
-      smaller.w = width;
-      bytes = std::max(bytes, queryWorkspace(smaller, strides(smaller, largest)));
+  // Of every format that TensorRT may choose, whichever it tells here.
+  for (const TensorFormat format : {TensorFormat::kLINEAR, TensorFormat::kHWC8}) {
+    if (!takesFormat(0, format, largest.items[0].type)) continue;
+    for (const int64_t height : {problem.h, below(problem.h)}) {
+      for (const int64_t width : {problem.w, below(problem.w)}) {
+        gspn2_problem_t smaller = problem;
+        smaller.h = height;
+        smaller.w = width;
+        const gspn2_strides_t strides = makeStrides(smaller, largest, format);
+        bytes = std::max(bytes, queryWorkspace(smaller, strides));
+      }
     }
   }
   return bytes;
@@ -195,15 +216,16 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   PluginTensorDesc x = inputDescs[0];
   if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
   checkOutput(op(), x, outputDescs[0]);
-  const gspn2_strides_t between = strides(problem, list);
+  checkFormats(list, outputDescs[0]);
+  const gspn2_strides_t strides = makeStrides(problem, list, list.items[predictionInput()].format);
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
-  const size_t bytes = queryWorkspace(problem, between);
+  const size_t bytes = queryWorkspace(problem, strides);
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan(&problem, mParameters.direction, inputs[0], inputs[1],
                                       inputs[2], outputs[0], workspace, bytes, stream));
   } else if (isPacked()) {
     checkStatus(op(),
-                propagatePacked(problem, between, inputs, outputs[0], workspace, bytes, stream));
+                propagatePacked(problem, strides, inputs, outputs[0], workspace, bytes, stream));
   } else {
     checkStatus(op(), propagate(problem, inputs, outputs[0], workspace, bytes, stream));
   }

@@ -47,9 +47,14 @@ class Propagation : public Layer {
   int32_t predictionInput() const { return mParameters.packing.holdsX() ? 0 : 1; }
   void learnOptionals(const int32_t* ranks, int32_t count);
   void checkTogether(const ShapeChecker& checker) const;
+  // Whether the tensor at a position, among the inputs and then the output, may be in a format.
+  bool takesFormat(int32_t position, nvinfer1::TensorFormat format, nvinfer1::DataType type) const;
+  // Throws where a tensor of a call is in another format.
+  void checkFormats(const InputList& inputs, const nvinfer1::PluginTensorDesc& output) const;
   gspn2_problem_t makeProblem(const InputList& inputs) const;
-  // How a problem's tensors lie in a prediction of the inputs' channels and format.
-  gspn2_strides_t strides(const gspn2_problem_t& problem, const InputList& inputs) const;
+  // How a problem's tensors lie in a prediction of the inputs' channels, in that format.
+  gspn2_strides_t makeStrides(const gspn2_problem_t& problem, const InputList& inputs,
+                              nvinfer1::TensorFormat format) const;
   gspn2_status_t propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
                            void* workspace, size_t bytes, cudaStream_t stream) const;
   gspn2_status_t propagatePacked(const gspn2_problem_t& problem, const gspn2_strides_t& strides,

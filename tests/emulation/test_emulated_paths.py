@@ -372,15 +372,26 @@ def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
 
 
-@pytest.mark.parametrize("size", [(1, 2, 33, 40), (7, 4, 40, 36), (67, 1, 9, 9)], ids=str)
-def test_any_schedule_of_rows(opener: Opener, size: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "vector", "channels"),
+    [((1, 2, 16, 12), 4, 1), ((2, 2, 14, 14), 1, 1), ((34, 4, 8, 12), 4, 2), ((34, 2, 7, 7), 1, 2)],
+    ids=str,
+)
+def test_any_schedule_of_rows(
+    opener: Opener, size: tuple[int, int, int, int], vector: int, channels: int
+) -> None:
+    """Of columns to a load and channels to a cluster."""
     library = opener("fastest")
     inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", True, "cpu")
     expected = prop2d(*inputs, library=library)
     parts = packed(*inputs, move=in_rows, with_x=True, between=2)
     for seed in SEEDS:
+        emulated.take_kernels(library)
         with emulated.seeded(seed):
             out = prop2d(*parts, library=library)
+        (instance,) = emulated.take_kernels(library)
+        assert emulated.kernel_template(instance) == "prop2dClusterKernel"
+        assert f", 2, {vector}, {channels}, (gspn2_layout_t){NHWC8}>" in instance, instance
         assert torch.equal(out, expected), f"seed {seed} gives other bits"
 
 

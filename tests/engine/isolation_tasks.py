@@ -25,6 +25,16 @@ def echo(task: dict[str, Any], channel: Any) -> dict[str, Any]:
     return {"task": task, "path": sys.path}
 
 
+def log_badly(task: dict[str, Any], channel: Any) -> dict[str, Any]:
+    log = logging.getLogger("gspn2_deploy.build.a_module")
+    log.warning("%d runs", "many")
+    try:
+        int("many")
+    except ValueError:
+        log.exception("it failed")
+    return {"done": True}
+
+
 def flood(task: dict[str, Any], channel: Any) -> dict[str, Any]:
     for step in range(task["steps"]):
         channel.progress(step / task["steps"], None)

@@ -259,13 +259,13 @@ void convolveAndNormalise(const gspn2_depthwise_t& conv, bool biased, std::mt199
 }
 
 constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
-constexpr int kRowsKinds = 2 * 2;         // by dtype and normalisation
+constexpr int kRowsForms = 3;
+constexpr int kRowsKinds = 2 * kRowsForms;  // by dtype and form
 constexpr int kNormForms = 3;
 constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
 constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
 constexpr int kDepthwiseNormKinds = 3 * 2;        // by the channels and dtype
-constexpr int kKinds =
-    kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds + kDepthwiseNormKinds;
+constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds + kDepthwiseNormKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
   return [=](std::mt19937& random) {
@@ -275,11 +275,21 @@ Call makeScan(const gspn2_problem_t& problem, int op) {
   };
 }
 
+// Shared affinities, which small maps read as they lie; those of so many slices that two channels
+// share a cluster; or per-channel ones.
 Call makeRows(int kind, int64_t height, int64_t width) {
-  const gspn2_problem_t problem = makeProblem(height, width, 1 + kind / 2, kind % 2 == 0);
-  return [=](std::mt19937& random) {
-    mergePrediction(problem, GSPN2_NHWC8, problem.chunk != 0, random);
-  };
+  enum Form { kShared, kMany, kPerChannel };
+  const int form = kind % kRowsForms;
+  constexpr int64_t kMostRead = 16;
+  constexpr int64_t kManyItems = 34;  // of four channels, on up to 135 multiprocessors
+  if (form == kMany) {
+    height = std::min(height, kMostRead);
+    width = std::min(width, kMostRead);
+  }
+  gspn2_problem_t problem = makeProblem(height, width, 1 + kind / kRowsForms, form != kPerChannel);
+  if (form == kMany) problem.n = kManyItems;
+  return
+      [=](std::mt19937& random) { mergePrediction(problem, GSPN2_NHWC8, form != kShared, random); };
 }
 
 // A norm alone, one with the response in one launch, or one with that in three: a cluster reads
@@ -361,9 +371,9 @@ Call makeCall(int kind, int64_t height, int64_t width) {
 // ops and dtypes, and on other maps.
 std::vector<Call> makeCalls(bool small) {
   constexpr int64_t kSmall = 4096;  // elements
-  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},   {64, 64},
-                                {8, 136},  {136, 8},  {40, 136}, {136, 72},  {8, 1030},
-                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}, {24, 264}};
+  const int64_t extents[][2] = {{1, 1},    {7, 7},    {16, 12},   {14, 33},  {33, 14},  {64, 64},
+                                {8, 136},  {136, 8},  {40, 136},  {136, 72}, {8, 1030}, {1030, 8},
+                                {256, 64}, {16, 520}, {200, 200}, {24, 264}};
   std::vector<const int64_t*> maps;
   for (const auto& extent : extents) {
     if (!small || extent[0] * extent[1] <= kSmall) maps.push_back(extent);

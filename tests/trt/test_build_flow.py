@@ -1,9 +1,10 @@
 """A whole build with the TensorRT backend, on doubles of four versions of TensorRT."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from builder_fakes import DataType, fake_builder
+from builder_fakes import DataType, Layer, Network, fake_builder
 from onnx import TensorProto, helper
 
 from gspn2_deploy.build import tensorrt_engine
@@ -200,6 +201,22 @@ def test_a_propagation_that_is_no_plugin_layer_is_an_error(backend, version):
     with pytest.raises(EngineLibraryError, match="the network lacks plugin layers: 2 GspnProp2D"):
         backend.build(version, prepare=prepare)
     assert not backend.request.plan_path.exists()
+
+
+@pytest.mark.parametrize("second", [DataType.HALF, DataType.FLOAT])
+def test_all_that_a_plugin_layer_gives_is_of_one_type(second):
+    trt = fake_builder("11.1")
+    network = Network(trt, strongly_typed=True)
+    node = helper.make_node("GspnDepthwiseNorm", ["x"], ["y", "z"], name="both")
+    tensors = [SimpleNamespace(dtype=dtype) for dtype in (DataType.HALF, second)]
+    network.layers = [Layer(node, trt.LayerType["PLUGIN_V3"], tensors)]
+    wanted = {"both": node.op_type}
+    if second is DataType.HALF:
+        assert tensorrt_engine.check_plugins(trt, network, wanted) == {"both": "float16"}
+        return
+    with pytest.raises(EngineLibraryError, match="tensors of different types") as caught:
+        tensorrt_engine.check_plugins(trt, network, wanted)
+    assert caught.value.got == "both: float16, float32"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -580,6 +580,28 @@ def test_parameters_that_come_behind_the_convolution_are_not_joined(tmp_path):
     assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
 
 
+@pytest.mark.parametrize("weight", ["weight", "x"])
+def test_a_convolution_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path, weight):
+    file = File()
+    file.constant("weight", np.ones((8, 1, 3, 3)))
+    file.add(DEPTHWISE, ["x", weight], "conv", domain=ONNX_DOMAIN)
+    model = file.prepare(tmp_path, file.norm("conv"))
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+    assert model.plugins["n_conv"] == DEPTHWISE
+    assert "n_conv" in fused_nodes(model)
+    assert list(model.fused) == [name for name in fused_nodes(model) if name != "n_conv"]
+
+
+def test_a_norm_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path):
+    file = File()
+    file.depthwise()
+    parameters = [file.constant("scale", np.ones(8)), file.constant("shift", np.zeros(8))]
+    result = file.add(CHANNEL_NORM, ["conv", *parameters], "z", domain=ONNX_DOMAIN)
+    model = file.prepare(tmp_path, result)
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+    assert set(model.plugins) == {"prop", *fused_nodes(model)}
+
+
 @pytest.mark.parametrize(("channels", "count"), [(1024, 1), (1032, 2)])
 def test_as_many_channels_as_the_kernel_takes_are_joined(tmp_path, channels, count):
     file = File()

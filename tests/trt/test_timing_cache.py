@@ -174,6 +174,18 @@ def test_what_builds_write_at_once_is_not_mixed(named, caplog):
     assert named(8).path.read_bytes() == b"learnt;"
 
 
+def test_what_another_build_writes_before_times_are_used_is_checked(named):
+    cache, config = named(1), make_config()
+    build(named(8))
+    with pytest.raises(UsageError, match="another number of runs"):
+        cache.attach(config)
+    assert config.cache is None
+    other = named(8)
+    build(named(8))
+    other.attach(config)
+    assert config.cache.content == b"learnt;learnt;"
+
+
 def test_what_builds_of_one_number_write_at_once_is_joined(named):
     cache, config = named(8), make_config()
     cache.attach(config)

@@ -85,7 +85,8 @@ typedef enum {
  * parts of larger tensors: features, gates and affinities that one convolution gives lie side by
  * side in the channels of its output. */
 typedef struct {
-  /* 0: dense; any other is a multiple of h * w * position, and no less than an item. */
+  /* 0: dense; any other is a multiple of h * w * position, where a position of 0 counts as 1, and
+   * no less than an item. */
   int64_t x;
   int64_t gates; /* lam, u and d alike */
   int64_t w;

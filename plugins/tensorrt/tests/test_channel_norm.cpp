@@ -93,7 +93,7 @@ GSPN2_TEST(channel_norm_state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(channel_norm_state_format_is_fixed) {
-  const Bytes expected = {'S', 'P', 'N', '2', 4, 0,    0, 0, 28,   0,    0, 0, 2, 0,
+  const Bytes expected = {'S', 'P', 'N', '2', 5, 0,    0, 0, 28,   0,    0, 0, 2, 0,
                           0,   0,   0,   0,   0, 0x3F, 0, 0, 0x80, 0x3E, 5, 0, 0, 0};
   CHECK(ChannelNorm(ChannelNormParameters{0.5F, 0.25F, 5}).state() == expected);
 }
@@ -102,7 +102,7 @@ GSPN2_TEST(channel_norm_refuses_damaged_states) {
   const ChannelNorm layer(ChannelNormParameters{0.5F, 0.25F, 5});
   checkDamagedStates(kOp, layer.state(),
                      {{0, 0, "was not written by this plugin"},
-                      {4, 3, "format 3, this library reads format 4"},
+                      {4, 4, "format 4, this library reads format 5"},
                       {8, 29, "truncated or damaged"},
                       {12, 9, "op is 9"},
                       {12, 0, "belongs to GspnProp2D"},

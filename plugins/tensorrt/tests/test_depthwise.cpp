@@ -103,7 +103,7 @@ GSPN2_TEST(depthwise_state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(depthwise_state_format_is_fixed) {
-  const Bytes expected = {'S', 'P', 'N', '2', 4, 0, 0, 0, 28, 0, 0, 0, 3, 0,
+  const Bytes expected = {'S', 'P', 'N', '2', 5, 0, 0, 0, 28, 0, 0, 0, 3, 0,
                           0,   0,   1,   0,   0, 0, 1, 0, 0,  0, 2, 0, 0, 0};
   CHECK(Depthwise(DepthwiseParameters{GSPN2_SILU, true, 2}).state() == expected);
 }
@@ -112,7 +112,7 @@ GSPN2_TEST(depthwise_refuses_damaged_states) {
   const Depthwise layer(DepthwiseParameters{GSPN2_SILU, true, 2});
   checkDamagedStates(kOp, layer.state(),
                      {{0, 0, "was not written by this plugin"},
-                      {4, 5, "format 5, this library reads format 4"},
+                      {4, 6, "format 6, this library reads format 5"},
                       {8, 0, "truncated or damaged"},
                       {12, 9, "op is 9"},
                       {12, 1, "belongs to GspnLineScan"},

@@ -81,7 +81,7 @@ GSPN2_TEST(depthwise_norm_state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(depthwise_norm_state_format_is_fixed) {
-  const Bytes expected = {'S', 'P', 'N', '2', 4, 0,    0, 0x00, 28, 0, 0, 0, 4, 0,
+  const Bytes expected = {'S', 'P', 'N', '2', 5, 0,    0, 0x00, 28, 0, 0, 0, 4, 0,
                           0,   0,   0,   0,   0, 0x3f, 1, 0,    0,  0, 1, 0, 0, 0};
   CHECK(DepthwiseNorm(DepthwiseNormParameters{0.5F, GSPN2_SILU, true}).state() == expected);
 }
@@ -90,7 +90,7 @@ GSPN2_TEST(depthwise_norm_refuses_damaged_states) {
   const DepthwiseNorm layer(DepthwiseNormParameters{0.5F, GSPN2_SILU, true});
   checkDamagedStates(kOp, layer.state(),
                      {{0, 0, "was not written by this plugin"},
-                      {4, 5, "format 5, this library reads format 4"},
+                      {4, 6, "format 6, this library reads format 5"},
                       {12, 9, "op is 9"},
                       {12, 3, "belongs to GspnDepthwise"},
                       {19, 0xbf, "epsilon is -0.5"},

@@ -216,6 +216,42 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
       {"the data type 3 is not supported"});
 }
 
+// Which formats an engine holds is not in a layer's state.
+GSPN2_TEST(enqueue_refuses_other_formats) {
+  const PluginTensorDesc y = makeDesc({1, 2, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc prediction = makeDesc({1, 30, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc wide = makeDesc({1, 30, 3, 5});
+  const PluginTensorDesc m = makeDesc({4}, DataType::kHALF);
+  const auto rows = [](const PluginTensorDesc& desc) {
+    return inFormat(desc, TensorFormat::kHWC8);
+  };
+  Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  core.configure(listInputs(std::vector<PluginTensorDesc>({prediction, m}).data(), 2));
+  for (const PluginTensorDesc& first : {prediction, rows(prediction)}) {
+    checkRefused([&] { enqueue(core, {first, m}, y); }, {"y is null"});
+    checkRefused([&] { enqueue(core, {first, rows(m)}, y); },
+                 {"GspnProp2D: m is in the format 2; expected linear"});
+    checkRefused([&] { enqueue(core, {first, m}, rows(y)); },
+                 {"GspnProp2D: the output is in the format 2; expected linear"});
+  }
+  const PluginTensorDesc other = inFormat(prediction, TensorFormat::kCHW32);
+  checkRefused([&] { enqueue(core, {other, m}, y); },
+               {"prediction is in the format 5; expected linear or eight channels side by side"});
+  checkRefused([&] { enqueue(core, {rows(wide), makeDesc({4})}, makeDesc({1, 2, 3, 5})); },
+               {"prediction is in the format 2; expected linear"});
+  Propagation besideX = makePacked({1, 0, -1, 0, 8, -1, 16});
+  besideX.configure(listInputs(std::vector<PluginTensorDesc>({y, prediction}).data(), 2));
+  checkRefused([&] { enqueue(besideX, {rows(y), prediction}, y); },
+               {"x is in the format 2; expected linear"});
+  checkRefused([&] { enqueue(besideX, {y, rows(prediction)}, y); },
+               {"prediction is in the format 2; expected linear"});
+  const PluginTensorDesc w = makeDesc({1, 3, 1, 3, 5}, DataType::kHALF);
+  Propagation scan = makePropagation(Op::kLineScan);
+  scan.configure(listInputs(std::vector<PluginTensorDesc>({y, y, w}).data(), 3));
+  checkRefused([&] { enqueue(scan, {y, rows(y), w}, y); },
+               {"GspnLineScan: lam is in the format 2; expected linear"});
+}
+
 GSPN2_TEST(enqueue_checks_a_prediction) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const std::vector<PluginTensorDesc> inputs = {x, makeDesc({1, 28, 3, 5})};
@@ -351,32 +387,35 @@ GSPN2_TEST(a_packed_node_asks_for_as_much_workspace) {
 }
 
 GSPN2_TEST(a_prediction_that_holds_x_asks_for_room_to_copy_it) {
-  for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
-    for (const int64_t n : {int64_t{1}, int64_t{8}}) {
-      const PluginTensorDesc prediction = makeDesc({n, 50, 300, 200}, type);
-      Propagation core = makePacked({1, 4, 46, 0, 16, -1, 32});
-      const InputList list = listInputs(&prediction, 1);
-      core.configure(list);
-      const size_t x = static_cast<size_t>(n * 4 * 300 * 200) * (type == DataType::kHALF ? 2 : 4);
-      const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
-      CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, n, 4, 300, 200) + copied);
-    }
+  for (const int64_t n : {int64_t{1}, int64_t{8}}) {
+    const PluginTensorDesc prediction = makeDesc({n, 50, 300, 200});
+    Propagation core = makePacked({1, 4, 46, 0, 16, -1, 32});
+    const InputList list = listInputs(&prediction, 1);
+    core.configure(list);
+    const size_t x = static_cast<size_t>(n * 4 * 300 * 200) * sizeof(float);
+    const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
+    CHECK_EQ(core.workspaceBytes(list),
+             workspaceOf(Op::kProp2D, DataType::kFLOAT, n, 4, 300, 200) + copied);
   }
 }
 
-GSPN2_TEST(a_prediction_in_rows_asks_for_room_for_its_planes) {
-  for (const int32_t d : {-1, 48}) {
-    const PluginTensorDesc linear = makeDesc({8, 66, 300, 200}, DataType::kHALF);
-    const PluginTensorDesc prediction = inFormat(linear, TensorFormat::kHWC8);
-    Propagation core = makePacked({1, 4, 44, 0, 16, d, 32});
-    const InputList list = listInputs(&prediction, 1);
-    core.configure(list);
-    size_t planes = 0;
-    for (const int64_t channels : {4, 16, 16, d < 0 ? 0 : 16, 12}) {
-      planes += static_cast<size_t>(8 * channels * 300 * 200 * 2 + 255) / 256 * 256;
+// In half precision it may be in rows, of which every part becomes planes: asked for whatever
+// format is told.
+GSPN2_TEST(a_prediction_that_may_be_in_rows_asks_for_room_for_its_planes) {
+  for (const int64_t n : {int64_t{1}, int64_t{8}}) {
+    for (const int32_t d : {-1, 48}) {
+      const PluginTensorDesc linear = makeDesc({n, 66, 300, 200}, DataType::kHALF);
+      Propagation core = makePacked({1, 4, 44, 0, 16, d, 32});
+      core.configure(listInputs(&linear, 1));
+      size_t planes = 0;
+      for (const int64_t channels : {4, 16, 16, d < 0 ? 0 : 16, 12}) {
+        planes += static_cast<size_t>(n * channels * 300 * 200 * 2 + 255) / 256 * 256;
+      }
+      const size_t expected = workspaceOf(Op::kProp2D, DataType::kHALF, n, 4, 300, 200) + planes;
+      for (const PluginTensorDesc& told : {linear, inFormat(linear, TensorFormat::kHWC8)}) {
+        CHECK_EQ(core.workspaceBytes(listInputs(&told, 1)), expected);
+      }
     }
-    CHECK_EQ(core.workspaceBytes(list),
-             workspaceOf(Op::kProp2D, DataType::kHALF, 8, 4, 300, 200) + planes);
   }
 }
 

@@ -25,7 +25,8 @@ extern "C" {
  * `logger` is an nvinfer1::ILogger that outlives the library, or null: messages then go to stderr.
  * `pluginNamespace` is "" (null means the same): engines name these plugins so. Calling it again is
  * harmless. Returns false, with the reason in the log, when TensorRT is not loaded, has another
- * major version than the headers of this build, or refuses a creator. */
+ * major version than the headers of this build, or refuses a creator, or when libgspn2_kernels.so
+ * is of another ABI version. */
 GSPN2_PLUGIN_API bool initLibGspn2Plugins(void* logger, const char* pluginNamespace);
 
 /* NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH of the headers of this

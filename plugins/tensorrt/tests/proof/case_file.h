@@ -7,8 +7,8 @@
 //   plugins COUNT                        plugin layers that the network must hold
 //   node OP OUTPUTS FORMAT FIELDS INPUT...
 //                                        one plugin layer; OUTPUTS as y or y,z, FORMAT of its first
-//                                        input, and of its outputs where they are like it, is linear
-//                                        or hwc8, FIELDS a list as
+//                                        input, and of its outputs where they are like it, is
+//                                        linear or hwc8, FIELDS a list as
 //                                        normalize=none,packed_offsets=-1x0x8x-1x16,epsilon=1e-06,
 //                                        or
 //                                        -
