@@ -536,7 +536,8 @@ cudaError_t launchTwo(const DepthwiseNormCall& call, const DeviceInfo& device) {
 
 // Where large blocks leave half of the multiprocessors without one, as at batch 1, small ones do:
 // what counts there is a launch less. Where blocks are many, their lanes and what they copy count:
-// blocks whose lanes mostly have channels, or two launches.
+// blocks whose lanes mostly have channels, of maps of more than a tile, or two launches (64 x 320 x
+// 14 x 14 on an H200: 17.7 us, and 19.2 by one).
 ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
   const gspn2_depthwise_t& conv = call.conv;
   if (device.computeCapability < kClusterCapability) return {};
@@ -553,12 +554,14 @@ ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
     countTuned();
     return plan;
   }
-  const int tile = std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
+  const int64_t longest = std::max(conv.h, conv.w);
+  const int tile = longest <= kSmallTile ? kSmallTile : kLargeTile;
   const auto room = [&](int vectors) { return blocksOf(conv, vectors) * vectors * kVector; };
   ClusterPlan plan{kFewVectors, kSmallTile};
   const bool few = tilesOf(conv, tile) * blocksOf(conv, kManyVectors) <= device.multiprocessors / 2;
   if (!few) {
-    plan = {room(kManyVectors) <= room(kFewVectors) ? kManyVectors : kFewVectors, tile};
+    if (longest <= kLargeTile) return {};
+    plan = {room(kManyVectors) <= room(kFewVectors) ? kManyVectors : kFewVectors, kLargeTile};
     if (4 * conv.c < 3 * room(plan.vectors)) return {};
   }
   if (!fits(plan.vectors)) plan.vectors = kManyVectors;

@@ -75,11 +75,11 @@ DEPTHWISE_SIZES = {
 # first.
 DEPTHWISE_NORM_SIZES = (
     ((1, 8, 7, 7), "5, 7"), ((1, 640, 15, 3), "5, 7"), ((1, 1024, 2, 2), "10, 7"),
-    ((66, 40, 1, 1), "5, 7"), ((67, 40, 1, 1), "5, 7"), ((67, 80, 1, 1), "10, 7"),
-    ((67, 40, 8, 1), "5, 14"), ((67, 64, 1, 8), "10, 14"),
+    ((66, 40, 1, 1), "5, 7"), ((34, 40, 15, 1), "5, 14"), ((34, 64, 1, 15), "10, 14"),
 )  # fmt: skip
-# Of sizes for which there are two: blocks whose lanes would mostly have no channels.
-DEPTHWISE_NORM_LAUNCHES = ((67, 8, 1, 1), (67, 56, 8, 1))
+# Of sizes for which there are two: many maps that one tile covers, and blocks whose lanes would
+# mostly have no channels.
+DEPTHWISE_NORM_LAUNCHES = ((67, 80, 1, 1), (67, 40, 8, 14), (34, 8, 15, 1), (34, 56, 15, 1))
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
