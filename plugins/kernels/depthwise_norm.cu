@@ -9,6 +9,7 @@
 #include "depthwise.h"
 #include "depthwise_norm.h"
 #include "depthwise_norm_block.cuh"
+#include "depthwise_tiles.h"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
 #include "tuning.h"
@@ -25,7 +26,7 @@ struct ClusterPlan {
   int vectors, tile;
 };
 constexpr int kFewVectors = 5, kManyVectors = 10;
-constexpr int kSmallTile = 7, kLargeTile = 14;
+constexpr int kSmallTile = kDepthwiseSmallTile, kLargeTile = kDepthwiseLargeTile;
 
 bool isPlan(const ClusterPlan& plan) {
   if (plan.vectors == 0) return plan.tile == 0;
@@ -33,9 +34,6 @@ bool isPlan(const ClusterPlan& plan) {
          (plan.tile == kSmallTile || plan.tile == kLargeTile);
 }
 
-int64_t tilesOf(const gspn2_depthwise_t& conv, int tile) {
-  return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile);
-}
 int blocksOf(const gspn2_depthwise_t& conv, int vectors) {
   return planCeilDiv(conv.c, vectors * kVector);
 }
@@ -52,20 +50,14 @@ cudaError_t launchTiles(const DepthwiseNormCall& call) {
   params.shift = call.shift;
   params.y = call.y;
   params.z = call.z;
-  params.height = static_cast<int>(conv.h);
-  params.width = static_cast<int>(conv.w);
-  params.channels = static_cast<int>(conv.c);
-  params.down = planCeilDiv(conv.h, kTile);
-  params.across = planCeilDiv(conv.w, kTile);
+  setDepthwiseTiles(conv, kTile, &params);
   params.own = planCeilDiv(conv.c / kVector, blocksOf(conv, kVectors)) * kVector;
   params.blocks = planCeilDiv(conv.c, params.own);
   params.share = 1.0F / static_cast<float>(conv.c);
   params.epsilon = call.epsilon;
-  params.silu = conv.activation == GSPN2_SILU;
-  params.residual = conv.residual != 0;
   return launchClusters(depthwiseNormKernel<T, kVectors, kTile>,
-                        static_cast<unsigned>(tilesOf(conv, kTile) * params.blocks), Tile::kThreads,
-                        static_cast<unsigned>(params.blocks),
+                        static_cast<unsigned>(depthwiseTiles(conv, kTile) * params.blocks),
+                        Tile::kThreads, static_cast<unsigned>(params.blocks),
                         Tile::template sharedBytes<T>(params.blocks), call.stream, params, true);
 }
 
@@ -120,13 +112,12 @@ ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
     countTuned();
     return plan;
   }
-  const int64_t longest = std::max(conv.h, conv.w);
-  const int tile = longest <= kSmallTile ? kSmallTile : kLargeTile;
   const auto room = [&](int vectors) { return blocksOf(conv, vectors) * vectors * kVector; };
   ClusterPlan plan{kFewVectors, kSmallTile};
-  const bool few = tilesOf(conv, tile) * blocksOf(conv, kManyVectors) <= device.multiprocessors / 2;
-  if (!few) {
-    if (longest <= kLargeTile) return {};
+  const int64_t largeBlocks =
+      depthwiseTiles(conv, depthwiseTile(conv)) * blocksOf(conv, kManyVectors);
+  if (largeBlocks > device.multiprocessors / 2) {
+    if (std::max(conv.h, conv.w) <= kLargeTile) return {};
     plan = {room(kManyVectors) <= room(kFewVectors) ? kManyVectors : kFewVectors, kLargeTile};
     if (4 * conv.c < 3 * room(plan.vectors)) return {};
   }
