@@ -102,9 +102,11 @@ ClusterPlan findPlan(const DepthwiseNormCall& call, const DeviceInfo& device) {
   for (const void* parameter : {call.weight, call.bias, call.scale, call.shift}) {
     if (!isCopyAligned(parameter)) return {};  // null is
   }
-  const int most =
-      device.largeClusters > 0 ? kLargeClusterBlocks : static_cast<int>(kPortableClusterBlocks);
-  const auto fits = [&](int vectors) { return blocksOf(conv, vectors) <= most; };
+  const auto fits = [&](int vectors) {
+    const int blocks = blocksOf(conv, vectors);
+    return blocks <= static_cast<int>(kPortableClusterBlocks) ||
+           (blocks <= kLargeClusterBlocks && largeClusters(device) > 0);
+  };
   if (int tuned[2]; readTuning("GSPN2_DEPTHWISE_NORM", 2, tuned)) {
     // One that there is not, or that does not fit, is left, and not counted.
     const ClusterPlan plan{tuned[0], tuned[1]};
