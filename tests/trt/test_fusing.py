@@ -8,8 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from fusing_file import File, check_order, fused_nodes, kinds
 from gspn2_deploy.export import ExportOptions, PrecisionPlan, export_onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.options import BuildOptions
@@ -21,8 +22,6 @@ from gspn2_deploy.spec import (
     CHANNEL_NORM,
     DEPTHWISE,
     DEPTHWISE_NORM,
-    FUSED_TYPES,
-    ONNX_DOMAIN,
 )
 
 MAJORS = (8, 11)
@@ -51,11 +50,6 @@ def export(tmp_path_factory):
         return written[key]
 
     return write
-
-
-def fused_nodes(model):
-    graph = onnx.load_from_string(model.content).graph
-    return {node.name: node for node in graph.node if node.op_type in FUSED_TYPES}
 
 
 def is_projected(node):
@@ -104,16 +98,6 @@ def check_values(path, model, images, rtol, atol):
         inputs = [weights[name] if name in weights else given[name] for name in node.input]
         for name, output in zip(node.output, compute(node, inputs), strict=True):
             np.testing.assert_allclose(output, given[name], rtol=rtol, atol=atol)
-
-
-def check_order(model):
-    """Each tensor is given ahead of those that use it, and by one node."""
-    graph = onnx.load_from_string(model.content).graph
-    known = [value.name for value in (*graph.input, *graph.initializer)]
-    for node in graph.node:
-        assert set(filter(None, node.input)) <= set(known), node.name
-        known += node.output
-    assert len(known) == len(set(known))
 
 
 def images_of(path, batch=2):
@@ -193,115 +177,7 @@ def test_when_it_is_the_default():
         BuildOptions(fuse=True, weights="stripped")
 
 
-# ---- files by hand: x (n, 8, 5, 6) in float16, a propagation behind what is looked at ---------
-
-
-class File:
-    """A graph around which a propagation stands, so that it can be prepared."""
-
-    def __init__(self):
-        self.nodes = []
-        self.constants = {}
-        self.extra_outputs = []
-        self.shapes = {}
-
-    def constant(self, name, value, dtype=np.float16):
-        self.constants[name] = np.asarray(value, dtype)
-        return name
-
-    def add(self, op_type, inputs, output, **attributes):
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [output], name=f"n_{output}", **attributes)
-        )
-        return output
-
-    def prepare(self, folder, result):
-        path = folder / "hand.onnx"
-        parts = {"lam": [1, 4, 8, 5, 6], "w": [1, 4, 3, 1, 5, 6], "u": [1, 4, 8, 5, 6]}
-        prop = helper.make_node(
-            "GspnProp2D", [result, *parts], ["y"], name="prop", domain=ONNX_DOMAIN
-        )
-        kind = TensorProto.FLOAT16
-        inputs = [
-            helper.make_tensor_value_info(name, kind, shape)
-            for name, shape in {"x": [1, 8, 5, 6], **parts}.items()
-        ]
-        names = ["y", *self.extra_outputs]
-        outputs = [helper.make_tensor_value_info(name, kind, None) for name in names]
-        inner = [
-            helper.make_tensor_value_info(output, kind, self.shapes.get(output))
-            for node in self.nodes
-            for output in node.output
-        ]
-        graph = helper.make_graph(
-            [*self.nodes, prop],
-            "hand",
-            inputs,
-            outputs,
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
-            value_info=[value for value in inner if value.name not in names],
-        )
-        imports = [helper.make_opsetid("", 18), helper.make_opsetid(ONNX_DOMAIN, 1)]
-        onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), path)
-        return prepare_model(path, 11, fuse=True)
-
-    def norm(self, x="x", output="z", **changes):
-        given = {"axis": -1, "epsilon": 1e-6} | changes
-        self.constant("scale", np.ones(8))
-        self.constant("shift", np.zeros(8))
-        last = self.add("Transpose", [x], f"{output}_last", perm=[0, 2, 3, 1])
-        self.add("LayerNormalization", [last, "scale", "shift"], f"{output}_norm", **given)
-        return self.add("Transpose", [f"{output}_norm"], output, perm=[0, 3, 1, 2])
-
-    def response(self, z="z", *, axes=(2, 3), one=1.0, mean_axes=(1,)):
-        self.constant("column", np.ones((8, 1, 1)))
-        self.constant("axes", axes, np.int64)
-        self.constant("mean_axes", mean_axes, np.int64)
-        self.constant("epsilon", 1e-6)
-        self.constant("one", one)
-        self.add("Mul", [z, z], "square")
-        self.add("ReduceMean", ["square", "axes"], "energy", keepdims=1)
-        self.add("Add", ["epsilon", "energy"], "safe")
-        self.add("Sqrt", ["safe"], "root")
-        self.add("ReduceMean", ["root", "mean_axes"], "mean", keepdims=1)
-        self.add("Div", ["root", "mean"], "ratio")
-        self.add("Mul", ["ratio", "column"], "scaled")
-        self.add("Add", ["one", "scaled"], "factor")
-        self.add("Mul", ["factor", z], "product")
-        return self.add("Add", ["column", "product"], "grn")
-
-    def projected(
-        self,
-        *,
-        features="x",
-        proxies=2,
-        kernel=1,
-        dtype=np.float16,
-        swapped=False,
-        bias=False,
-        **changes,
-    ):
-        """Features and a 1x1 convolution of the first channels of x."""
-        numbers = {"first": [0], "last": [proxies], "axis": [1]}
-        names = [self.constant(name, value, np.int64) for name, value in numbers.items()]
-        two = self.add("Slice", ["x", *names], "two")
-        shape = (8, proxies, kernel, kernel)
-        weight = np.arange(np.prod(shape)).reshape(shape)
-        inputs = [two, self.constant("across", weight, dtype)]
-        if bias:
-            inputs.append(self.constant("bias", np.ones(8)))
-        conv = self.add("Conv", inputs, "conv", **changes)
-        self.shapes["sum"] = [1, 8, 5, 6]
-        return self.add("Add", [conv, features] if swapped else [features, conv], "sum")
-
-    def depthwise(self, x="x", *, channels=8, kernel=3, output="conv", **changes):
-        self.constant("weight", np.ones((channels, 1, kernel, kernel)))
-        given = {"group": channels, "pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2}
-        return self.add("Conv", [x, "weight"], output, **(given | changes))
-
-
-def kinds(model):
-    return Counter(node.op_type for node in fused_nodes(model).values())
+# ---- files by hand -----------------------------------------------------------------------------
 
 
 def test_a_norm_and_its_response(tmp_path):
@@ -498,123 +374,6 @@ def test_what_is_used_behind_a_convolution_stays(tmp_path):
     file.extra_outputs.append("gate")
     (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
     assert node.output[0] == "conv"
-
-
-def joined(file, **conv):
-    """A convolution with its residual, and the norm of that."""
-    sum_ = file.add("Add", [file.depthwise(**conv), "x"], "sum")
-    return file.norm(sum_)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_convolution_and_its_norm(tmp_path, bias):
-    file = File()
-    result = joined(file)
-    if bias:
-        file.nodes[0].input.append(file.constant("given", np.ones(8)))
-    model = file.prepare(tmp_path, result)
-    (node,) = fused_nodes(model).values()
-    assert node.op_type == DEPTHWISE_NORM
-    added = "given" if bias else "sum_bias"
-    assert list(node.input) == ["x", "weight", added, "scale", "shift"]
-    assert list(node.output) == ["sum", "z"]
-    assert attributes_of(node) == {"residual": 1, "epsilon": pytest.approx(1e-6)}
-    assert model.fused == (node.name,)
-    assert model.plugins == {"prop": "GspnProp2D", node.name: DEPTHWISE_NORM}
-    assert model.node_types[node.name] == "float16"
-    weights = {
-        item.name: numpy_helper.to_array(item)
-        for item in onnx.load_from_string(model.content).graph.initializer
-    }
-    np.testing.assert_array_equal(weights[added], np.full(8, bias, np.float16))
-    assert weights[added].dtype == np.float16
-    check_order(model)
-
-
-def test_others_use_the_convolution_that_is_joined_with_a_norm(tmp_path):
-    file = File()
-    file.norm(file.depthwise())
-    file.add("Identity", ["conv"], "other")
-    file.extra_outputs += ["conv", "other"]
-    model = file.prepare(tmp_path, file.add("Add", ["conv", "z"], "result"))
-    (node,) = fused_nodes(model).values()
-    assert (node.op_type, list(node.output)) == (DEPTHWISE_NORM, ["conv", "z"])
-    check_order(model)
-
-
-def test_one_of_two_norms_is_joined(tmp_path):
-    file = File()
-    first, second = (file.norm(file.depthwise(), output) for output in ("z", "other"))
-    del file.nodes[4]  # the convolution once
-    model = file.prepare(tmp_path, file.add("Add", [first, second], "result"))
-    assert kinds(model) == {DEPTHWISE_NORM: 1, CHANNEL_NORM: 1}
-    check_order(model)
-
-
-def test_a_norm_with_a_response_is_not_joined(tmp_path):
-    file = File()
-    joined(file)
-    model = file.prepare(tmp_path, file.response())
-    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-
-
-def test_a_norm_with_a_projection_is_not_joined(tmp_path):
-    file = File()
-    sum_ = file.projected(features=file.depthwise(output="local"))
-    model = file.prepare(tmp_path, file.norm(sum_))
-    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-
-
-def test_a_larger_kernel_is_not_joined(tmp_path):
-    file = File()
-    result = joined(file, kernel=5)
-    assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-
-
-def test_parameters_that_come_behind_the_convolution_are_not_joined(tmp_path):
-    file = File()
-    result = joined(file)
-    file.nodes[-2].input[1] = "late"
-    value = numpy_helper.from_array(np.ones(8, np.float16))
-    file.nodes.insert(-2, helper.make_node("Constant", [], ["late"], name="n_late", value=value))
-    assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-
-
-@pytest.mark.parametrize("weight", ["weight", "x"])
-def test_a_convolution_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path, weight):
-    file = File()
-    file.constant("weight", np.ones((8, 1, 3, 3)))
-    file.add(DEPTHWISE, ["x", weight], "conv", domain=ONNX_DOMAIN)
-    model = file.prepare(tmp_path, file.norm("conv"))
-    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-    assert model.plugins["n_conv"] == DEPTHWISE
-    assert "n_conv" in fused_nodes(model)
-    assert list(model.fused) == [name for name in fused_nodes(model) if name != "n_conv"]
-
-
-def test_a_norm_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path):
-    file = File()
-    file.depthwise()
-    parameters = [file.constant("scale", np.ones(8)), file.constant("shift", np.zeros(8))]
-    result = file.add(CHANNEL_NORM, ["conv", *parameters], "z", domain=ONNX_DOMAIN)
-    model = file.prepare(tmp_path, result)
-    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
-    assert set(model.plugins) == {"prop", *fused_nodes(model)}
-
-
-@pytest.mark.parametrize(("channels", "count"), [(1024, 1), (1032, 2)])
-def test_as_many_channels_as_the_kernel_takes_are_joined(tmp_path, channels, count):
-    file = File()
-    wide = file.add(
-        "Tile", ["x", file.constant("times", [1, channels // 8, 1, 1], np.int64)], "wide"
-    )
-    file.norm(file.depthwise(wide, channels=channels))
-    file.constant("scale", np.ones(channels))
-    file.constant("shift", np.zeros(channels))
-    names = {"a": 0, "b": 8, "c": 1}
-    ends = [file.constant(name, [value], np.int64) for name, value in names.items()]
-    model = file.prepare(tmp_path, file.add("Slice", ["z", *ends], "part"))
-    assert len(model.fused) == count
 
 
 def test_names_are_made_distinct(tmp_path):
