@@ -8,41 +8,45 @@ copy alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 
-from gspn2_deploy.build.graph_view import attributes_of, is_op
+from gspn2_deploy.build.graph_view import GraphView, attributes_of
 
 
-def drop_input_casts(graph: onnx.GraphProto) -> tuple[str, ...]:
+def drop_input_casts(
+    graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]
+) -> tuple[str, ...]:
     """Let inputs in float32 that are only cast to float16 be of that type, in place.
 
     Whoever parses the graph gives the inputs their own type back: see PluginModel.
 
     Args:
         graph: A model's main graph.
+        constants: Its initializers and constants by name.
 
     Returns:
         The names of these inputs.
     """
-    outputs = {value.name for value in graph.output}
+    file = GraphView(graph, constants)
     dropped = []
     for value in graph.input:
-        users = [node for node in graph.node if value.name in node.input]
+        cast = file.only_user(value.name, "Cast")
         if (
-            value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT
-            or len(users) != 1
-            or not is_op(users[0], "Cast")
-            or attributes_of(users[0])["to"] != onnx.TensorProto.FLOAT16
-            or users[0].output[0] in outputs
-            or value.name in outputs
+            cast is None
+            or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT
+            or attributes_of(cast)["to"] != onnx.TensorProto.FLOAT16
         ):
             continue
-        cast = users[0]
+        users = file.users.get(cast.output[0], [])
+        if file.uses[cast.output[0]] != len(users):  # an output, or of an inner graph
+            continue
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-        for node in graph.node:
-            for index, name in enumerate(node.input):
+        for user in users:
+            for index, name in enumerate(user.input):
                 if name == cast.output[0]:
-                    node.input[index] = value.name
+                    user.input[index] = value.name
         graph.node.remove(cast)
         dropped.append(value.name)
     return tuple(dropped)

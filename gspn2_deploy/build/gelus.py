@@ -8,6 +8,7 @@ constants in float16, a tenth of what rounding to float16 does to values of 1 to
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from gspn2_deploy.build.graph_view import GraphView, drop_unused, pairs
+from gspn2_deploy.build.graph_view import GraphView, is_op, pairs, replace_producers
 
 # p(s) = (A5 * s + A3) * s + A1, fitted to the logit of the normal distribution function so that
 # the largest error of the GELU is least; beyond x^2 = 36 the sigmoid is 0 or 1.
@@ -42,31 +43,20 @@ def simplify_gelus(
     """
     file = GraphView(graph, constants)
     found = {
-        node.output[0]: x
+        node.output[0]: _simplified(file, x, node)
         for node in graph.node
         if node.output
         and types.get(node.output[0]) == _HALF
         and (x := _gelu_of(file, node)) is not None
     }
-    nodes: list[onnx.NodeProto] = []
-    needed: list[str] = []
-    for node in graph.node:
-        x = found.get(node.output[0]) if node.output else None
-        if x is None:
-            nodes.append(node)
-            continue
-        nodes += _simplified(file, x, node)
-        needed += node.input
-    del graph.node[:]
-    graph.node.extend(nodes)
-    drop_unused(graph, needed)
+    replace_producers(graph, found)
     return len(found)
 
 
 def _gelu_of(file: GraphView, node: onnx.NodeProto) -> str | None:
     """The x of a node that gives its GELU, in whatever order the three factors are multiplied."""
     for factors in _factors(file, node):
-        for x, half, total in _orders(factors):
+        for x, half, total in itertools.permutations(factors):
             if _is(file, half, 0.5) and any(
                 _is(file, one, 1.0) and _divided(file, erf) == x
                 for erf, one in pairs(file.producer(total, "Add"))
@@ -77,16 +67,11 @@ def _gelu_of(file: GraphView, node: onnx.NodeProto) -> str | None:
 
 def _factors(file: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str, str]]:
     """The three factors of a product of two products."""
-    if not node.domain and node.op_type == "Mul":
+    if is_op(node, "Mul"):
         for one, product in pairs(node):
             inner = file.producer(product, "Mul")
             if inner is not None:
                 yield one, inner.input[0], inner.input[1]
-
-
-def _orders(factors: tuple[str, str, str]) -> Iterator[tuple[str, str, str]]:
-    a, b, c = factors
-    yield from ((a, b, c), (a, c, b), (b, a, c), (b, c, a), (c, a, b), (c, b, a))
 
 
 def _divided(file: GraphView, name: str) -> str | None:
@@ -113,31 +98,25 @@ def _is(file: GraphView, name: str, value: float) -> bool:
     )
 
 
-def _simplified(file: GraphView, x: str, gelu: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+def _simplified(file: GraphView, x: str, gelu: onnx.NodeProto) -> list[onnx.NodeProto]:
     output = gelu.output[0]
     stem = file.free_name(f"{output}_by_sigmoid")
+    nodes: list[onnx.NodeProto] = []
 
     def constant(name: str, value: float) -> str:
         tensor = numpy_helper.from_array(np.array(value, _HALF))
         return file.add_constant(f"gelu_{name}", tensor)
 
-    def node(op_type: str, one: str, other: str | None, result: str) -> onnx.NodeProto:
-        name = f"{stem}_{result}" if result else output
-        if result:
-            value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, None)
-            file.graph.value_info.append(value)
-        inputs = [one] if other is None else [one, other]
-        return helper.make_node(op_type, inputs, [name], name if result else gelu.name or name)
+    def op(name: str, op_type: str, *inputs: str) -> str:
+        result = f"{stem}_{name}"
+        nodes.append(helper.make_node(op_type, inputs, [result], result))
+        value = helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT16, None)
+        file.graph.value_info.append(value)
+        return result
 
-    largest = constant("largest_square", _LARGEST_SQUARE)
-    a1, a3, a5 = constant("a1", _A1), constant("a3", _A3), constant("a5", _A5)
-    s = f"{stem}_s"
-    yield node("Mul", x, x, "square")
-    yield node("Min", f"{stem}_square", largest, "s")
-    yield node("Mul", s, a5, "a5_s")
-    yield node("Add", f"{stem}_a5_s", a3, "a3_a5_s")
-    yield node("Mul", f"{stem}_a3_a5_s", s, "rest")
-    yield node("Add", f"{stem}_rest", a1, "p")
-    yield node("Mul", x, f"{stem}_p", "logit")
-    yield node("Sigmoid", f"{stem}_logit", None, "phi")
-    yield node("Mul", x, f"{stem}_phi", "")
+    s = op("s", "Min", op("square", "Mul", x, x), constant("largest_square", _LARGEST_SQUARE))
+    slope = op("a3_a5_s", "Add", op("a5_s", "Mul", s, constant("a5", _A5)), constant("a3", _A3))
+    p = op("p", "Add", op("rest", "Mul", slope, s), constant("a1", _A1))
+    phi = op("phi", "Sigmoid", op("logit", "Mul", x, p))
+    nodes.append(helper.make_node("Mul", [x, phi], [output], gelu.name or output))
+    return nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,32 +174,47 @@ def put_plugins(
     """
     names = {node.name for node in graph.node}
     new: dict[str, str] = {}
-    seconds = second or {}
-    joined = set(seconds.values())
-    nodes, needed = [], []
-    for node in graph.node:
-        output = node.output[0] if node.output else ""
-        if output in joined:
-            needed += node.input
-            continue
-        if output not in found:
-            nodes.append(node)
-            continue
-        stem, inputs, attributes = found[output]
+    nodes: dict[str, list[onnx.NodeProto]] = {}
+    for output, (stem, inputs, attributes) in found.items():
         name = f"{op_type}_{stem}"
         while name in names:
             name += "_"
         names.add(name)
         new[name] = op_type
-        needed += node.input
-        outputs = [output, seconds[output]] if output in seconds else [output]
-        nodes.append(
+        outputs = [output]
+        if second and output in second:
+            outputs.append(second[output])
+            nodes[second[output]] = []
+        nodes[output] = [
             helper.make_node(op_type, inputs, outputs, name, domain=ONNX_DOMAIN, **attributes)
-        )
-    del graph.node[:]
-    graph.node.extend(nodes)
-    drop_unused(graph, needed)
+        ]
+    replace_producers(graph, nodes)
     return new
+
+
+def replace_producers(
+    graph: onnx.GraphProto, nodes: Mapping[str, Sequence[onnx.NodeProto]]
+) -> None:
+    """Put nodes in the place of each of these outputs' producers, in place.
+
+    What the producers alone needed goes with them.
+
+    Args:
+        graph: A model's main graph.
+        nodes: By a producer's first output; none where it only goes.
+    """
+    kept: list[onnx.NodeProto] = []
+    needed: list[str] = []
+    for node in graph.node:
+        output = node.output[0] if node.output else ""
+        if output in nodes:
+            kept += nodes[output]
+            needed += node.input
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    drop_unused(graph, needed)
 
 
 def drop_unused(graph: onnx.GraphProto, names: Iterable[str]) -> None:

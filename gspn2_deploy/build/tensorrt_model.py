@@ -115,7 +115,7 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
     if tensorrt_major < STRONGLY_TYPED_MAJOR:
         if fuse:
             simplify_gelus(model.graph, constants, tensor_types(model.graph))
-            cast = drop_input_casts(model.graph)
+            cast = drop_input_casts(model.graph, constants)
         lower_opset(model)
     types = tensor_types(model.graph)
     nodes = {

@@ -178,14 +178,23 @@ def cast_graph(to=TensorProto.FLOAT16, kind=TensorProto.FLOAT, more=(), outputs=
 
 def test_a_cast_of_an_input_goes():
     graph = cast_graph()
-    assert drop_input_casts(graph) == ("x",)
+    assert drop_input_casts(graph, {}) == ("x",)
     assert [(node.op_type, list(node.input)) for node in graph.node] == [("Relu", ["x"])]
     assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+
+
+def branch_on(name):
+    """An If whose branches use a tensor of the graph that it is in."""
+    given = [helper.make_tensor_value_info("t", TensorProto.FLOAT16, ["n"])]
+    graph = helper.make_graph([helper.make_node("Neg", [name], ["t"])], "branch", [], given)
+    return helper.make_node("If", ["c"], ["z"], then_branch=graph, else_branch=graph)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
+        {"more": (branch_on("half"),)},
+        {"more": (branch_on("x"),)},
         {"to": TensorProto.DOUBLE},
         {"kind": TensorProto.INT32},
         {"more": (helper.make_node("Neg", ["x"], ["z"]),)},
@@ -197,5 +206,5 @@ def test_a_cast_of_an_input_goes():
 def test_other_casts_stay(changes):
     graph = cast_graph(**changes)
     before = graph.SerializeToString()
-    assert drop_input_casts(graph) == ()
+    assert drop_input_casts(graph, {}) == ()
     assert graph.SerializeToString() == before
