@@ -40,12 +40,11 @@ namespace {
 
 using Kernel = void (*)(NormParams);
 
-constexpr int kClusterBlocks = 8;       // to a batch item
-constexpr int kLargeClusterTile = 64;   // positions of each of eight, for which sixteen are better
-constexpr int64_t kMostLarge = 4;       // large clusters: fewer than an H100 has at once
-constexpr int kSharedBeside = 1024;     // bytes of a block's shared memory that are not asked for
-constexpr int kLeastHolders = 2;        // a block alone is no cluster, and sends nothing
-constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
+constexpr int kClusterBlocks = 8;      // to a batch item
+constexpr int kLargeClusterTile = 64;  // positions of each of eight, for which sixteen are better
+constexpr int64_t kMostLarge = 4;      // large clusters: fewer than an H100 has at once
+constexpr int kSharedBeside = 1024;    // bytes of a block's shared memory that are not asked for
+constexpr int kLeastHolders = 2;       // a block alone is no cluster, and sends nothing
 constexpr int64_t kMostClusters = 16;
 constexpr int64_t kPlanesOfCluster = 64;  // positions of a map, at most
 constexpr int64_t kMostPlanes = 1024;     // for which a cluster is tried in tuning builds

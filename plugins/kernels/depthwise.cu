@@ -228,7 +228,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,
                         static_cast<unsigned>(blocksOf(conv, kTile, kFew)), Tile::kThreads, 1,
                         sizeof(typename Tile::template Shared<T>), call.stream, params,
-                        device.computeCapability >= 90);
+                        device.computeCapability >= kClusterCapability);
 }
 
 template <typename T, int kKernel, int kTile>

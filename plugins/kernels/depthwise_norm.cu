@@ -18,7 +18,6 @@ namespace gspn2 {
 namespace {
 
 constexpr int kVector = static_cast<int>(kNormVector);
-constexpr int kClusterCapability = 90;  // the compute capability that brought clusters
 
 // How one launch takes a call: the vectors that a block may have, and its tile. None is two
 // launches.

@@ -75,7 +75,7 @@ gspn2_status_t currentDevice(DeviceInfo* info) {
 }
 
 int largeClusters(const DeviceInfo& info) {
-  if (info.computeCapability < 90) return 0;
+  if (info.computeCapability < kClusterCapability) return 0;
   if (info.ordinal >= kCachedDevices) return queryLargeClusters(info);
   const std::lock_guard<std::mutex> lock(gMutex);
   std::optional<int>& known = gLargeClusters[info.ordinal];

@@ -16,6 +16,8 @@ struct DeviceInfo {
   int l2Bytes;
 };
 
+// The compute capability that brought clusters and the bulk tensor copy engine.
+constexpr int kClusterCapability = 90;
 constexpr int kLargeClusterBlocks = 16;
 
 // Describes the current device; fails with GSPN2_UNSUPPORTED below compute capability 8.0.

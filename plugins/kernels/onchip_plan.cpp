@@ -18,7 +18,6 @@ constexpr int kWarp = 32;
 constexpr int64_t kMaxExtent = 128;      // four positions to a lane
 constexpr int64_t kMaxBlockExtent = 64;  // two
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
-constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
 constexpr int64_t kPairBytes = 4;          // two channels of a position
 constexpr int64_t kMaxPosition = 1 << 16;  // elements; those of 128x128 are within 32-bit offsets

@@ -12,8 +12,6 @@ namespace gspn2 {
 namespace {
 
 constexpr int64_t kMaxExtent = INT32_MAX / 2;
-constexpr int kClusterCapability =
-    90;                       // the compute capability that brought clusters and the copy engine
 constexpr int kMaxParts = 8;  // the portable cluster size
 constexpr int kMinPart = 64;  // positions that are worth a block of their own
 constexpr int kPartUnit = 8;  // a part is a multiple of this

@@ -57,7 +57,8 @@ TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
   const bool indexable = problem.h < kMaxCoordinate && problem.w < kMaxCoordinate &&
                          planes * kMaxClusterParts < 2 * kMaxCoordinate;
   const bool stores = scan.output == ScanOutput::kSums && !scan.add;  // tiles can only add
-  if (scan.horizontal() || stores || device.computeCapability < 90 || !aligned || !indexable) {
+  if (scan.horizontal() || stores || device.computeCapability < kClusterCapability || !aligned ||
+      !indexable) {
     return {};
   }
   TiledPlan plan{};

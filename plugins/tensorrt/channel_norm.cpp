@@ -76,8 +76,6 @@ void checkProxies(int64_t proxies, int64_t rows) {
        opName(kOp), rows, proxies);
 }
 
-bool isVectorised(TensorFormat format) { return format == TensorFormat::kHWC8; }
-
 // Whether the kernel takes x with eight channels side by side.
 bool canBeVectorised(const PluginTensorDesc& x) {
   if (x.type == DataType::kFLOAT || x.dims.nbDims != kMapRank) return false;

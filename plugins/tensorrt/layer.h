@@ -39,6 +39,10 @@ InputList listInputs(const nvinfer1::PluginTensorDesc* inputs, int32_t count);
 InputList listInputs(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t count);
 
 bool isFloating(nvinfer1::DataType type);
+// Whether a tensor in that format has eight channels side by side.
+inline bool isVectorised(nvinfer1::TensorFormat format) {
+  return format == nvinfer1::TensorFormat::kHWC8;
+}
 gspn2_dtype_t kernelType(Op op, nvinfer1::DataType type);
 // Turns a refusal of the kernel library into a PluginError.
 void checkStatus(Op op, gspn2_status_t status);

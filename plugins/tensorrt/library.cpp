@@ -3,6 +3,8 @@
 // the process is found by name.
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <array>
 #include <iterator>
 #include <string>
 
@@ -49,10 +51,13 @@ Creator& creator(Op op) {
 }
 
 CreatorInterface* const* creators() {
-  static CreatorInterface* const kList[kCreators] = {
-      &creator(Op::kProp2D), &creator(Op::kLineScan), &creator(Op::kChannelNorm),
-      &creator(Op::kDepthwise), &creator(Op::kDepthwiseNorm)};
-  return kList;
+  static const auto kList = [] {
+    std::array<CreatorInterface*, kCreators> list{};
+    std::transform(std::begin(kOps), std::end(kOps), list.begin(),
+                   [](Op op) { return &creator(op); });
+    return list;
+  }();
+  return kList.data();
 }
 
 // The kernel library is found by its name alone: any build of it may lie where this one looks.

@@ -20,8 +20,6 @@ constexpr int64_t kLineMultiple = 16;
 constexpr int32_t kChannelAxis = 1;  // of (N, C, H, W)
 constexpr int64_t kVector = 8;       // channels side by side
 
-bool isVectorised(TensorFormat format) { return format == TensorFormat::kHWC8; }
-
 }  // namespace
 
 void Propagation::learnOptionals(const int32_t* ranks, int32_t count) {
