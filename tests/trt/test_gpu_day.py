@@ -293,7 +293,7 @@ def test_compiled_pytorch_is_measured_by_what_is_ready(tmp_path):
     steps = {item.name: item for item in make_steps(tmp_path)}
     batches = MODELS["tiny"].batches
     compiles = [f"compile:tiny-fp16-{batch}" for batch in (1, 64)]
-    assert steps["torch:tiny-fp16"].after == tuple(compiles)
+    assert steps["torch:tiny-fp16"].after == ("compile:tiny-fp16", *compiles)
 
     def words(argv, option):
         return [argv[index + 1] for index, word in enumerate(argv) if word == option]
@@ -313,6 +313,10 @@ def test_compiled_pytorch_is_measured_by_what_is_ready(tmp_path):
         assert modes() == [quick, (["max-autotune"], ["1", "64"][:count])]
     best = steps["torch:tiny-fp16"].commands()[1]
     assert words(best.argv, "--add") == words(best.argv, "--report")  # rows are added, not lost
+    (filled,) = steps["compile:small-fp16"].commands()
+    assert words(filled.argv, "--compile") == ["reduce-overhead"]
+    assert words(filled.argv, "--batch") == every
+    assert steps["torch:small-fp16"].after == ("compile:small-fp16",)
     (other,) = steps["torch:small-fp16"].commands()
     assert words(other.argv, "--compile") == ["reduce-overhead"]
     assert words(other.otherwise[0].argv, "--compile") == []
