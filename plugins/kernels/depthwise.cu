@@ -280,7 +280,7 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 // more room for results than the blocks here, of which each result takes several times as long.
 bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
   const int64_t blocks = depthwiseBandBlocks(conv);
-  if (blocks > kDepthwiseMaxBlocks) return false;
+  if (blocks == 0) return false;
   if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_MMA", 1, tuned)) {
     countTuned();
     return tuned[0] != 0;

@@ -30,9 +30,9 @@ struct DepthwiseBandParams {
   void* y;
   int64_t items;
   int height, width, channels;
-  int down, across;   // tiles of a map
-  int rows, columns;  // of a tile's results
-  int channelBlocks;  // blocks of a tile
+  unsigned down, across;   // tiles of a map
+  int rows, columns;       // of a tile's results
+  unsigned channelBlocks;  // blocks of a tile
   bool silu, residual;
 };
 
@@ -46,7 +46,6 @@ constexpr int kPatchRows = 7;
 constexpr int kPatchColumns = 8;
 constexpr int kUnitHalves = 8;  // 16-bit values of 16 bytes: shared memory is measured in these
 constexpr int kUnitWords = 4;
-constexpr int kRowsPerRound = 3;  // loads of a thread that are under way: pairs of vectors
 static_assert(kDepthwiseBandRoom == kPatches * kPatchRows * kPatchColumns * kBlockChannels);
 
 // Of tiles that are kSide x kSide patches.
@@ -91,6 +90,13 @@ struct BandTile {
       kWhole ? (kReach + kColumns - 1) / 2 : (kColumns + kKernel - 2) / 2;
   static constexpr int kInPairs = kLastPair - kFirstPair + 1;
   static constexpr int kOutPairs = (kColumns + 1) / 2;
+  // Threads of a row, and rows at once.
+  static constexpr int kInSlots = kInPairs * kOctets;
+  static constexpr int kInLines = kThreads / kInSlots;
+  static constexpr int kOutSlots = kOutPairs * kOctets;
+  static constexpr int kOutLines = kThreads / kOutSlots;
+  // Rows whose loads of a thread are under way.
+  static constexpr int kRound = kSide == 4 ? 3 : 2;
 
   struct alignas(16) Shared {
     uint32_t values[kOctets * kOctetUnits * kUnitWords];
@@ -168,16 +174,17 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   constexpr int kItems = Tile::kItems;
   auto& shared = *dynamicShared<Shared>();
   const int thread = static_cast<int>(threadIdx.x);
-  int64_t block = blockIdx.x;
+  unsigned block = blockIdx.x;
   const int firstChannel = static_cast<int>(block % p.channelBlocks) * kBlockChannels;
   block /= p.channelBlocks;
   const int left = static_cast<int>(block % p.across) * p.columns;
   block /= p.across;
   const int top = static_cast<int>(block % p.down) * p.rows;
-  const int64_t firstItem = block / p.down * kItems;
+  const int64_t firstItem = int64_t{block / p.down} * kItems;
   const int items = static_cast<int>(min(static_cast<int64_t>(kItems), p.items - firstItem));
   const int own = min(kBlockChannels, p.channels - firstChannel);  // one octet or both
-  const int64_t itemValues = static_cast<int64_t>(p.height) * p.width * p.channels;
+  const int rowValues = p.width * p.channels;
+  const int itemValues = p.height * rowValues;  // of all of a block's items, 32 bits hold them
   const int64_t map = firstItem * itemValues + firstChannel;
 
   // Zeros everywhere: outside the map, and beside the bands.
@@ -187,7 +194,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   }
   for (int i = thread; i < kTaps; i += Tile::kThreads) shared.weights[kBlockChannels][i] = 0;
   const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
-  if (static_cast<int>(blockIdx.x) < p.channelBlocks) {  // once is enough
+  if (blockIdx.x < p.channelBlocks) {  // once is enough
     for (int i = thread * 64; i < own * kTaps; i += Tile::kThreads * 64) prefetch(weight + i);
   }
   __syncthreads();
@@ -209,50 +216,53 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     }
   }
 
-  // A thread takes an octet of two adjacent positions, and gives two values of each channel.
+  // A thread takes an octet of two adjacent positions of every kInLines-th row, and gives two
+  // values of each channel.
   const T* const x = static_cast<const T*>(p.x) + map;
-  const int firstRow = Tile::kWhole ? kReach : max(0, kReach - top);
-  const int lastRow = min(min(p.rows, p.height - top) + kReach, p.height - top) + kReach;
-  const int lastColumn = min(left + p.columns + kReach, p.width);
-  const int inRows = Tile::kWhole ? items * Tile::kRows : lastRow - firstRow;
-  const int inTasks = inRows * Tile::kInPairs * kOctets;
-  for (int first = thread; first < inTasks; first += kRowsPerRound * Tile::kThreads) {
-    uint4 vectors[kRowsPerRound][2];
-    int targets[kRowsPerRound];
+  {
+    const int slot = thread % Tile::kInSlots;
+    const int line = thread / Tile::kInSlots;
+    const int octet = slot % kOctets;
+    const int pair = slot / kOctets + Tile::kFirstPair;
+    const int column = left + 2 * pair - kReach;
+    const int lastColumn = min(left + p.columns + kReach, p.width);
+    const int firstRow = Tile::kWhole ? kReach : max(0, kReach - top);
+    const int lastRow = min(p.rows + 2 * kReach, p.height - top + kReach);
+    const int lines = Tile::kWhole ? items * Tile::kRows : lastRow - firstRow;
+    const bool hasAny = line < Tile::kInLines && octet * kOctet < own;
+    const bool hasFirst = hasAny && column >= 0 && column < lastColumn;
+    const bool hasSecond = hasAny && column >= -1 && column < lastColumn - 1;
+    const int place = (top + firstRow - kReach) * rowValues + column * p.channels + octet * kOctet;
+    uint32_t* const values = shared.values + octet * Tile::kOctetUnits * kUnitWords + pair;
+#pragma unroll 1
+    for (int first = line; first < lines; first += Tile::kRound * Tile::kInLines) {
+      uint4 vectors[Tile::kRound][2];
 #pragma unroll
-    for (int i = 0; i < kRowsPerRound; ++i) {
-      const int task = first + i * Tile::kThreads;
-      const int octet = task % kOctets;
-      const int pair = task / kOctets % Tile::kInPairs + Tile::kFirstPair;
-      const int line = task / (kOctets * Tile::kInPairs);
-      const int item = Tile::kWhole ? line / Tile::kRows : 0;
-      const int row = line - item * Tile::kRows + firstRow;
-      const bool isInside = task < inTasks && octet * kOctet < own && row < lastRow;
-      targets[i] = isInside ? octet * Tile::kOctetUnits * kUnitWords +
-                                  (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords + pair
-                            : -1;
-      const int column = left + 2 * pair - kReach;
-      const T* const source =
-          x + item * itemValues + octet * kOctet +
-          (static_cast<int64_t>(top + row - kReach) * p.width + column) * p.channels;
-      vectors[i][0] = vectors[i][1] = make_uint4(0, 0, 0, 0);
-      if (isInside && column >= 0 && column < lastColumn)
-        vectors[i][0] = loadGlobalWordsNow(source);
-      if (isInside && column + 1 >= 0 && column + 1 < lastColumn) {
-        vectors[i][1] = loadGlobalWordsNow(source + p.channels);
+      for (int i = 0; i < Tile::kRound; ++i) {
+        const int at = first + i * Tile::kInLines;
+        const int item = Tile::kWhole ? at / Tile::kRows : 0;
+        const int row = at - item * Tile::kRows;
+        const bool isInside = at < lines && (!Tile::kWhole || row < p.height);
+        const T* const source = x + (place + item * itemValues + row * rowValues);
+        vectors[i][0] = vectors[i][1] = make_uint4(0, 0, 0, 0);
+        if (isInside && hasFirst) vectors[i][0] = loadGlobalWordsNow(source);
+        if (isInside && hasSecond) vectors[i][1] = loadGlobalWordsNow(source + p.channels);
       }
-    }
 #pragma unroll
-    for (int i = 0; i < kRowsPerRound; ++i) {
-      if (targets[i] < 0) continue;
-      const uint4 a = vectors[i][0];
-      const uint4 b = vectors[i][1];
-      const uint32_t words[kOctet] = {
-          lowHalves(a.x, b.x), highHalves(a.x, b.x), lowHalves(a.y, b.y), highHalves(a.y, b.y),
-          lowHalves(a.z, b.z), highHalves(a.z, b.z), lowHalves(a.w, b.w), highHalves(a.w, b.w)};
+      for (int i = 0; i < Tile::kRound; ++i) {
+        const int at = first + i * Tile::kInLines;
+        if (at >= lines || !(hasFirst || hasSecond)) continue;
+        const int item = Tile::kWhole ? at / Tile::kRows : 0;
+        const int row = at - item * Tile::kRows + firstRow;
+        uint32_t* const target =
+            values + (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords;
+        const uint4 a = vectors[i][0];
+        const uint4 b = vectors[i][1];
+        const uint32_t words[kOctet] = {
+            lowHalves(a.x, b.x), highHalves(a.x, b.x), lowHalves(a.y, b.y), highHalves(a.y, b.y),
+            lowHalves(a.z, b.z), highHalves(a.z, b.z), lowHalves(a.w, b.w), highHalves(a.w, b.w)};
 #pragma unroll
-      for (int c = 0; c < kOctet; ++c) {
-        shared.values[targets[i] + c * Tile::kPlane * kUnitWords] = words[c];
+        for (int c = 0; c < kOctet; ++c) target[c * Tile::kPlane * kUnitWords] = words[c];
       }
     }
   }
@@ -365,43 +375,44 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
       uint32_t* const target = plane + patchUnit(g + half * 8) * kUnitWords + q;
 #pragma unroll
       for (int r = 0; r < kPatchRows; ++r) {
-        const uint32_t low = bitsOf(fromFloat<T>(sums[r][2 * half]));
-        const uint32_t high = bitsOf(fromFloat<T>(sums[r][2 * half + 1]));
-        target[Tile::rowUnit(r) * kUnitWords] = low | high << 16;
+        const AlignedVector<T, 2> pair = {fromFloat<T>(sums[r][2 * half]),
+                                          fromFloat<T>(sums[r][2 * half + 1])};
+        memcpy(target + Tile::rowUnit(r) * kUnitWords, &pair, sizeof(pair));
       }
     }
   }
   __syncthreads();
 
   T* const y = static_cast<T*>(p.y) + map;
+  const int slot = thread % Tile::kOutSlots;
+  const int line = thread / Tile::kOutSlots;
+  const int octet = slot % kOctets;
+  const int pair = slot / kOctets;
   const int rows = min(p.rows, p.height - top);
   const int columns = min(p.columns, p.width - left);
-  const int outRows = Tile::kWhole ? items * Tile::kRows : rows;
-  const int outTasks = outRows * Tile::kOutPairs * kOctets;
+  const int lines = Tile::kWhole ? items * Tile::kRows : rows;
+  if (line >= Tile::kOutLines || octet * kOctet >= own || 2 * pair >= columns) return;
+  const bool hasSecond = 2 * pair + 1 < columns;
+  const int place = top * rowValues + (left + 2 * pair) * p.channels + octet * kOctet;
+  const uint32_t* const values = shared.values + octet * Tile::kOctetUnits * kUnitWords + pair;
 #pragma unroll 2
-  for (int task = thread; task < outTasks; task += Tile::kThreads) {
-    const int octet = task % kOctets;
-    const int pair = task / kOctets % Tile::kOutPairs;
-    const int line = task / (kOctets * Tile::kOutPairs);
-    const int item = Tile::kWhole ? line / Tile::kRows : 0;
-    const int row = line - item * Tile::kRows;
-    if (octet * kOctet >= own || row >= rows || 2 * pair >= columns) continue;
-    const uint32_t* const source = shared.values + octet * Tile::kOctetUnits * kUnitWords +
-                                   (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords +
-                                   pair;
+  for (int at = line; at < lines; at += Tile::kOutLines) {
+    const int item = Tile::kWhole ? at / Tile::kRows : 0;
+    const int row = at - item * Tile::kRows;
+    if (Tile::kWhole && row >= rows) continue;
+    const uint32_t* const source =
+        values + (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords;
     uint32_t words[kOctet];
 #pragma unroll
     for (int c = 0; c < kOctet; ++c) words[c] = source[c * Tile::kPlane * kUnitWords];
-    T* const target = y + item * itemValues + octet * kOctet +
-                      (static_cast<int64_t>(top + row) * p.width + left + 2 * pair) * p.channels;
+    T* const target = y + (place + item * itemValues + row * rowValues);
     *reinterpret_cast<uint4*>(target) =
         make_uint4(lowHalves(words[0], words[1]), lowHalves(words[2], words[3]),
                    lowHalves(words[4], words[5]), lowHalves(words[6], words[7]));
-    if (2 * pair + 1 < columns) {
-      *reinterpret_cast<uint4*>(target + p.channels) =
-          make_uint4(highHalves(words[0], words[1]), highHalves(words[2], words[3]),
-                     highHalves(words[4], words[5]), highHalves(words[6], words[7]));
-    }
+    if (!hasSecond) continue;
+    *reinterpret_cast<uint4*>(target + p.channels) =
+        make_uint4(highHalves(words[0], words[1]), highHalves(words[2], words[3]),
+                   highHalves(words[4], words[5]), highHalves(words[6], words[7]));
   }
 }
 
@@ -414,7 +425,7 @@ int sideOf(const gspn2_depthwise_t& conv) {
 }
 
 struct BandGrid {
-  int down, across, channelBlocks;
+  int down, across, channelBlocks, items;
   int64_t blocks;
 };
 
@@ -425,8 +436,9 @@ BandGrid gridOf(const gspn2_depthwise_t& conv) {
   grid.down = planCeilDiv(conv.h, int64_t{kPatchRows} * side);
   grid.across = planCeilDiv(conv.w, columns);
   grid.channelBlocks = planCeilDiv(conv.c, kBlockChannels);
-  const int64_t items = kPatches / (side * side);
-  grid.blocks = (conv.n + items - 1) / items * grid.down * grid.across * grid.channelBlocks;
+  grid.items = kPatches / (side * side);
+  grid.blocks =
+      (conv.n + grid.items - 1) / grid.items * grid.down * grid.across * grid.channelBlocks;
   return grid;
 }
 
@@ -483,7 +495,12 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 
 }  // namespace
 
-int64_t depthwiseBandBlocks(const gspn2_depthwise_t& conv) { return gridOf(conv).blocks; }
+int64_t depthwiseBandBlocks(const gspn2_depthwise_t& conv) {
+  constexpr int64_t kMostValues = INT32_MAX / 2;  // of a block's maps, rows past them included
+  const BandGrid grid = gridOf(conv);
+  const bool fits = conv.h * conv.w * conv.c <= kMostValues / grid.items;
+  return fits && grid.blocks <= kDepthwiseMaxBlocks ? grid.blocks : 0;
+}
 
 cudaError_t launchDepthwiseBands(const DepthwiseCall& call, const DeviceInfo& device) {
   return call.conv.dtype == GSPN2_FLOAT16 ? launch<__half>(call, device)

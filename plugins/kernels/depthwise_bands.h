@@ -6,9 +6,10 @@
 
 namespace gspn2 {
 
-// Of a launch, and the results that they have room for, whether there are such or not.
+// Of a launch; 0 where maps are too large.
 int64_t depthwiseBandBlocks(const gspn2_depthwise_t& conv);
-constexpr int64_t kDepthwiseBandRoom = 16 * 7 * 8 * 16;  // of a block
+// The results that a block has room for, whether there are such or not.
+constexpr int64_t kDepthwiseBandRoom = 16 * 7 * 8 * 16;
 cudaError_t launchDepthwiseBands(const DepthwiseCall& call, const DeviceInfo& device);
 
 }  // namespace gspn2
