@@ -72,7 +72,7 @@ struct BandTile {
   // on a multiprocessor), or of eight maps.
   static constexpr int kPitch = kSide + 1;
   __host__ __device__ static constexpr int rowUnit(int row) {
-    return row * kPitch + (kWhole ? 0 : row / kPatchRows);
+    return row * kPitch + (kWhole ? 0 : static_cast<int>(static_cast<unsigned>(row) / kPatchRows));
   }
   // The empty rows behind an item are those ahead of the next one.
   static constexpr int kItemRows = (kRows + kReach) * kPitch;
@@ -104,11 +104,18 @@ struct BandTile {
   };
 };
 
+// of / by, and the rest, of what is not negative.
+__device__ __forceinline__ int split(int of, int by, int& rest) {
+  const unsigned whole = static_cast<unsigned>(of) / static_cast<unsigned>(by);
+  rest = of - static_cast<int>(whole) * by;
+  return static_cast<int>(whole);
+}
+
 __device__ __forceinline__ uint32_t lowHalves(uint32_t a, uint32_t b) {
-  return (a & 0xffffU) | b << 16;
+  return __byte_perm(a, b, 0x5410);
 }
 __device__ __forceinline__ uint32_t highHalves(uint32_t a, uint32_t b) {
-  return a >> 16 | (b & 0xffff0000U);
+  return __byte_perm(a, b, 0x7632);
 }
 
 template <typename T>
@@ -174,6 +181,8 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   constexpr int kItems = Tile::kItems;
   auto& shared = *dynamicShared<Shared>();
   const int thread = static_cast<int>(threadIdx.x);
+  int lane;
+  const int warp = split(thread, kWarpSize, lane);
   unsigned block = blockIdx.x;
   const int firstChannel = static_cast<int>(block % p.channelBlocks) * kBlockChannels;
   block /= p.channelBlocks;
@@ -189,13 +198,17 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
 
   // Zeros everywhere: outside the map, and beside the bands.
   constexpr int kUnits = kOctets * Tile::kOctetUnits;
-  for (int i = thread; i < kUnits; i += Tile::kThreads) {
-    storeSharedVector(sharedAddress(shared.values + i * kUnitWords), make_uint4(0, 0, 0, 0));
+#pragma unroll
+  for (int i = 0; i <= kUnits / Tile::kThreads; ++i) {
+    const int at = thread + i * Tile::kThreads;
+    if (i == kUnits / Tile::kThreads && at >= kUnits) continue;
+    storeSharedVector(sharedAddress(shared.values + at * kUnitWords), make_uint4(0, 0, 0, 0));
   }
-  for (int i = thread; i < kTaps; i += Tile::kThreads) shared.weights[kBlockChannels][i] = 0;
+  if (thread < kTaps) shared.weights[kBlockChannels][thread] = 0;
   const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
   if (blockIdx.x < p.channelBlocks) {  // once is enough
-    for (int i = thread * 64; i < own * kTaps; i += Tile::kThreads * 64) prefetch(weight + i);
+    constexpr int kLineValues = 64;
+    if (thread * kLineValues < own * kTaps) prefetch(weight + thread * kLineValues);
   }
   __syncthreads();
   waitForPreviousKernel();
@@ -206,7 +219,6 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     const int at = thread + i * Tile::kThreads;
     weights[i] = at < own * kTaps ? bitsOf(weight[at]) : uint16_t{0};
   }
-  const int warp = thread / kWarpSize;
   T biases[Tile::kPasses] = {};
 #pragma unroll
   for (int pass = 0; pass < Tile::kPasses; ++pass) {
@@ -218,12 +230,11 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
 
   // A thread takes an octet of two adjacent positions of every kInLines-th row, and gives two
   // values of each channel.
-  const T* const x = static_cast<const T*>(p.x) + map;
+  const T* const x = keepInRegister(static_cast<const T*>(p.x) + map);
   {
-    const int slot = thread % Tile::kInSlots;
-    const int line = thread / Tile::kInSlots;
-    const int octet = slot % kOctets;
-    const int pair = slot / kOctets + Tile::kFirstPair;
+    int slot, octet;
+    const int line = split(thread, Tile::kInSlots, slot);
+    const int pair = split(slot, kOctets, octet) + Tile::kFirstPair;
     const int column = left + 2 * pair - kReach;
     const int lastColumn = min(left + p.columns + kReach, p.width);
     const int firstRow = Tile::kWhole ? kReach : max(0, kReach - top);
@@ -240,8 +251,8 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
 #pragma unroll
       for (int i = 0; i < Tile::kRound; ++i) {
         const int at = first + i * Tile::kInLines;
-        const int item = Tile::kWhole ? at / Tile::kRows : 0;
-        const int row = at - item * Tile::kRows;
+        int row = at;
+        const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
         const bool isInside = at < lines && (!Tile::kWhole || row < p.height);
         const T* const source = x + (place + item * itemValues + row * rowValues);
         vectors[i][0] = vectors[i][1] = make_uint4(0, 0, 0, 0);
@@ -252,10 +263,10 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
       for (int i = 0; i < Tile::kRound; ++i) {
         const int at = first + i * Tile::kInLines;
         if (at >= lines || !(hasFirst || hasSecond)) continue;
-        const int item = Tile::kWhole ? at / Tile::kRows : 0;
-        const int row = at - item * Tile::kRows + firstRow;
+        int row = at;
+        const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
         uint32_t* const target =
-            values + (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords;
+            values + (item * Tile::kItemPitch + Tile::rowUnit(row + firstRow)) * kUnitWords;
         const uint4 a = vectors[i][0];
         const uint4 b = vectors[i][1];
         const uint32_t words[kOctet] = {
@@ -273,14 +284,12 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   }
   __syncthreads();
 
-  const int lane = thread % kWarpSize;
-  const int g = lane / 4;
-  const int q = lane % 4;
+  int q;
+  const int g = split(lane, 4, q);
   // Of a unit's patches: those of a row of patches first, then those of the next item.
   const auto patchUnit = [](int patch) {
-    const int across = patch % kSide;
-    const int item = patch / kSide % kItems;
-    const int down = patch / (kSide * kItems);
+    int across, item;
+    const int down = split(split(patch, kSide, across), kItems, item);
     return item * Tile::kItemPitch + Tile::rowUnit(down * kPatchRows) + across;
   };
   const T* const type = nullptr;
@@ -304,12 +313,13 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
                           static_cast<uint32_t>(shared.weights[0][high + ky * kKernel]) << 16;
       }
     }
+    int inOctet;
+    const int octet = split(channel, kOctet, inOctet);
     uint32_t* const plane =
-        shared.values +
-        (channel / kOctet * Tile::kOctetUnits + channel % kOctet * Tile::kPlane) * kUnitWords;
+        shared.values + (octet * Tile::kOctetUnits + inOctet * Tile::kPlane) * kUnitWords;
     // The patches' first columns for lanes 0 to 15, and those eight further for the others.
-    const uint32_t address =
-        sharedAddress(plane + (patchUnit(lane % kPatches) + lane / kPatches) * kUnitWords);
+    const uint32_t address = sharedAddress(
+        plane + (patchUnit(lane & (kPatches - 1)) + (lane >= kPatches ? 1 : 0)) * kUnitWords);
     const auto readRow = [&](int row, uint32_t (&values)[4]) {
       loadMatrices(address + Tile::rowUnit(row) * kUnitWords * 4, values);
     };
@@ -383,11 +393,10 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   }
   __syncthreads();
 
-  T* const y = static_cast<T*>(p.y) + map;
-  const int slot = thread % Tile::kOutSlots;
-  const int line = thread / Tile::kOutSlots;
-  const int octet = slot % kOctets;
-  const int pair = slot / kOctets;
+  T* const y = keepInRegister(static_cast<T*>(p.y) + map);
+  int slot, octet;
+  const int line = split(thread, Tile::kOutSlots, slot);
+  const int pair = split(slot, kOctets, octet);
   const int rows = min(p.rows, p.height - top);
   const int columns = min(p.columns, p.width - left);
   const int lines = Tile::kWhole ? items * Tile::kRows : rows;
@@ -397,8 +406,8 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   const uint32_t* const values = shared.values + octet * Tile::kOctetUnits * kUnitWords + pair;
 #pragma unroll 2
   for (int at = line; at < lines; at += Tile::kOutLines) {
-    const int item = Tile::kWhole ? at / Tile::kRows : 0;
-    const int row = at - item * Tile::kRows;
+    int row = at;
+    const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
     if (Tile::kWhole && row >= rows) continue;
     const uint32_t* const source =
         values + (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords;
