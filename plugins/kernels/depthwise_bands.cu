@@ -80,9 +80,15 @@ struct BandTile {
                                     : kSide == 1   ? kItemRows | 1
                                     : kKernel == 7 ? kItemRows
                                                    : kItemRows + (kItemRows % 4 + 2) % 4;
-  static constexpr int kPlane = (kItems - 1) * kItemPitch + rowUnit(kInRows - 1) + kPitch;
+  static constexpr int kSpan = (kItems - 1) * kItemPitch + rowUnit(kInRows - 1) + kPitch;
+  // So are those behind a channel's last item.
+  static constexpr int kEmpty = kWhole ? kReach * kPitch : 0;
+  static constexpr int kPlane = kSpan - kEmpty;
   // Octets are apart so that a warp, which has both of them, writes to different banks.
   static constexpr int kOctetUnits = kOctet * kPlane + (kSide == 1 ? 1 : 4);
+  static constexpr int kUnits = kOctets * kOctetUnits + kEmpty;
+  // A row of the kernel as the bands have it: every two adjacent weights, zeros beside them.
+  static constexpr int kPairs = kKernel + 1;
 
   // Pairs of columns that may have values of x, and of results.
   static constexpr int kFirstPair = kWhole ? kReach / 2 : 0;
@@ -99,8 +105,8 @@ struct BandTile {
   static constexpr int kRound = kSide == 4 ? 3 : 2;
 
   struct alignas(16) Shared {
-    uint32_t values[kOctets * kOctetUnits * kUnitWords];
-    uint16_t weights[kBlockChannels + 1][kTaps];  // and zeros
+    uint32_t values[kUnits * kUnitWords];
+    uint16_t weights[kBlockChannels + 1][kKernel][kPairs][2];  // and zeros
   };
 };
 
@@ -197,14 +203,20 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   const int64_t map = firstItem * itemValues + firstChannel;
 
   // Zeros everywhere: outside the map, and beside the bands.
-  constexpr int kUnits = kOctets * Tile::kOctetUnits;
+  constexpr int kUnits = Tile::kUnits;
 #pragma unroll
   for (int i = 0; i <= kUnits / Tile::kThreads; ++i) {
     const int at = thread + i * Tile::kThreads;
     if (i == kUnits / Tile::kThreads && at >= kUnits) continue;
     storeSharedVector(sharedAddress(shared.values + at * kUnitWords), make_uint4(0, 0, 0, 0));
   }
-  if (thread < kTaps) shared.weights[kBlockChannels][thread] = 0;
+  if (thread < kBlockChannels * kKernel) {
+    uint16_t (&row)[Tile::kPairs][2] = shared.weights[0][thread];
+    row[0][0] = row[kKernel][1] = 0;
+  } else if (thread < kBlockChannels * kKernel + kKernel * Tile::kPairs) {
+    uint16_t (&pair)[2] = shared.weights[kBlockChannels][0][thread - kBlockChannels * kKernel];
+    pair[0] = pair[1] = 0;
+  }
   const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
   if (blockIdx.x < p.channelBlocks) {  // once is enough
     constexpr int kLineValues = 64;
@@ -280,7 +292,10 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
 #pragma unroll
   for (int i = 0; i < Tile::kWeights; ++i) {
     const int at = thread + i * Tile::kThreads;
-    if (at < own * kTaps) shared.weights[0][at] = weights[i];
+    if (at >= own * kTaps) continue;
+    int kx;
+    uint16_t (&row)[Tile::kPairs][2] = shared.weights[0][split(at, kKernel, kx)];
+    row[kx][1] = row[kx + 1][0] = weights[i];
   }
   __syncthreads();
 
@@ -302,16 +317,12 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     uint32_t bands[kKernel][2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      // Beside the band, zeros.
       const int tap = 2 * q + 8 * half - g;
-      const int low = tap >= 0 && tap < kKernel ? channel * kTaps + tap : kBlockChannels * kTaps;
-      const int high =
-          tap >= -1 && tap < kKernel - 1 ? channel * kTaps + tap + 1 : kBlockChannels * kTaps;
+      const bool isInBand = tap >= -1 && tap < kKernel;
+      const auto* const pairs = reinterpret_cast<const uint32_t*>(
+          shared.weights[isInBand ? channel : kBlockChannels][0][isInBand ? tap + 1 : 0]);
 #pragma unroll
-      for (int ky = 0; ky < kKernel; ++ky) {
-        bands[ky][half] = shared.weights[0][low + ky * kKernel] |
-                          static_cast<uint32_t>(shared.weights[0][high + ky * kKernel]) << 16;
-      }
+      for (int ky = 0; ky < kKernel; ++ky) bands[ky][half] = pairs[ky * Tile::kPairs];
     }
     int inOctet;
     const int octet = split(channel, kOctet, inOctet);
@@ -364,7 +375,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
 #pragma unroll 1
           for (int kx = 0; kx < kKernel; ++kx) {
             T tap;
-            memcpy(&tap, &shared.weights[channel][ky * kKernel + kx], sizeof(tap));
+            memcpy(&tap, &shared.weights[channel][ky][kx + 1][0], sizeof(tap));
             sum = fmaf(toFloat(line[kx]), toFloat(tap), sum);
           }
           if (ky == kReach && p.residual) sum += toFloat(line[kReach]);
@@ -379,7 +390,8 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
         for (int i = 0; i < 4; ++i) sums[r][i] = siluFast(sums[r][i]);
       }
     }
-    __syncwarp();  // all lanes have read what is overwritten
+    // In the place of what the warp has read: the rows of zeros remain, as other warps read them.
+    __syncwarp();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       uint32_t* const target = plane + patchUnit(g + half * 8) * kUnitWords + q;
@@ -387,7 +399,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
       for (int r = 0; r < kPatchRows; ++r) {
         const AlignedVector<T, 2> pair = {fromFloat<T>(sums[r][2 * half]),
                                           fromFloat<T>(sums[r][2 * half + 1])};
-        memcpy(target + Tile::rowUnit(r) * kUnitWords, &pair, sizeof(pair));
+        memcpy(target + Tile::rowUnit(r + kReach) * kUnitWords, &pair, sizeof(pair));
       }
     }
   }
@@ -410,7 +422,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
     if (Tile::kWhole && row >= rows) continue;
     const uint32_t* const source =
-        values + (item * Tile::kItemPitch + Tile::rowUnit(row)) * kUnitWords;
+        values + (item * Tile::kItemPitch + Tile::rowUnit(row + kReach)) * kUnitWords;
     uint32_t words[kOctet];
 #pragma unroll
     for (int c = 0; c < kOctet; ++c) words[c] = source[c * Tile::kPlane * kUnitWords];
