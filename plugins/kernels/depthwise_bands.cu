@@ -79,7 +79,7 @@ struct BandTile {
   static constexpr int kItemPitch = kSide == 4     ? 0
                                     : kSide == 1   ? kItemRows | 1
                                     : kKernel == 7 ? kItemRows
-                                                   : kItemRows + (kItemRows % 4 + 2) % 4;
+                                                   : kItemRows + (6 - kItemRows % 4) % 4;
   static constexpr int kSpan = (kItems - 1) * kItemPitch + rowUnit(kInRows - 1) + kPitch;
   // So are those behind a channel's last item.
   static constexpr int kEmpty = kWhole ? kReach * kPitch : 0;
