@@ -68,27 +68,32 @@ struct BandTile {
 
   // Where the rows of a channel of an item begin. The rows of eight patches that are read at once
   // are in different banks: those of two rows of four patches in a map, of two adjacent patches of
-  // four maps (of which two share banks where the kernel is 7 x 7, for the sake of a fourth block
-  // on a multiprocessor), or of eight maps.
+  // four maps, or of eight maps.
   static constexpr int kPitch = kSide + 1;
   __host__ __device__ static constexpr int rowUnit(int row) {
     return row * kPitch + (kWhole ? 0 : static_cast<int>(static_cast<unsigned>(row) / kPatchRows));
   }
   // The empty rows behind an item are those ahead of the next one.
   static constexpr int kItemRows = (kRows + kReach) * kPitch;
-  static constexpr int kItemPitch = kSide == 4     ? 0
-                                    : kSide == 1   ? kItemRows | 1
-                                    : kKernel == 7 ? kItemRows
-                                                   : kItemRows + (6 - kItemRows % 4) % 4;
-  static constexpr int kSpan = (kItems - 1) * kItemPitch + rowUnit(kInRows - 1) + kPitch;
+  static constexpr int kEvenRows = kItemRows + kItemRows % 2;
+  static constexpr int kItemPitch = kSide == 4   ? 0
+                                    : kSide == 1 ? kItemRows | 1
+                                                 : kEvenRows + (kEvenRows % 8 == 0 ? 2 : 0);
+  // Of four items whose pitch is half a row of banks, the last two are a quarter further.
+  __host__ __device__ static constexpr int itemUnit(int item) {
+    return item * kItemPitch + (kSide == 2 && kItemPitch % 8 == 4 ? item & ~1 : 0);
+  }
+  static constexpr int kSpan = itemUnit(kItems - 1) + rowUnit(kInRows - 1) + kPitch;
   // So are those behind a channel's last item.
   static constexpr int kEmpty = kWhole ? kReach * kPitch : 0;
   static constexpr int kPlane = kSpan - kEmpty;
-  // Octets are apart so that a warp, which has both of them, writes to different banks.
-  static constexpr int kOctetUnits = kOctet * kPlane + (kSide == 1 ? 1 : 4);
-  static constexpr int kUnits = kOctets * kOctetUnits + kEmpty;
+  // Octets are apart so that a warp, which has both of them, writes to different banks, as far as
+  // that can be.
+  static constexpr int kOctetUnits = kOctet * kPlane + (kSide == 4 ? 4 : kSide == 1 ? 1 : 0);
   // A row of the kernel as the bands have it: every two adjacent weights, zeros beside them.
   static constexpr int kPairs = kKernel + 1;
+  static constexpr int kZeros = (kKernel * kPairs + kUnitWords - 1) / kUnitWords;
+  static constexpr int kUnits = kOctets * kOctetUnits + (kEmpty < kZeros ? kZeros : kEmpty);
 
   // Pairs of columns that may have values of x, and of results.
   static constexpr int kFirstPair = kWhole ? kReach / 2 : 0;
@@ -105,9 +110,11 @@ struct BandTile {
   static constexpr int kRound = kSide == 4 ? 3 : 2;
 
   struct alignas(16) Shared {
-    uint32_t values[kUnits * kUnitWords];
-    uint16_t weights[kBlockChannels + 1][kKernel][kPairs][2];  // and zeros
+    uint32_t values[kUnits * kUnitWords];  // kZeros units of zeros at the end
+    uint16_t weights[kBlockChannels][kKernel][kPairs][2];
   };
+  // A multiprocessor of compute capability 9.0 has 228 KiB, of which a block takes one besides.
+  static_assert((sizeof(Shared) + 1024) * kBlocks <= 228 * 1024);
 };
 
 // of / by, and the rest, of what is not negative.
@@ -213,9 +220,6 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   if (thread < kBlockChannels * kKernel) {
     uint16_t (&row)[Tile::kPairs][2] = shared.weights[0][thread];
     row[0][0] = row[kKernel][1] = 0;
-  } else if (thread < kBlockChannels * kKernel + kKernel * Tile::kPairs) {
-    uint16_t (&pair)[2] = shared.weights[kBlockChannels][0][thread - kBlockChannels * kKernel];
-    pair[0] = pair[1] = 0;
   }
   const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
   if (blockIdx.x < p.channelBlocks) {  // once is enough
@@ -278,7 +282,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
         int row = at;
         const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
         uint32_t* const target =
-            values + (item * Tile::kItemPitch + Tile::rowUnit(row + firstRow)) * kUnitWords;
+            values + (Tile::itemUnit(item) + Tile::rowUnit(row + firstRow)) * kUnitWords;
         const uint4 a = vectors[i][0];
         const uint4 b = vectors[i][1];
         const uint32_t words[kOctet] = {
@@ -305,7 +309,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   const auto patchUnit = [](int patch) {
     int across, item;
     const int down = split(split(patch, kSide, across), kItems, item);
-    return item * Tile::kItemPitch + Tile::rowUnit(down * kPatchRows) + across;
+    return Tile::itemUnit(item) + Tile::rowUnit(down * kPatchRows) + across;
   };
   const T* const type = nullptr;
 #pragma unroll 1
@@ -319,8 +323,9 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     for (int half = 0; half < 2; ++half) {
       const int tap = 2 * q + 8 * half - g;
       const bool isInBand = tap >= -1 && tap < kKernel;
-      const auto* const pairs = reinterpret_cast<const uint32_t*>(
-          shared.weights[isInBand ? channel : kBlockChannels][0][isInBand ? tap + 1 : 0]);
+      const uint32_t* const pairs =
+          isInBand ? reinterpret_cast<const uint32_t*>(shared.weights[channel][0][tap + 1])
+                   : shared.values + (Tile::kUnits - Tile::kZeros) * kUnitWords;
 #pragma unroll
       for (int ky = 0; ky < kKernel; ++ky) bands[ky][half] = pairs[ky * Tile::kPairs];
     }
@@ -422,7 +427,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
     const int item = Tile::kWhole ? split(at, Tile::kRows, row) : 0;
     if (Tile::kWhole && row >= rows) continue;
     const uint32_t* const source =
-        values + (item * Tile::kItemPitch + Tile::rowUnit(row + kReach)) * kUnitWords;
+        values + (Tile::itemUnit(item) + Tile::rowUnit(row + kReach)) * kUnitWords;
     uint32_t words[kOctet];
 #pragma unroll
     for (int c = 0; c < kOctet; ++c) words[c] = source[c * Tile::kPlane * kUnitWords];
