@@ -9,7 +9,6 @@
 // Where blocks of 32 channels and patches of two rows would be few, they have eight channels and
 // patches of one row: more blocks, whose lanes have half as much to do. Where they are many,
 // tensor cores multiply: depthwise_bands.cu.
-#include <algorithm>
 #include <cstdint>
 
 #include "by_dtype.h"
@@ -18,6 +17,7 @@
 #include "depthwise.h"
 #include "depthwise_bands.h"
 #include "depthwise_patch.cuh"
+#include "depthwise_tiles.h"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
@@ -211,16 +211,8 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
 
 namespace {
 
-constexpr int kSmallTile = 7;  // where a map is no larger
-constexpr int kLargeTile = 14;
-
-int tileOf(const gspn2_depthwise_t& conv) {
-  return std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
-}
-
 int64_t blocksOf(const gspn2_depthwise_t& conv, int tile, bool few) {
-  return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile) *
-         planCeilDiv(conv.c, depthwiseChannels(few));
+  return depthwiseTiles(conv, tile) * planCeilDiv(conv.c, depthwiseChannels(few));
 }
 
 template <typename T, int kKernel, int kTile, bool kFew>
@@ -232,15 +224,9 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.weight = call.weight;
   params.bias = call.bias;
   params.y = call.y;
-  params.height = static_cast<int>(conv.h);
-  params.width = static_cast<int>(conv.w);
-  params.channels = static_cast<int>(conv.c);
-  params.down = planCeilDiv(conv.h, kTile);
-  params.across = planCeilDiv(conv.w, kTile);
+  setDepthwiseTiles(conv, kTile, &params);
   params.channelBlocks = planCeilDiv(conv.c, Tile::kChannels);
   params.wide = isCopyAligned(call.weight);
-  params.silu = conv.activation == GSPN2_SILU;
-  params.residual = conv.residual != 0;
   return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,
                         static_cast<unsigned>(blocksOf(conv, kTile, kFew)), Tile::kThreads, 1,
                         sizeof(typename Tile::template Shared<T>), call.stream, params,
@@ -260,8 +246,9 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
 
 template <typename T, int kKernel>
 cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
-  return tileOf(call.conv) == kSmallTile ? launchTiles<T, kKernel, kSmallTile>(call, device)
-                                         : launchTiles<T, kKernel, kLargeTile>(call, device);
+  return depthwiseTile(call.conv) == kDepthwiseSmallTile
+             ? launchTiles<T, kKernel, kDepthwiseSmallTile>(call, device)
+             : launchTiles<T, kKernel, kDepthwiseLargeTile>(call, device);
 }
 
 template <typename T>
@@ -286,7 +273,7 @@ bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
     return tuned[0] != 0;
   }
   if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_FEW", 1, tuned)) return false;
-  const int tile = tileOf(conv);
+  const int tile = depthwiseTile(conv);
   const int64_t others = blocksOf(conv, tile, false);
   const int64_t room = others * tile * tile * depthwiseChannels(false);
   return conv.kernel > 3 && others > 2 * device.multiprocessors &&
@@ -296,7 +283,7 @@ bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
 }  // namespace
 
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
-  return blocksOf(conv, tileOf(conv), false);  // smaller ones are taken where these are few
+  return blocksOf(conv, depthwiseTile(conv), false);  // smaller ones are taken where these are few
 }
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {

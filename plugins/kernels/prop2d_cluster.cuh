@@ -134,10 +134,9 @@ struct OnchipWorker {
   }
 
   // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
-  // counted on `barrier`. The channels' parts lie `channelParts` floats apart.
+  // counted on `barrier`. A channel's parts of all directions lie ahead of the next one's.
   __device__ __forceinline__ void send(const Gates& loaded, int batch, uint32_t done, float merge,
-                                       int quarter, int channelParts, uint32_t target,
-                                       uint32_t barrier) const {
+                                       int quarter, uint32_t target, uint32_t barrier) const {
     const int element = work.offset + at(batch);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
@@ -150,7 +149,7 @@ struct OnchipWorker {
       float parts[kVector];
       loadPlaces(arrays + (3 + c) * scan.size, place(batch), parts);
       gateStates(gates.u[c], source.d != nullptr, gates.d[c], gates.x[c], parts);
-      const uint32_t channelTo = to + 4 * c * channelParts;
+      const uint32_t channelTo = to + 4 * c * kOnchipDirections * quarter;
       if constexpr (kVector == 1) {
         storeRemote(channelTo, merge * parts[0], signal);
       } else {
@@ -163,8 +162,8 @@ struct OnchipWorker {
     }
   }
 
-  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, int channelParts,
-                                       uint32_t target, uint32_t barrier) const {
+  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, uint32_t target,
+                                       uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
@@ -176,7 +175,7 @@ struct OnchipWorker {
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        send(gates[i], now, done, merge, quarter, channelParts, target, barrier);
+        send(gates[i], now, done, merge, quarter, target, barrier);
         if (loads(now + kDepth)) gates[i] = source.loadGates(at(now + kDepth));
       }
     }
@@ -229,7 +228,6 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   float* const parts = arrays + (3 + kChannels) * scan.size;
   const int elements = p.height * p.width;
   const int quarter = onchipQuarter(elements);
-  const int channelParts = kOnchipDirections * quarter;
   const int count = max(0, min(quarter, elements - direction * quarter));
   const uint32_t ready = sharedAddress(barriers.ready);
   const uint32_t done = sharedAddress(barriers.done);
@@ -291,8 +289,8 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
-    worker.gate(done, direction, quarter, channelParts,
-                sharedAddress(parts) + 4 * direction * quarter, collected);
+    worker.gate(done, direction, quarter, sharedAddress(parts) + 4 * direction * quarter,
+                collected);
   }
   barrierWaitCluster(collected, 0);
   mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);

@@ -147,8 +147,7 @@ void ChannelNorm::learnInputs(int32_t count) {
 DimsExprs ChannelNorm::inferShape(const DimsExprs* inputs, int32_t count, nvinfer1::IExprBuilder&) {
   learnInputs(count);
   const auto extent = [&](int32_t index, int32_t axis) {
-    const auto* known = inputs[index].d[axis];
-    return known->isConstant() ? known->getConstantValue() : int64_t{-1};
+    return knownExtent(*inputs[index].d[axis]);
   };
   for (int32_t i = 0; i < count; ++i) {
     const Input& input = inputOf(i, count);

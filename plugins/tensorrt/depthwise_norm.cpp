@@ -4,6 +4,7 @@
 #include <iterator>
 #include <string>
 
+#include "depthwise.h"
 #include "fields.h"
 #include "guard.h"
 #include "state.h"
@@ -12,20 +13,16 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
-using nvinfer1::DataType;
-using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginFieldType;
 using nvinfer1::PluginTensorDesc;
-using nvinfer1::TensorFormat;
 
 constexpr Op kOp = Op::kDepthwiseNorm;
 constexpr int32_t kInputs = 5;
 constexpr int32_t kChannelAxis = 1;
 constexpr int32_t kKernel = GSPN2_DEPTHWISE_NORM_KERNEL;
-constexpr int64_t kMultiple = 8;  // of the channels
 constexpr int64_t kMostChannels = GSPN2_DEPTHWISE_NORM_MAX_CHANNELS;
 constexpr size_t kBytes = kStateHeaderBytes + 3 * sizeof(uint32_t);
 constexpr char kEpsilonField[] = "epsilon";
@@ -45,11 +42,12 @@ void checkExtents(const ExtentOf& extentOf) {
   check(1, 1, 1);
   check(1, 2, kKernel);
   check(1, 3, kKernel);
-  if (channels == kUnknownExtent || (channels % kMultiple == 0 && channels <= kMostChannels)) {
+  if (channels == kUnknownExtent ||
+      (channels % kDepthwiseMultiple == 0 && channels <= kMostChannels)) {
     return;
   }
   fail("%s: C is %" PRId64 "; expected a multiple of %" PRId64 " and at most %" PRId64, opName(kOp),
-       channels, kMultiple, kMostChannels);
+       channels, kDepthwiseMultiple, kMostChannels);
 }
 
 }  // namespace
@@ -108,10 +106,7 @@ DimsExprs DepthwiseNorm::inferShape(const DimsExprs* inputs, int32_t count,
   for (int32_t i = 0; i < kInputs; ++i) {
     checkInputRank(kOp, kInputNames[i], inputs[i].nbDims, kRanks[i]);
   }
-  checkExtents([&](int32_t index, int32_t axis) {
-    const auto* extent = inputs[index].d[axis];
-    return extent->isConstant() ? int64_t{extent->getConstantValue()} : kUnknownExtent;
-  });
+  checkExtents([&](int32_t index, int32_t axis) { return knownExtent(*inputs[index].d[axis]); });
   return inputs[0];
 }
 
@@ -121,18 +116,12 @@ void DepthwiseNorm::configure(const InputList& inputs) {
 
 bool DepthwiseNorm::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                    const PluginTensorDesc& first, int32_t inputCount) const {
-  checkPosition(kOp, position, inputCount + outputCount());
-  if (!isFloating(tensor.type) || tensor.type == DataType::kFLOAT || tensor.type != first.type) {
-    return false;
-  }
-  const bool isParameter = position > 0 && position < inputCount;
-  return tensor.format == (isParameter ? TensorFormat::kLINEAR : TensorFormat::kHWC8);
+  return supportsRows(kOp, position, tensor, first, inputCount, outputCount());
 }
 
 void DepthwiseNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc* outputDescs,
                             const void* const* inputs, void* const* outputs, void*,
                             cudaStream_t stream) const {
-  const Dims& x = inputDescs[0].dims;
   for (int32_t i = 0; i < kInputs; ++i) {
     checkInputRank(kOp, kInputNames[i], inputDescs[i].dims.nbDims, kRanks[i]);
     checkInputType(kOp, kInputNames[i], inputDescs[i].type, inputDescs[0].type);
@@ -141,14 +130,8 @@ void DepthwiseNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTens
       [&](int32_t index, int32_t axis) { return int64_t{inputDescs[index].dims.d[axis]}; });
   for (int32_t i = 0; i < outputCount(); ++i) checkOutput(kOp, inputDescs[0], outputDescs[i]);
   if (inputs[2] == nullptr) fail("%s: bias is null", name());
-  const gspn2_depthwise_t conv{x.d[0],
-                               x.d[1],
-                               x.d[2],
-                               x.d[3],
-                               kernelType(kOp, inputDescs[0].type),
-                               kKernel,
-                               mParameters.activation,
-                               mParameters.residual ? 1 : 0};
+  const gspn2_depthwise_t conv =
+      makeDepthwise(kOp, inputDescs[0], kKernel, mParameters.activation, mParameters.residual);
   checkStatus(kOp, gspn2_depthwise_norm(&conv, mParameters.epsilon, inputs[0], inputs[1], inputs[2],
                                         inputs[3], inputs[4], outputs[0], outputs[1], stream));
 }

@@ -19,6 +19,7 @@ using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
 
 InputList listInputs(const PluginTensorDesc* inputs, int32_t count) {
   InputList list{};
@@ -70,6 +71,10 @@ void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected) {
   fail("%s: the input %s has %d dimensions; expected %d", opName(op), input, rank, expected);
 }
 
+int64_t knownExtent(const nvinfer1::IDimensionExpr& extent) {
+  return extent.isConstant() ? int64_t{extent.getConstantValue()} : kUnknownExtent;
+}
+
 void checkInputExtent(Op op, const char* input, int32_t axis, int64_t extent, int64_t expected) {
   if (extent == expected || extent == kUnknownExtent || expected == kUnknownExtent) return;
   fail("%s: the input %s has extent %" PRId64 " on axis %d; expected %" PRId64, opName(op), input,
@@ -108,6 +113,16 @@ void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& outpu
       !std::equal(dims.d, dims.d + dims.nbDims, output.dims.d) || output.type != x.type) {
     fail("%s: the output's shape or data type differs from that of x", opName(op));
   }
+}
+
+bool supportsRows(Op op, int32_t position, const PluginTensorDesc& tensor,
+                  const PluginTensorDesc& first, int32_t inputCount, int32_t outputCount) {
+  checkPosition(op, position, inputCount + outputCount);
+  if (!isFloating(tensor.type) || tensor.type == DataType::kFLOAT || tensor.type != first.type) {
+    return false;
+  }
+  const bool isParameter = position > 0 && position < inputCount;
+  return tensor.format == (isParameter ? TensorFormat::kLINEAR : TensorFormat::kHWC8);
 }
 
 const PluginFieldCollection& fieldNames(Op op) {

@@ -45,6 +45,8 @@ void checkStatus(Op op, gspn2_status_t status);
 void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected);
 // An extent, of an input or expected, that TensorRT does not know while it builds; it fits any.
 constexpr int64_t kUnknownExtent = -1;
+// An extent, or kUnknownExtent.
+int64_t knownExtent(const nvinfer1::IDimensionExpr& extent);
 void checkInputExtent(Op op, const char* input, int32_t axis, int64_t extent, int64_t expected);
 // Every input must have the type of x, which the first is or holds.
 void checkInputType(Op op, const char* input, nvinfer1::DataType type, nvinfer1::DataType first);
@@ -58,6 +60,11 @@ void checkPosition(Op op, int32_t position, int32_t tensorCount);
 // The output must be as x.
 void checkOutput(Op op, const nvinfer1::PluginTensorDesc& x,
                  const nvinfer1::PluginTensorDesc& output);
+
+// Layer::supportsFormat where x and the outputs have eight channels side by side, in half
+// precision, and all other inputs are linear.
+bool supportsRows(Op op, int32_t position, const nvinfer1::PluginTensorDesc& tensor,
+                  const nvinfer1::PluginTensorDesc& first, int32_t inputCount, int32_t outputCount);
 
 class Layer {
  public:

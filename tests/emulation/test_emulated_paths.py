@@ -216,6 +216,25 @@ def test_few_large_maps_have_sixteen_blocks_where_the_device_does(opener: Opener
     assert blocks("old", large) == three
 
 
+def test_large_clusters_are_asked_for_once_and_only_to_be_taken(
+    built: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = emulated.open_copy(built, tmp_path, "fastest", large_clusters=-2)
+
+    def refusals() -> int:
+        return capfd.readouterr().err.count("no clusters of so many blocks")
+
+    launched(library, (64, 64), torch.float32)
+    for size in NORM_CLUSTERS[NHWC8][:2]:
+        norm_kernels(library, size, NHWC8)
+    depthwise_norm_kernels(library, (1, 320, 7, 7))
+    assert refusals() == 0
+    for _ in range(2):
+        norm_kernels(library, (1, 8, 24, 24), NHWC8)
+    depthwise_norm_kernels(library, (1, 1024, 7, 7))
+    assert refusals() == 1
+
+
 def test_a_projection_is_part_of_a_clusters_launch_alone(opener: Opener) -> None:
     held, launches = NORM_CLUSTERS[NHWC8][0], NORM_LAUNCHES[NHWC8][0]
     for size, response, expected in (

@@ -81,6 +81,30 @@ inline const void* madeUp(uintptr_t position) {
   return reinterpret_cast<const void*>(position << 20);
 }
 
+// The half-precision types of this TensorRT.
+inline std::vector<nvinfer1::DataType> halfTypes() {
+  std::vector<nvinfer1::DataType> types = {nvinfer1::DataType::kHALF};
+#if GSPN2_TRT_BF16
+  types.push_back(nvinfer1::DataType::kBF16);
+#endif
+  return types;
+}
+
+// Each of the inputs named, the first ones, must be refused where it is null.
+inline void checkNullInputs(const Layer& layer,
+                            const std::vector<nvinfer1::PluginTensorDesc>& inputs,
+                            const std::vector<nvinfer1::PluginTensorDesc>& outputs,
+                            const std::vector<const void*>& given,
+                            const std::vector<void*>& results,
+                            const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    std::vector<const void*> buffers = given;
+    buffers[i] = nullptr;
+    checkRefused([&] { enqueue(layer, inputs, outputs, buffers, results); },
+                 {std::string(layer.name()) + ": " + names[i] + " is null"});
+  }
+}
+
 // What is wrong with a state whose byte `offset` is replaced.
 struct Damage {
   size_t offset;

@@ -132,11 +132,7 @@ GSPN2_TEST(depthwise_norm_refuses_wrong_shapes) {
 
 GSPN2_TEST(depthwise_norm_formats) {
   const DepthwiseNorm layer{DepthwiseNormParameters{}};
-  std::vector<DataType> halves = {DataType::kHALF};
-#if GSPN2_TRT_BF16
-  halves.push_back(DataType::kBF16);
-#endif
-  for (const DataType type : halves) {
+  for (const DataType type : halfTypes()) {
     const auto tensors = describe(8, type);
     const PluginTensorDesc& x = tensors[0];
     for (const int32_t position : {0, kInputs, kInputs + 1}) {
@@ -186,13 +182,8 @@ GSPN2_TEST(depthwise_norm_refuses_what_the_kernels_do) {
   const std::vector<void*> results = {writable(8), writable(9)};
   const auto inputs = describe(8);
   const auto outputs = both(inputs[0]);
-  const char* const names[] = {"x", "weight", "bias", "scale", "shift"};
-  for (size_t i = 0; i < given.size(); ++i) {
-    std::vector<const void*> buffers = given;
-    buffers[i] = nullptr;
-    checkRefused([&] { enqueue(layer, inputs, outputs, buffers, results); },
-                 {std::string("GspnDepthwiseNorm: ") + names[i] + " is null"});
-  }
+  checkNullInputs(layer, inputs, outputs, given, results,
+                  {"x", "weight", "bias", "scale", "shift"});
   checkRefused([&] { enqueue(layer, inputs, outputs, given, {nullptr, results[1]}); },
                {"y is null"});
   checkRefused([&] { enqueue(layer, inputs, outputs, given, {results[0], nullptr}); },

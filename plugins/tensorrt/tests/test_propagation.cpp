@@ -173,11 +173,7 @@ GSPN2_TEST(a_prediction_that_holds_x_may_have_eight_channels_side_by_side) {
   const Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
   const Propagation besideX = makePacked({1, 0, -1, 0, 8, -1, 16});
   const Propagation unpacked = makePropagation(Op::kProp2D);
-  std::vector<DataType> halves = {DataType::kHALF};
-#if GSPN2_TRT_BF16
-  halves.push_back(DataType::kBF16);
-#endif
-  for (const DataType type : halves) {
+  for (const DataType type : halfTypes()) {
     const PluginTensorDesc linear = makeDesc({-1, 30, -1, -1}, type);
     const PluginTensorDesc rows = inFormat(linear, TensorFormat::kHWC8);
     for (const PluginTensorDesc& first : {linear, rows}) {
