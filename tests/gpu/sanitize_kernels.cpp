@@ -1,14 +1,15 @@
 // A reduced set of calls for compute-sanitizer: every buffer is an allocation of exactly its size,
 // outputs and workspaces are left uninitialised. Run by tests/gpu/sanitize.py.
 //
-//   gspn2_sanitize_kernels [aligned|misaligned] [small] [--seconds N]
+//   gspn2_sanitize_kernels [aligned|misaligned] [small] [portable] [--seconds N]
 //
 // misaligned: by one element, so that only the generic kernels take the propagations, and norms and
 // convolutions read their parameters by element; tensors in GSPN2_NHWC8 stay aligned, as the ABI
 // asks; small: maps of up to 4,096 elements alone, for tools that take minutes to a large one;
-// --seconds: begin no call later than that after the start. The calls come in rounds of one of
-// every kind, each on another map, so that those that fit into little time are of every kind. Says
-// how many of how many calls ran.
+// portable: no clusters of more than eight blocks, for tools that do not know them; --seconds:
+// begin no call later than that after the start. The calls come in rounds of one of every kind,
+// each on another map, so that those that fit into little time are of every kind. Says how many of
+// how many calls ran.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -33,6 +34,7 @@ void require(bool condition, const char* what) {
 }
 
 bool gMisaligned = false;
+bool gPortable = false;
 
 // Device memory that ends exactly after `count` elements; begins one late where misaligned.
 class Buffer {
@@ -311,7 +313,8 @@ Call makeNorm(int kind, int64_t height, int64_t width) {
   }
   const bool few = height * width <= kMostOfCluster * kMostOfCluster * 4;
   gspn2_norm_t norm{};
-  norm.n = form == kLaunches && few && !rows ? 17 : 2;
+  constexpr int64_t kMostLargeClusters = 4;
+  norm.n = form == kLaunches && few && !rows ? 17 : gPortable ? kMostLargeClusters + 1 : 2;
   norm.c = few ? 300 : 20;
   if (rows && form == kCluster) norm.c = few ? 304 : 24;  // whole vectors alone are held
   if (rows && form == kLaunches) norm.c = kMostHeld + 4;
@@ -358,13 +361,15 @@ Call makeDepthwiseBands(int kind, int64_t height, int64_t width) {
   return [=](std::mt19937& random) { convolve(conv, tile != 1, random); };
 }
 
-// Of one block, of sixteen and of nine of a cluster; the larger maps have larger tiles, and of 640
-// channels fewer blocks.
+// Of one block, of sixteen and of nine of a cluster, or of eight and of seven; the larger maps have
+// larger tiles, and of 640 channels fewer blocks.
 Call makeDepthwiseNorm(int kind, int64_t height, int64_t width) {
-  constexpr int64_t kChannels[] = {40, 640, 720};
+  constexpr int64_t kAny[] = {40, 640, 720};
+  constexpr int64_t kOfPortable[] = {40, 320, 280};
+  const auto& channels = gPortable ? kOfPortable : kAny;
   gspn2_depthwise_t conv{};
   conv.n = 2;
-  conv.c = kChannels[kind / 2];
+  conv.c = channels[kind / 2];
   conv.h = height;
   conv.w = width;
   conv.dtype = kind % 2 == 0 ? GSPN2_FLOAT16 : GSPN2_BFLOAT16;
@@ -430,6 +435,7 @@ bool readOption(Options& options, const char* word, const char* value) {
   }
   if (std::strcmp(word, "misaligned") == 0) return gMisaligned = true;
   if (std::strcmp(word, "small") == 0) return options.small = true;
+  if (std::strcmp(word, "portable") == 0) return gPortable = true;
   return std::strcmp(word, "aligned") == 0;
 }
 
@@ -439,7 +445,8 @@ Options readOptions(int argc, char** argv) {
     const char* const word = argv[i];
     const bool valued = std::strcmp(word, "--seconds") == 0 && i + 1 < argc;
     if (readOption(options, word, valued ? argv[++i] : nullptr)) continue;
-    std::fprintf(stderr, "got %s, expected [aligned|misaligned] [small] [--seconds N]\n", argv[i]);
+    std::fprintf(stderr, "got %s, expected [aligned|misaligned] [small] [portable] [--seconds N]\n",
+                 argv[i]);
     std::exit(2);
   }
   return options;

@@ -41,7 +41,7 @@ def test_what_does_not_end_is_killed_with_all_that_it_started(tmp_path):
     pytest.fail("the child lives on")
 
 
-def test_racecheck_has_its_time_and_the_others_see_everything(tmp_path, monkeypatch, capsys):
+def test_tools_see_the_calls_that_they_can_follow(tmp_path, monkeypatch, capsys):
     tool, program = tmp_path / "compute-sanitizer", tmp_path / "program"
     tool.write_text('#!/bin/sh\nwhile [ "$1" != program ]; do shift; done; exec ./"$@"\n')
     program.write_text(f'#!/bin/sh\necho "$@" >> calls\necho {COUNT}\n')
@@ -49,16 +49,18 @@ def test_racecheck_has_its_time_and_the_others_see_everything(tmp_path, monkeypa
         script.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert sanitize.main("program", ["memcheck", "racecheck"]) == 0
+    assert sanitize.main("program", ["memcheck", "synccheck", "racecheck"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed] == [
         [name, pointers, "clean"]
-        for name in ("plain", "memcheck", "racecheck")
+        for name in ("plain", "memcheck", "synccheck", "racecheck")
         for pointers in sanitize.POINTERS
     ]
     assert all(line.endswith(COUNT) for line in printed)
     seconds = f" small --seconds {sanitize.SECONDS}"
     assert sanitize.SECONDS < sanitize.LIMIT
     assert (tmp_path / "calls").read_text().splitlines() == [
-        pointers + extra for extra in ("", "", seconds) for pointers in sanitize.POINTERS
+        pointers + extra
+        for extra in ("", "", " portable", seconds)
+        for pointers in sanitize.POINTERS
     ]
