@@ -323,11 +323,13 @@ def depthwise(
     offset: int = 0,
     library: ctypes.CDLL | None = None,
 ) -> Tensor:
-    """y (N, C, H, W) by gspn2_depthwise; x is laid out anew, and y back."""
+    """y (N, C, H, W) by gspn2_depthwise; x is laid out anew, NaN behind its channels, y back."""
     library = library or cuda.load_library()
+    n, c, height, width = x.shape
     conv = Depthwise(*x.shape, DTYPE_CODES[x.dtype], weight.shape[-1], int(silu), int(residual))
-    source = x.movedim(1, -1).contiguous()
-    out = GuardedBuffer(tuple(source.shape), x.dtype, offset, x.device)
+    source = in_rows(x) if c % _VECTOR else x.movedim(1, -1).contiguous()
+    shape = (n, height, width, -(-c // _VECTOR) * _VECTOR)
+    out = GuardedBuffer(shape, x.dtype, offset, x.device)
     tensors = (source, weight, bias, out.tensor)
     status = library.gspn2_depthwise(
         ctypes.byref(conv),
@@ -336,7 +338,8 @@ def depthwise(
     )
     assert status == 0, last_error(library)
     out.check("y")
-    return out.tensor.movedim(-1, 1)
+    assert not out.tensor[..., c:].any(), "behind the last channel is not 0"
+    return out.tensor[..., :c].movedim(-1, 1)
 
 
 def depthwise_inputs(

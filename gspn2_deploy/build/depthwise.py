@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import onnx
 
 from gspn2_deploy.build.graph_view import GraphView, is_op, keeps_size, pairs, put_plugins
-from gspn2_deploy.spec import DEPTHWISE, DEPTHWISE_KERNELS, DEPTHWISE_MULTIPLE, HALF_TYPES
+from gspn2_deploy.spec import DEPTHWISE, DEPTHWISE_KERNELS, HALF_TYPES
 
 _WEIGHT_RANK = 4
 
@@ -63,7 +63,6 @@ def _is_depthwise(file: GraphView, conv: onnx.NodeProto, types: Mapping[str, str
         and kernel == width
         and kernel in DEPTHWISE_KERNELS
         and keeps_size(conv, kernel, channels)
-        and channels % DEPTHWISE_MULTIPLE == 0
         and dtype in HALF_TYPES
         and all(types.get(name) == dtype for name in conv.input if name)
     )

@@ -23,6 +23,7 @@ from gspn2_deploy.spec import (
     DEPTHWISE_NORM,
     DEPTHWISE_NORM_KERNEL,
     DEPTHWISE_NORM_MAX_CHANNELS,
+    DEPTHWISE_NORM_MULTIPLE,
 )
 
 _HALF_BYTES = 2  # of an element of the types that the plugin convolves
@@ -73,7 +74,11 @@ def _norm_of(
     if weight is None:
         return None
     channels, _, *size = weight.dims
-    if channels > DEPTHWISE_NORM_MAX_CHANNELS or size != [DEPTHWISE_NORM_KERNEL] * 2:
+    if (
+        size != [DEPTHWISE_NORM_KERNEL] * 2
+        or channels % DEPTHWISE_NORM_MULTIPLE
+        or channels > DEPTHWISE_NORM_MAX_CHANNELS
+    ):
         return None
     norms = [
         user

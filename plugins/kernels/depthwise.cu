@@ -29,6 +29,7 @@ struct DepthwiseParams {
   const void *x, *weight, *bias;
   void* y;
   int height, width, channels;
+  int pitch;          // from a position to the next: whole vectors
   int down, across;   // tiles of a map
   int channelBlocks;  // blocks of a tile
   bool wide;          // whether the weights are aligned vectors
@@ -101,19 +102,19 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
   block /= p.across;
   const int top = static_cast<int>(block % p.down) * kTile;
   const int64_t n = block / p.down;
-  const int64_t map = n * p.height * p.width * p.channels + firstChannel;
-  const int own = min(kChannels, p.channels - firstChannel);  // a multiple of kVector
+  const int64_t map = n * p.height * p.width * p.pitch + firstChannel;
+  const int own = min(kChannels, p.channels - firstChannel);
   const int channel = thread % kPairs * kPair;
   const bool hasChannels = channel < own;
 
   // All that is far away is asked for at once: weights into registers, x into shared memory.
   const T* const weight = static_cast<const T*>(p.weight) + int64_t{firstChannel} * kTaps;
-  const int weightVectors = own * kTaps / kVector;
+  const int ownWeights = own * kTaps;
   const auto eachOwn = [&](auto&& use) {  // of the weights' vectors
 #pragma unroll
     for (int i = 0; i < Tile::kThreadVectors; ++i) {
-      const int vector = thread + i * Tile::kThreads;
-      if (vector < weightVectors) use(i, vector * kVector);
+      const int at = (thread + i * Tile::kThreads) * kVector;
+      if (at < ownWeights) use(i, at);
     }
   };
   if (static_cast<int>(blockIdx.x) < p.channelBlocks) {  // once is enough
@@ -126,13 +127,17 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
   if (p.wide) {
     eachOwn([&](int i, int at) { weights[i] = Vector::read(weight + at); });
   } else {
-    eachOwn([&](int i, int at) { weights[i] = Vector::read(weight + at, kVector); });
+    eachOwn([&](int i, int at) {
+      weights[i] = Vector::read(weight + at, min(kVector, ownWeights - at));
+    });
   }
   T biases[kPair] = {};
   if (p.bias != nullptr && hasChannels) {
     const T* const bias = static_cast<const T*>(p.bias) + firstChannel + channel;
 #pragma unroll
-    for (int c = 0; c < kPair; ++c) biases[c] = bias[c];
+    for (int c = 0; c < kPair; ++c) {
+      if (channel + c < own) biases[c] = bias[c];
+    }
   }
   const T* const x = static_cast<const T*>(p.x) + map;
 #pragma unroll 4
@@ -144,7 +149,7 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     const int row = top + y - kReach;
     const bool isInside =
         row >= 0 && row < p.height && column >= 0 && column < p.width && vector * kVector < own;
-    const int64_t offset = (static_cast<int64_t>(row) * p.width + column) * p.channels;
+    const int64_t offset = (static_cast<int64_t>(row) * p.width + column) * p.pitch;
     T* const target = shared.values + y * Tile::kPitch +
                       (position - y * Tile::kInColumns) * kChannels + vector * kVector;
     copyChunk(sharedAddress(target), isInside ? x + offset + vector * kVector : x,
@@ -164,7 +169,7 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
   const int patch = thread / kPairs;
   const int patchTop = patch / Tile::kStrips * kRows;
   const int patchLeft = patch % Tile::kStrips * kStrip;
-  if (!hasChannels) return;
+  if (channel >= p.pitch - firstChannel) return;
   float sums[kRows][kStrip][kPair];
 #pragma unroll
   for (int c = 0; c < kPair; ++c) {
@@ -201,9 +206,10 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
 #pragma unroll
       for (int c = 0; c < kPair; ++c) {
         const float sum = sums[r][o][c];
-        result.values[c] = fromFloat<T>(p.silu ? sum * sigmoid(sum) : sum);
+        const float value = p.silu ? sum * sigmoid(sum) : sum;
+        result.values[c] = fromFloat<T>(channel + c < own ? value : 0.0F);
       }
-      *reinterpret_cast<Pair*>(y + (static_cast<int64_t>(row) * p.width + column) * p.channels) =
+      *reinterpret_cast<Pair*>(y + (static_cast<int64_t>(row) * p.width + column) * p.pitch) =
           result;
     }
   }
@@ -225,8 +231,9 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.bias = call.bias;
   params.y = call.y;
   setDepthwiseTiles(conv, kTile, &params);
+  params.pitch = planRoundUp(conv.c, kVector);
   params.channelBlocks = planCeilDiv(conv.c, Tile::kChannels);
-  params.wide = isCopyAligned(call.weight);
+  params.wide = isCopyAligned(call.weight) && conv.c % kVector == 0;
   return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,
                         static_cast<unsigned>(blocksOf(conv, kTile, kFew)), Tile::kThreads, 1,
                         sizeof(typename Tile::template Shared<T>), call.stream, params,

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(BandTile<kKernel, kSide>::kThreads,
   const int64_t firstItem = int64_t{block / p.down} * Tile::kItems;
   place.items = static_cast<int>(min(static_cast<int64_t>(Tile::kItems), p.items - firstItem));
   place.own = min(kBlockChannels, p.channels - firstChannel);
-  place.rowValues = p.width * p.channels;
+  place.rowValues = p.width * p.pitch;
   place.itemValues = p.height * place.rowValues;
   place.map = firstItem * place.itemValues + firstChannel;
 
@@ -144,6 +144,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.height = static_cast<int>(conv.h);
   params.width = static_cast<int>(conv.w);
   params.channels = static_cast<int>(conv.c);
+  params.pitch = planRoundUp(conv.c, kOctet);
   params.down = grid.down;
   params.across = grid.across;
   // Tiles of one size, as nearly as may be.
@@ -186,7 +187,8 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 int64_t depthwiseBandBlocks(const gspn2_depthwise_t& conv) {
   constexpr int64_t kMostValues = INT32_MAX / 2;  // of a block's maps, rows past them included
   const BandGrid grid = gridOf(conv);
-  const bool fits = conv.h * conv.w * conv.c <= kMostValues / grid.items;
+  const int64_t pitch = planRoundUp(conv.c, kOctet);
+  const bool fits = conv.h * conv.w * pitch <= kMostValues / grid.items;
   return fits && grid.blocks <= kDepthwiseMaxBlocks ? grid.blocks : 0;
 }
 

@@ -16,6 +16,7 @@ struct DepthwiseBandParams {
   void* y;
   int64_t items;
   int height, width, channels;
+  int pitch;               // from a position to the next: whole octets
   unsigned down, across;   // tiles of a map
   int rows, columns;       // of a tile's results
   unsigned channelBlocks;  // blocks of a tile
@@ -106,7 +107,7 @@ struct BandPlace {
   int64_t map;                // of x and y: its first item's first value of its first channel
   int left, top;              // in the map
   int items;                  // that there are
-  int own;                    // its channels: one octet or both
+  int own;                    // its channels
   int rowValues, itemValues;  // from one to the next; 32 bits hold a block's items
 };
 
@@ -194,7 +195,7 @@ __device__ __forceinline__ void loadMaps(const DepthwiseBandParams& p, const Ban
   const bool hasFirst = hasAny && column >= 0 && column < lastColumn;
   const bool hasSecond = hasAny && column >= -1 && column < lastColumn - 1;
   const int first =
-      (place.top + firstRow - kReach) * place.rowValues + column * p.channels + octet * kOctet;
+      (place.top + firstRow - kReach) * place.rowValues + column * p.pitch + octet * kOctet;
   uint32_t* const values = shared + octet * Tile::kOctetUnits * kUnitWords + pair;
 #pragma unroll 1
   for (int turn = line; turn < lines; turn += Tile::kRound * Tile::kInLines) {
@@ -208,7 +209,7 @@ __device__ __forceinline__ void loadMaps(const DepthwiseBandParams& p, const Ban
       const T* const source = x + (first + item * place.itemValues + row * place.rowValues);
       vectors[i][0] = vectors[i][1] = make_uint4(0, 0, 0, 0);
       if (isInside && hasFirst) vectors[i][0] = loadGlobalWordsNow(source);
-      if (isInside && hasSecond) vectors[i][1] = loadGlobalWordsNow(source + p.channels);
+      if (isInside && hasSecond) vectors[i][1] = loadGlobalWordsNow(source + p.pitch);
     }
 #pragma unroll
     for (int i = 0; i < Tile::kRound; ++i) {
@@ -224,7 +225,9 @@ __device__ __forceinline__ void loadMaps(const DepthwiseBandParams& p, const Ban
           lowHalves(a.x, b.x), highHalves(a.x, b.x), lowHalves(a.y, b.y), highHalves(a.y, b.y),
           lowHalves(a.z, b.z), highHalves(a.z, b.z), lowHalves(a.w, b.w), highHalves(a.w, b.w)};
 #pragma unroll
-      for (int c = 0; c < kOctet; ++c) target[c * Tile::kPlane * kUnitWords] = words[c];
+      for (int c = 0; c < kOctet; ++c) {  // what lies behind the last channel stays 0
+        if (octet * kOctet + c < place.own) target[c * Tile::kPlane * kUnitWords] = words[c];
+      }
     }
   }
 }
@@ -245,7 +248,7 @@ __device__ __forceinline__ void storeMaps(const DepthwiseBandParams& p, const Ba
   if (line >= Tile::kOutLines || octet * kOctet >= place.own || 2 * pair >= columns) return;
   const bool hasSecond = 2 * pair + 1 < columns;
   const int first =
-      place.top * place.rowValues + (place.left + 2 * pair) * p.channels + octet * kOctet;
+      place.top * place.rowValues + (place.left + 2 * pair) * p.pitch + octet * kOctet;
   const uint32_t* const values = shared + octet * Tile::kOctetUnits * kUnitWords + pair;
 #pragma unroll 2
   for (int at = line; at < lines; at += Tile::kOutLines) {
@@ -262,7 +265,7 @@ __device__ __forceinline__ void storeMaps(const DepthwiseBandParams& p, const Ba
         make_uint4(lowHalves(words[0], words[1]), lowHalves(words[2], words[3]),
                    lowHalves(words[4], words[5]), lowHalves(words[6], words[7]));
     if (!hasSecond) continue;
-    *reinterpret_cast<uint4*>(target + p.channels) =
+    *reinterpret_cast<uint4*>(target + p.pitch) =
         make_uint4(highHalves(words[0], words[1]), highHalves(words[2], words[3]),
                    highHalves(words[4], words[5]), highHalves(words[6], words[7]));
   }

@@ -211,15 +211,15 @@ gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
                 activation);
   }
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - 16;
-  if (conv->dtype == GSPN2_FLOAT32 || conv->c % kNormVector != 0 || !hasDepthwise(conv->kernel) ||
-      conv->c > kMost || conv->h > kMost || conv->w > kMost) {
+  if (conv->dtype == GSPN2_FLOAT32 || !hasDepthwise(conv->kernel) || conv->c > kMost ||
+      conv->h > kMost || conv->w > kMost) {
     return fail(
         GSPN2_UNSUPPORTED,
         "dtype %d, c = %lld, h = %lld, w = %lld, kernel = %d; expected float16 or bfloat16, "
-        "c a multiple of %lld, a kernel of 3, 5 or 7, and each extent below 2^31 - 16",
+        "a kernel of 3, 5 or 7, and each extent below 2^31 - 16",
         static_cast<int>(conv->dtype), static_cast<long long>(conv->c),
         static_cast<long long>(conv->h), static_cast<long long>(conv->w),
-        static_cast<int>(conv->kernel), static_cast<long long>(kNormVector));
+        static_cast<int>(conv->kernel));
   }
   if (depthwiseBlocks(*conv) > kDepthwiseMaxBlocks) {
     return fail(GSPN2_UNSUPPORTED,
@@ -239,17 +239,18 @@ gspn2_status_t checkDepthwiseNorm(const gspn2_depthwise_t* conv, float epsilon) 
                 static_cast<double>(epsilon));
   }
   const int64_t most = kDepthwiseNormMaxPositions / conv->n / conv->h;
-  if (conv->kernel == GSPN2_DEPTHWISE_NORM_KERNEL && conv->c <= GSPN2_DEPTHWISE_NORM_MAX_CHANNELS &&
-      conv->w <= most) {
+  if (conv->kernel == GSPN2_DEPTHWISE_NORM_KERNEL && conv->c % kNormVector == 0 &&
+      conv->c <= GSPN2_DEPTHWISE_NORM_MAX_CHANNELS && conv->w <= most) {
     return GSPN2_SUCCESS;
   }
   return fail(GSPN2_UNSUPPORTED,
-              "n=%lld, c=%lld, h=%lld, w=%lld, kernel = %d; expected a kernel of %d, at most %d "
-              "channels, and n * h * w below 2^30, for a norm behind a convolution",
+              "n=%lld, c=%lld, h=%lld, w=%lld, kernel = %d; expected a kernel of %d, a multiple of "
+              "%lld and at most %d channels, and n * h * w below 2^30, for a norm behind a "
+              "convolution",
               static_cast<long long>(conv->n), static_cast<long long>(conv->c),
               static_cast<long long>(conv->h), static_cast<long long>(conv->w),
               static_cast<int>(conv->kernel), GSPN2_DEPTHWISE_NORM_KERNEL,
-              GSPN2_DEPTHWISE_NORM_MAX_CHANNELS);
+              static_cast<long long>(kNormVector), GSPN2_DEPTHWISE_NORM_MAX_CHANNELS);
 }
 
 gspn2_status_t checkVectorAligned(std::initializer_list<Buffer> tensors) {

@@ -21,7 +21,6 @@ const nvinfer1::PluginFieldCollection& depthwiseFields();
 DepthwiseParameters parseDepthwise(const nvinfer1::PluginFieldCollection* fields);
 DepthwiseParameters restoreDepthwise(const void* state, size_t bytes);
 
-constexpr int64_t kDepthwiseMultiple = 8;  // of the channels
 // What the kernels are to do with x, whose shape has been checked.
 gspn2_depthwise_t makeDepthwise(Op op, const nvinfer1::PluginTensorDesc& x, int32_t kernel,
                                 gspn2_activation_t activation, bool residual);

@@ -23,6 +23,7 @@ constexpr Op kOp = Op::kDepthwiseNorm;
 constexpr int32_t kInputs = 5;
 constexpr int32_t kChannelAxis = 1;
 constexpr int32_t kKernel = GSPN2_DEPTHWISE_NORM_KERNEL;
+constexpr int64_t kMultiple = 8;  // of the channels
 constexpr int64_t kMostChannels = GSPN2_DEPTHWISE_NORM_MAX_CHANNELS;
 constexpr size_t kBytes = kStateHeaderBytes + 3 * sizeof(uint32_t);
 constexpr char kEpsilonField[] = "epsilon";
@@ -42,12 +43,11 @@ void checkExtents(const ExtentOf& extentOf) {
   check(1, 1, 1);
   check(1, 2, kKernel);
   check(1, 3, kKernel);
-  if (channels == kUnknownExtent ||
-      (channels % kDepthwiseMultiple == 0 && channels <= kMostChannels)) {
+  if (channels == kUnknownExtent || (channels % kMultiple == 0 && channels <= kMostChannels)) {
     return;
   }
   fail("%s: C is %" PRId64 "; expected a multiple of %" PRId64 " and at most %" PRId64, opName(kOp),
-       channels, kDepthwiseMultiple, kMostChannels);
+       channels, kMultiple, kMostChannels);
 }
 
 }  // namespace

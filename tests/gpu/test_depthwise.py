@@ -10,11 +10,13 @@ from tolerances import FORWARD, assert_close
 
 pytestmark = pytest.mark.gpu
 
-# N, C, H, W: those of GSPN-2-tiny, and odd ones; the last four, and 64x960x7x7, for tensor cores.
+# N, C, H, W: those of GSPN-2-tiny, of small and base with channels that are no whole vectors, and
+# odd ones; many of them for tensor cores.
 SIZES = (
     (2, 80, 56, 56), (3, 120, 56, 56), (2, 240, 28, 28), (5, 480, 14, 14), (64, 960, 7, 7),
     (1, 8, 1, 1), (1, 136, 9, 15), (3, 40, 113, 5), (1, 1440, 7, 6), (1, 16, 3, 4001),
-    (50, 1064, 7, 6), (64, 248, 14, 13), (9, 264, 31, 45), (64, 120, 56, 56),
+    (50, 1064, 7, 6), (64, 248, 14, 13), (9, 264, 31, 45), (64, 120, 56, 56), (1, 156, 56, 56),
+    (64, 156, 56, 56), (8, 180, 56, 56), (2, 1, 9, 4), (3, 37, 15, 30), (64, 251, 14, 13),
 )  # fmt: skip
 
 

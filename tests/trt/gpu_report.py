@@ -239,13 +239,8 @@ def tables(report: Json) -> dict[str, str]:
             ),
             _parity_rows(report),
         ),
-        "latency": _lines(
-            ("executor", "batch", "latency", "p90", "compute", "images/s", "against the first"),
-            _latency_rows(report),
-        ),
-        "layers": _lines(
-            ("engine, batch", "group", "layers", "ms", "share", "of copy"), _layer_rows(report)
-        ),
+        "latency": _wide_lines(("model", "batch"), _latency_rows(report)),
+        "layers": _wide_lines(("engine", "batch", "layers", "ms"), _layer_rows(report)),
         "bodies": _lines(
             (
                 *("model", "propagations", "build", "plan", "of the tolerance, worst batch"),
@@ -292,28 +287,35 @@ def _parity_rows(report: Json) -> Iterable[tuple[object, ...]]:
             yield (name, row["batch"], row["samples"], *errors, agree, types)
 
 
-def _latency_rows(report: Json) -> Iterable[tuple[object, ...]]:
-    for rows in report["latency"].values():
-        first: dict[int, float] = {}
-        for row in rows:
-            latency, compute = row["latency_ms"], row["compute_ms"]["median"]
-            times = first.setdefault(row["items"], compute) / compute
-            yield (
-                *(f"{row['subject']}, {row['model']}", row["items"]),
-                *(f"{latency['median']:.2f} ms", f"{latency['p90']:.2f}", f"{compute:.2f} ms"),
-                *(f"{row['items_per_second']:,.0f}", f"{times:.1f}x"),
-            )
+def _latency_rows(report: Json) -> Iterable[tuple[tuple[object, ...], dict[str, str]]]:
+    """Of each model and batch the compute time by executor, and the fastest ones' ratio."""
+    for name, rows in report["latency"].items():
+        for batch in dict.fromkeys(row["items"] for row in rows):
+            own = [row for row in rows if row["items"] == batch]
+            times = {row["subject"]: row["compute_ms"]["median"] for row in own}
+            cells = {f"{subject}, ms": f"{time:.3g}" for subject, time in times.items()}
+            engine = [row for row in own if row["subject"].startswith("tensorrt")]
+            others = [time for subject, time in times.items() if subject.startswith("pytorch")]
+            if engine and others:
+                fastest = min(engine, key=lambda row: float(row["compute_ms"]["median"]))
+                ratio = min(others) / fastest["compute_ms"]["median"]
+                cells["fastest engine, images/s"] = f"{fastest['items_per_second']:,.0f}"
+                cells["against the fastest PyTorch"] = f"{ratio:.2f}x"
+            yield (name, batch), cells
 
 
-def _layer_rows(report: Json) -> Iterable[tuple[object, ...]]:
+def _layer_rows(report: Json) -> Iterable[tuple[tuple[object, ...], dict[str, str]]]:
+    """Of each engine and batch the groups of layers: ms, their share, and that of a copy."""
     for name, every in report["layers"].items():
         for table in every:
             batch = next(iter(table["shapes"].values()))[0]
-            for title, group in table["groups"].items():
-                if group["layers"]:
-                    figures = (f"{group['ms']:.3f}", f"{group['share']:.1%}")
-                    moved = f"{group['of_copy']:.0%}"
-                    yield (f"{name}, {batch}", title, group["layers"], *figures, moved)
+            groups = {title: one for title, one in table["groups"].items() if one["layers"]}
+            count = sum(group["layers"] for group in groups.values())
+            cells = {
+                title: f"{group['ms']:.3f}, {group['share']:.0%}, {group['of_copy']:.0%}"
+                for title, group in groups.items()
+            }
+            yield (name, batch, count, f"{table['milliseconds']:.2f}"), cells
 
 
 def _body_rows(report: Json) -> Iterable[tuple[object, ...]]:
@@ -341,6 +343,17 @@ def _body_rows(report: Json) -> Iterable[tuple[object, ...]]:
 def _lines(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
     every = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(map(str, row))} |\n" for row in every)
+
+
+def _wide_lines(
+    head: tuple[str, ...], rows: Iterable[tuple[tuple[object, ...], Mapping[str, str]]]
+) -> str:
+    """A table with a column for each name that a row has a cell for, in order of appearance."""
+    every = list(rows)
+    names = tuple(dict.fromkeys(name for _, cells in every for name in cells))
+    return _lines(
+        head + names, ((*first, *(cells.get(name, "") for name in names)) for first, cells in every)
+    )
 
 
 def fill_page(text: str, filled: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ side.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ PROFILE = ((1, 1, 1), (2, 7, 7), (17, 48, 48))
 PROXIES = range(1, PROJECTION_MAX_CHANNELS + 1)
 NORM_CHANNELS = (20, 304)  # some behind the last vector, and more than a warp's lanes have vectors
 JOINED_CHANNELS = (40, 304, 640)  # one, two and four vectors to a lane
-CHANNELS = 40  # of depthwise convolutions: more than a block has
+CHANNELS = (40, 37)  # of depthwise convolutions: more than a block has, and some behind a vector
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ def _norms(vectorised: bool, proxies: int = 0) -> list[LayerNode]:
 
 def _depthwise() -> list[LayerNode]:
     nodes = []
-    for index, kernel in enumerate(DEPTHWISE_KERNELS):
-        weight = {f"weight{kernel}": (CHANNELS, 1, kernel, kernel)}
-        bias = {"bias": (CHANNELS,)}
+    for channels, (index, kernel) in itertools.product(CHANNELS, enumerate(DEPTHWISE_KERNELS)):
+        weight = {f"weight{kernel}_{channels}": (channels, 1, kernel, kernel)}
+        bias = {f"bias{channels}": (channels,)}
         for inputs in (weight, weight | bias):
             silu = (index + len(inputs)) % 2 == 0
             fields = {"activation": "silu" if silu else "identity", "residual": int(not silu)}
-            nodes.append(LayerNode(DEPTHWISE, CHANNELS, inputs, fields, True))
+            nodes.append(LayerNode(DEPTHWISE, channels, inputs, fields, True))
     return nodes
 
 

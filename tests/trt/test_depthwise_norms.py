@@ -125,3 +125,13 @@ def test_as_many_channels_as_the_kernel_takes_are_joined(tmp_path, channels, cou
     ends = [file.constant(name, [value], np.int64) for name, value in names.items()]
     model = file.prepare(tmp_path, file.add("Slice", ["z", *ends], "part"))
     assert len(model.fused) == count
+
+
+def test_channels_that_are_no_whole_vectors_are_not_joined(tmp_path):
+    file = File()
+    names = {"a": 0, "b": 4, "c": 1}
+    ends = [file.constant(name, [value], np.int64) for name, value in names.items()]
+    result = file.norm(file.depthwise(file.add("Slice", ["x", *ends], "half"), channels=4))
+    file.constant("scale", np.ones(4))
+    file.constant("shift", np.zeros(4))
+    assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}

@@ -167,7 +167,7 @@ GSPN2_API gspn2_status_t gspn2_channel_norm_workspace(const gspn2_norm_t* norm, 
 typedef enum { GSPN2_IDENTITY = 0, GSPN2_SILU = 1 } gspn2_activation_t;
 
 typedef struct {
-  int64_t n, c, h, w;  /* c a multiple of 8 */
+  int64_t n, c, h, w;
   gspn2_dtype_t dtype; /* float16 or bfloat16 */
   int32_t kernel;      /* 3, 5 or 7: its width and height */
   gspn2_activation_t activation;
@@ -186,8 +186,8 @@ GSPN2_API gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const vo
 
 /* The same with a layer normalisation over the channels of each position behind it: y is the
  * convolution, rounded to the dtype, and z that y normalised as by gspn2_channel_norm with epsilon,
- * scale (C) and shift (C). For the kernel and the channels above, and n * h * w below 2^30. z lies
- * as y does, and overlaps nothing else. One launch, or two. */
+ * scale (C) and shift (C). For the kernel and the channels above, a multiple of 8 of them, and
+ * n * h * w below 2^30. z lies as y does, and overlaps nothing else. One launch, or two. */
 GSPN2_API gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon,
                                               const void* x, const void* weight, const void* bias,
                                               const void* scale, const void* shift, void* y,
