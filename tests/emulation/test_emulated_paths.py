@@ -78,7 +78,7 @@ BAND_SIZES = {
     2: ((265, 24, 14, 13),),
     4: ((34, 64, 20, 24),),
 }
-NO_BAND_SIZES = ((17, 1056, 2, 2), (67, 40, 15, 1), (64, 512, 7, 7), (265, 8, 14, 14))
+NO_BAND_SIZES = ((17, 1056, 2, 2), (67, 40, 15, 1), (64, 376, 7, 7), (265, 8, 14, 14))
 # N, C, H, W, and of the one launch the vectors that a block may have and its tile; few blocks
 # first.
 DEPTHWISE_NORM_SIZES = (
