@@ -188,8 +188,8 @@ struct ColumnWalker {
       const int row = lane * kRows + r - states.skipped();
 #pragma unroll
       for (int c = 0; c < C::kRunOutChunks; ++c) {
-        const int chunk = static_cast<int>(static_cast<unsigned>(run) % C::kTileRuns) *
-                              C::kRunOutChunks + c;
+        const int chunk =
+            static_cast<int>(static_cast<unsigned>(run) % C::kTileRuns) * C::kRunOutChunks + c;
         storeSharedVector(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess,
                           *reinterpret_cast<const uint4*>(&results[r][c * C::kOutChunkSteps]));
       }

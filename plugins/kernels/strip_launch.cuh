@@ -36,12 +36,16 @@ class ResidentClusters {
     const int asked[] = {device, plan.parts, plan.warps + plan.producers, plan.sharedBytes};
     const std::lock_guard<std::mutex> lock(mMutex);
     if (!std::equal(std::begin(asked), std::end(asked), std::begin(mAsked))) {
-      status = maxActiveClusters(kernel, static_cast<unsigned>(asked[2] * kWarpSize),
-                                 static_cast<unsigned>(plan.parts), plan.sharedBytes, &mClusters);
+      const auto threads = static_cast<unsigned>(asked[2] * kWarpSize);
+      status = plan.parts > 1
+                   ? maxActiveClusters(kernel, threads, static_cast<unsigned>(plan.parts),
+                                       plan.sharedBytes, &mClusters)
+                   : maxActiveBlocks(kernel, threads, plan.sharedBytes, &mClusters);
       if (status != cudaSuccess) return status;
       std::copy(std::begin(asked), std::end(asked), std::begin(mAsked));
     }
     *clusters = mClusters;
+    noteResident(mClusters);
     return cudaSuccess;
   }
 
@@ -61,9 +65,9 @@ inline cudaError_t launchTours(void (*kernel)(StripParams), ResidentClusters* kn
     if (status != cudaSuccess) return status;
     shareSlices(scan, plan, resident, &params);
     if (params.handed != nullptr) {
-      status = cudaMemsetAsync(params.handed, 0,
-                               sizeof(uint64_t) * params.clusters * static_cast<size_t>(params.line),
-                               scan.stream);
+      status = cudaMemsetAsync(
+          params.handed, 0, sizeof(uint64_t) * params.clusters * static_cast<size_t>(params.line),
+          scan.stream);
       if (status != cudaSuccess) return status;
     }
   }

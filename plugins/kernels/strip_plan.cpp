@@ -30,6 +30,7 @@ constexpr int64_t kColumnPart = 128;
 // Slices are cut where each has many tiles of results.
 constexpr int64_t kCutTiles = 8;
 constexpr int64_t kCutSlices = 16;
+constexpr int64_t kLongestLine = kMaxParts * stripColumnWalkers(2) * stripStride(2);
 
 // Positions of a lane and the most warps of a block, in the order of preference.
 struct Shape {
@@ -200,15 +201,16 @@ StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
 
 size_t stripLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction) {
   const bool horizontal = direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;
-  if (!horizontal || problem.h < kPairedLine || problem.h > kMaxExtent ||
-      problem.w < kCutTiles * tileSteps(problem) || problem.n * problem.c < kCutSlices) {
+  if (!horizontal || problem.h < kPairedLine || problem.w < kCutTiles * tileSteps(problem) ||
+      problem.n * problem.c < kCutSlices) {
     return 0;
   }
-  return sizeof(uint64_t) * kStripHandingClusters * problem.h;
+  // No less than smaller problems want: some callers ask for the largest one alone.
+  return sizeof(uint64_t) * kStripHandingClusters * std::min<int64_t>(problem.h, kLongestLine);
 }
 
 bool sharesSlices(const DirectionScan& scan, const StripPlan& plan) {
-  return scan.horizontal() && scan.output == ScanOutput::kStates && plan.rows > 1 && plan.parts > 1;
+  return scan.horizontal() && scan.output == ScanOutput::kStates && plan.rows > 1 && plan.warps > 1;
 }
 
 void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
@@ -222,8 +224,8 @@ void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
   }
   if (resident < 1 || resident >= params->slices) return;
   params->clusters = resident;
-  const bool hasRoom =
-      scan.workspace != nullptr && stripLineScanWorkspace(scan.problem, scan.direction) > 0;
+  const bool hasRoom = scan.workspace != nullptr && scan.line() <= kLongestLine &&
+                       stripLineScanWorkspace(scan.problem, scan.direction) > 0;
   if (!hasRoom || resident > kStripHandingClusters || tuned[1] == 0) return;
   // The longest way with cuts and without, in units.
   const int64_t units = planCeilDiv(scan.steps(), tileSteps(scan.problem));

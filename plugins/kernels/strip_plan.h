@@ -30,7 +30,8 @@ StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
 // Lets as many clusters as the device has at once share the slices of a horizontal scan, where that
 // pays; by default each has one. `words`: the scan's workspace.
-void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident, StripParams* params);
+void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
+                 StripParams* params);
 
 // Whether shareSlices wants to know of `resident`.
 bool sharesSlices(const DirectionScan& scan, const StripPlan& plan);

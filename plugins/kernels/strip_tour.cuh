@@ -1,11 +1,11 @@
 // Which slices, and parts of slices, the clusters of a horizontal strip scan work on, in turn.
 //
-// As many clusters as the device has at once share the slices: the warps that load go on to the next
-// slice while those that walk end one. What remains where each has as many whole slices as any other
-// may be cut in its steps, at multiples of a unit: each cluster takes as many units, and hands the
-// states behind its last one to the cluster behind it, in words in the workspace. A slice's first
-// part comes first of all in its cluster's tour, the k-th behind k whole slices, so that nobody waits
-// long; and whoever is waited for has a lower number, so that it has begun.
+// As many clusters as the device has at once share the slices: the warps that load go on to the
+// next slice while those that walk end one. What remains where each has as many whole slices as any
+// other may be cut in its steps, at multiples of a unit: each cluster takes as many units, and
+// hands the states behind its last one to the cluster behind it, in words in the workspace. A
+// slice's first part comes first of all in its cluster's tour, the k-th behind k whole slices, so
+// that nobody waits long; and whoever is waited for has a lower number, so that it has begun.
 #ifndef GSPN2_KERNELS_STRIP_TOUR_CUH_
 #define GSPN2_KERNELS_STRIP_TOUR_CUH_
 
@@ -43,10 +43,7 @@ class StripTour {
  public:
   __device__ explicit StripTour(const StripParams& p) : StripTour(p, stripCluster(p)) {}
   __host__ __device__ StripTour(const StripParams& p, int cluster)
-      : mClusters(p.clusters),
-        mUnits(p.units),
-        mCluster(cluster),
-        mWhole(p.slices / p.clusters) {
+      : mClusters(p.clusters), mUnits(p.units), mCluster(cluster), mWhole(p.slices / p.clusters) {
     const int remaining = (p.slices - mWhole * mClusters) * mUnits;
     mShare = remaining / mClusters;
     mLarger = remaining - mShare * mClusters;

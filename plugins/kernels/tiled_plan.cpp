@@ -13,9 +13,9 @@ namespace gspn2 {
 namespace {
 
 constexpr int64_t kMaxCoordinate = 1 << 30;
-constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a block
-constexpr int kMinPart = 128;              // positions that are worth a block of their own
-constexpr int kMaxPart = 1024;             // 16 warps, 2 positions to a lane
+constexpr int kSharedSlack = 2048;  // edges, halos and barriers of a block
+constexpr int kMinPart = 128;       // positions that are worth a block of their own
+constexpr int kMaxPart = 1024;      // 16 warps, 2 positions to a lane
 constexpr int kMaxStages = 4;
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
 

@@ -65,13 +65,14 @@ def test_a_strip_plan_is_taken(
 
 
 # Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster and
-# two, a last tile that is not whole, cuts in the middle of a segment.
+# two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has.
 TOURS = (
     (5, (200, 40), "2,1", 0),
     (7, (200, 24), "3,0", 16),
     (16, (192, 260), "7,1", 0),
     (17, (200, 264), "5,1", 100),
     (23, (192, 300), "7,1", 7),
+    (9, (128, 40), "4,1", 0),
 )
 
 
@@ -95,6 +96,15 @@ def test_clusters_share_slices(
         assert torch.equal(*outs), (slices, height, steps, tour)
         expected = scan_reference.line_scan(*inputs, direction, normalize, chunk)
         assert_close(outs[1], expected, FORWARD[dtype], f"{tour} {direction}")
+
+
+@pytest.mark.parametrize("plan", ["4,4", "8,3", "12,2"])
+def test_a_tiled_plan_is_taken(library: ctypes.CDLL, plan: str) -> None:
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_TILED_PLAN=plan):
+        (kernel,) = check_scan(library, (50, 136), VERTICAL)
+    assert "tiled" in kernel
+    assert library.gspn2_tuned_plans() > before
 
 
 def test_a_plan_that_no_block_holds_is_left(library: ctypes.CDLL) -> None:
