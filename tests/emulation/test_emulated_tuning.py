@@ -64,8 +64,8 @@ def test_a_strip_plan_is_taken(
     assert library.gspn2_tuned_plans() > before
 
 
-# Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster and
-# two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has.
+# Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster
+# and two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has.
 TOURS = (
     (5, (200, 40), "2,1", 0),
     (7, (200, 24), "3,0", 16),
