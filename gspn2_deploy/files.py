@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gspn2_deploy.errors import OutputError
 
@@ -72,8 +74,9 @@ def _check_target(target: Path) -> None:
         raise OutputError(f"{target} is {what}", expected="a file name", hint="choose another name")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all (UTF-8)."""
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all. It must hold no NaN and no infinity."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with staged_output(path) as staging:
         (staging / path.name).write_text(text, encoding="utf-8")
 

@@ -35,7 +35,12 @@ DEPTHWISE_INPUTS = ("x", "weight", "bias")  # 2 or 3
 DEPTHWISE_ATTRIBUTES = {"activation": "identity", "residual": 0}
 DEPTHWISE_KERNELS = (3, 5, 7)
 DEPTHWISE_MULTIPLE = 8  # of the channels
-FUSED_TYPES = (CHANNEL_NORM, DEPTHWISE)
+DEPTHWISE_NORM = "GspnDepthwiseNorm"  # a convolution and the norm of it, which it gives both
+DEPTHWISE_NORM_INPUTS = (*DEPTHWISE_INPUTS, "scale", "shift")
+DEPTHWISE_NORM_ATTRIBUTES = {"epsilon": 1e-5, **DEPTHWISE_ATTRIBUTES}
+DEPTHWISE_NORM_KERNEL = 3
+DEPTHWISE_NORM_MAX_CHANNELS = 1024
+FUSED_TYPES = (CHANNEL_NORM, DEPTHWISE, DEPTHWISE_NORM)
 PLUGIN_TYPES = (*OP_TYPES, *FUSED_TYPES)
 
 NEIGHBOURS = 3  # the positions p-1, p, p+1 of the previous line, in this order

@@ -222,7 +222,7 @@ def _open_libraries(bundle: Bundle, folder: Path) -> None:
 @contextmanager
 def _bundled_plugin(bundle: Bundle, folder: Path) -> Iterator[None]:
     """Make the runner take the bundle's plugin and no other."""
-    from gspn2_deploy.build.tensorrt_plugin import PLUGIN_VARIABLE
+    from gspn2_deploy.tensorrt_plugin import PLUGIN_VARIABLE
 
     before = os.environ.get(PLUGIN_VARIABLE)
     if bundle.plugin is not None:

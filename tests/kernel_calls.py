@@ -23,6 +23,7 @@ DIRECTION_NAMES = tuple(direction.value for direction in DIRECTIONS)
 
 _GUARD = 512  # elements on either side; a multiple of every alignment the kernels care about
 _SENTINEL = 97.0  # exact in every dtype
+_VECTOR = 8  # channels of NHWC8
 
 
 class GuardedBuffer:
@@ -67,25 +68,35 @@ def packed(
     m: Tensor | None = None,
     move: Callable[[Tensor], Tensor] = lambda prediction: prediction,
     with_x: bool = False,
+    between: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """The same inputs, those with directions as views of one tensor (N, P, H, W) with NaN between.
 
-    `move` has the last word on where that tensor lies; `with_x` says whether x is a view of it too.
+    `move` has the last word on where that tensor lies, `with_x` says whether x is a view of it too,
+    `between` how many channels of NaN there are ahead of each.
     """
     n, _, height, width = x.shape
     given = {"lam": lam, "u": u, "d": d, "w": w, "x": x if with_x else None}
     pieces = {name: piece for name, piece in given.items() if piece is not None}
     sections = [piece.shape[1:-2].numel() for piece in pieces.values()]
-    gap = x.new_full((n, 1, height, width), torch.nan)
+    gap = x.new_full((n, between, height, width), torch.nan)
     parts = [p for piece in pieces.values() for p in (gap, piece.reshape(n, -1, height, width))]
     whole = move(torch.cat([*parts, gap], 1))
-    sizes = [size for section in sections for size in (1, section)]
-    views = whole.split([*sizes, 1], 1)[1::2]
+    sizes = [size for section in sections for size in (between, section)]
+    views = whole.split([*sizes, between], 1)[1::2]
     found = {
         name: view.unflatten(1, piece.shape[1:-2])
         for (name, piece), view in zip(pieces.items(), views, strict=True)
     }
     return found.get("x", x), found["lam"], found["w"], found["u"], found.get("d"), m
+
+
+def in_rows(whole: Tensor, move: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+    """The same (N, C, H, W) in NHWC8, NaN behind the last channel; `move` as above."""
+    n, c, height, width = whole.shape
+    rows = whole.new_full((n, height, width, -(-c // _VECTOR) * _VECTOR), torch.nan)
+    rows[..., :c] = whole.movedim(1, -1)
+    return move(rows).movedim(-1, 1)[:, :c]
 
 
 def stream_of(x: Tensor) -> int | None:
@@ -128,6 +139,15 @@ def line_scan(
     return out.tensor
 
 
+def strides_of(x: Tensor, lam: Tensor, w: Tensor) -> cuda.Strides:
+    """How tensors lie that are not all dense: what `packed` gives, or `in_rows` with x as well."""
+    position = lam.stride(-1)
+    items = [value.stride(0) for value in (x, lam, w)]
+    if position > 1 and len(x) == 1:  # a view of one item may have any stride
+        items = [0, 0, 0]
+    return cuda.Strides(*items, position)
+
+
 def prop2d(
     x: Tensor,
     lam: Tensor,
@@ -142,12 +162,12 @@ def prop2d(
 ) -> Tensor:
     """y (N, C, H, W) by gspn2_prop2d, into a guarded output `offset` elements off alignment.
 
-    What `packed` gives is passed as it lies.
+    What `packed` gives is passed as it lies, what `in_rows` has moved with x among it.
     """
     library = library or cuda.load_library()
     problem = problem_of(x, w.shape[3], normalize, chunk)
     dense = all(value is None or value.is_contiguous() for value in (x, lam, w, u, d))
-    strides = None if dense else cuda.BatchStrides(x.stride(0), lam.stride(0), w.stride(0))
+    strides = None if dense else strides_of(x, lam, w)
     size = ctypes.c_size_t()
     status = library.gspn2_prop2d_workspace(problem, strides, int(d is not None), size)
     assert status == 0, last_error(library)
@@ -195,7 +215,6 @@ NORM_LAYOUTS = (
     *((NCHW, dtype) for dtype in DTYPES),
     *((NHWC8, dtype) for dtype in DTYPES if dtype != torch.float32),
 )
-_VECTOR = 8  # channels of NHWC8
 
 
 def channel_norm(
@@ -224,8 +243,7 @@ def channel_norm(
     source, shape = x, tuple(x.shape)
     if layout == NHWC8:
         shape = (n, height, width, -(-c // _VECTOR) * _VECTOR)
-        source = x.new_full(shape, torch.nan)
-        source[..., :c] = x.movedim(1, -1)
+        source = in_rows(x)
     size = ctypes.c_size_t()
     response = int(response_scale is not None)
     status = library.gspn2_channel_norm_workspace(ctypes.byref(norm), response, ctypes.byref(size))
@@ -329,6 +347,51 @@ def depthwise_inputs(
     x = torch.randn(size, device=device).to(dtype)
     weight = (torch.randn((c, 1, kernel, kernel), device=device) / kernel).to(dtype)
     return x, weight, torch.randn(c, device=device).to(dtype)
+
+
+def depthwise_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    silu: bool = False,
+    residual: bool = False,
+    epsilon: float = 1e-6,
+    offset: int = 0,
+    library: ctypes.CDLL | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y and z (N, C, H, W) by gspn2_depthwise_norm; x is laid out anew, and they back."""
+    library = library or cuda.load_library()
+    conv = Depthwise(*x.shape, DTYPE_CODES[x.dtype], weight.shape[-1], int(silu), int(residual))
+    source = x.movedim(1, -1).contiguous()
+    outs = [GuardedBuffer(tuple(source.shape), x.dtype, offset, x.device) for _ in range(2)]
+    tensors = (source, weight, bias, scale, shift, *(out.tensor for out in outs))
+    status = library.gspn2_depthwise_norm(
+        ctypes.byref(conv),
+        ctypes.c_float(epsilon),
+        *(ctypes.c_void_p(None if value is None else value.data_ptr()) for value in tensors),
+        ctypes.c_void_p(stream_of(x)),
+    )
+    assert status == 0, last_error(library)
+    for name, out in zip("yz", outs, strict=True):
+        out.check(name)
+    y, z = (out.tensor.movedim(-1, 1) for out in outs)
+    return y, z
+
+
+def depthwise_norm_inputs(
+    size: tuple[int, int, int, int], dtype: torch.dtype, device: str = "cuda"
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """x (N, C, H, W), weight (C, 1, 3, 3), bias, scale and shift (C,).
+
+    The bias keeps the channels of the convolution apart, as channel_norm_inputs those of x.
+    """
+    x, weight, _ = depthwise_inputs(size, 3, dtype, device)
+    _, scale, shift = channel_norm_inputs(size, dtype, False, device)
+    bias = torch.linspace(1, 5, size[1], device=device).to(dtype)
+    return x, (weight / 3).to(dtype), bias, scale, shift
 
 
 def powerless(extent: tuple[int, int], direction: str, chunk: int, device: str = "cuda") -> Tensor:

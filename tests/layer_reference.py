@@ -1,4 +1,4 @@
-"""What gspn2_channel_norm and gspn2_depthwise have to give, in float64."""
+"""What gspn2_channel_norm, gspn2_depthwise and gspn2_depthwise_norm have to give, in float64."""
 
 from __future__ import annotations
 
@@ -55,3 +55,19 @@ def depthwise(
     )
     y = y + wide if residual else y
     return functional.silu(y) if silu else y
+
+
+def depthwise_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    silu: bool = False,
+    residual: bool = False,
+    epsilon: float = 1e-6,
+) -> tuple[Tensor, Tensor]:
+    """Convolve as `depthwise`, then normalise that, rounded to x's type, over C."""
+    y = depthwise(x, weight, bias, silu=silu, residual=residual)
+    return y, channel_norm(y.to(x.dtype), scale, shift, epsilon=epsilon)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gspn2_deploy.errors import OutputError
-from gspn2_deploy.files import sha256_of, staged_output, write_text
+from gspn2_deploy.files import sha256_of, staged_output, write_json
 
 
 def test_targets_and_companions_move_together(tmp_path):
@@ -50,14 +50,14 @@ def test_what_is_no_plain_file_stays(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OutputError, match="no plain file"):
-        write_text(pipe, "text")
+        write_json(pipe, {})
     assert pipe.is_fifo()
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
-        write_text(tmp_path / "file" / "name", "text")
+        write_json(tmp_path / "file" / "name", {})
 
 
 def test_a_full_disk(tmp_path):
@@ -86,7 +86,17 @@ def test_a_place_where_no_file_can_be_made(monkeypatch, tmp_path):
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     with pytest.raises(OutputError, match="no file can be made there"):
-        write_text(tmp_path / "name", "text")
+        write_json(tmp_path / "name", {})
+
+
+def test_json_without_numbers_that_json_lacks(tmp_path):
+    path = tmp_path / "report.json"
+    write_json(path, {"error": 0.5})
+    assert path.read_text() == '{\n  "error": 0.5\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"error": float("nan")})
+    assert list(tmp_path.iterdir()) == [path]
+    assert "0.5" in path.read_text()
 
 
 def test_sha256(tmp_path):

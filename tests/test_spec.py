@@ -57,10 +57,14 @@ def test_c_header_enumerations_follow_the_definition():
         assert re.search(rf"GSPN2_{dtype.upper()}\s*=", header), dtype
 
 
-def test_the_c_header_projects_as_many_channels():
+def test_c_header_limits_follow_the_definition():
     header = (ROOT / "plugins/include/gspn2/kernels.h").read_text()
-    (most,) = re.findall(r"#define GSPN2_PROJECTION_MAX_CHANNELS (\d+)", header)
-    assert int(most) == spec.PROJECTION_MAX_CHANNELS
+    for name in (
+        "PROJECTION_MAX_CHANNELS",
+        "DEPTHWISE_NORM_KERNEL",
+        "DEPTHWISE_NORM_MAX_CHANNELS",
+    ):
+        assert f"#define GSPN2_{name} {getattr(spec, name)}\n" in header, name
 
 
 def test_direction_properties():

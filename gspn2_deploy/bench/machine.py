@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 from gspn2_deploy import __version__
 from gspn2_deploy.build.gpu import current_gpu
 from gspn2_deploy.errors import PlatformError
+from gspn2_deploy.packages import version_of
 
 CPU, GPU = "cpu", "gpu"
 _NVIDIA_SMI = "nvidia-smi"
@@ -35,15 +35,7 @@ _STATE = {
     "temperature_c": "temperature.gpu",
     "power_w": "power.draw",
 }
-_DISTRIBUTIONS = {
-    "torch": ("torch",),
-    "triton": ("triton",),
-    "onnx": ("onnx",),
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
-    "pycuda": ("pycuda",),
-    "numpy": ("numpy",),
-}
+_PACKAGES = ("torch", "triton", "onnx", "onnxruntime", "tensorrt", "pycuda", "numpy")
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ def software() -> dict[str, Any]:
         "gspn2_deploy": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        **{name: _version(names) for name, names in _DISTRIBUTIONS.items()},
+        **{name: version_of(name) for name in _PACKAGES},
     }
 
 
@@ -187,8 +179,3 @@ def _number(text: str) -> float | str | None:
         return float(text)
     except ValueError:
         return None if text.startswith("[") else text  # "[N/A]"
-
-
-def _version(names: tuple[str, ...]) -> str | None:
-    found = (importlib.metadata.distributions(name=name) for name in names)
-    return next((each.version for distributions in found for each in distributions), None)

@@ -187,11 +187,6 @@ class BenchReport:
         }
 
 
-def to_json(report: BenchReport) -> str:
-    """Lay a report out as the content of a JSON file."""
-    return json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
-
-
 def read_rows(path: Path) -> tuple[Row, ...]:
     """Read the rows of an earlier benchmark.
 

@@ -88,7 +88,7 @@ def untold_types(layers: Iterable[EngineLayer], plugins: int) -> str | None:
 def check_plugin_layers(
     layers: Iterable[EngineLayer], wanted: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Check that every propagation is in the engine, in the file's type.
+    """Check that every plugin layer is in the engine, and all that it gives in the file's type.
 
     Args:
         layers: The engine's layers.
@@ -102,15 +102,15 @@ def check_plugin_layers(
     """
     plugins = [layer for layer in layers if layer.node in wanted]
     missing = sorted(wanted.keys() - {layer.node for layer in plugins})
-    wrong = [layer for layer in plugins if layer.dtype not in (None, wanted[layer.node])]
+    wrong = [layer for layer in plugins if not _given(layer) <= {None, wanted[layer.node]}]
     if not missing and not wrong:
-        return tuple(layer.node for layer in plugins if layer.dtype is None)
+        return tuple(layer.node for layer in plugins if None in _given(layer))
     types = ", ".join(sorted(set(wanted.values())))
     raise EngineLibraryError(
         "plugin layers are missing from the engine"
         if missing
         else "plugin layers do not run in the type that the file gives them",
-        got=", ".join(missing or [f"{layer.node}: {layer.dtype}" for layer in wrong]),
+        got=", ".join(missing or [f"{layer.node}: {_spoken(layer)}" for layer in wrong]),
         expected=f"{len(wanted)} plugin layers in {types}",
         hint="build again; if it persists, report it with the ONNX file",
     )
@@ -157,6 +157,15 @@ def check_precision(layers: Iterable[EngineLayer], precision: str | None) -> Non
             hint="build again; if it persists, allow it by --precision-constraints prefer "
             "(TensorRT before 10), or report it with the ONNX file",
         )
+
+
+def _given(layer: EngineLayer) -> set[str | None]:
+    """The types of what a layer gives; None among them where one is untold."""
+    return {tensor.dtype for tensor in layer.outputs} or {None}
+
+
+def _spoken(layer: EngineLayer) -> str:
+    return " and ".join(sorted(dtype or "untold" for dtype in _given(layer)))
 
 
 def _types(layer: EngineLayer) -> set[str]:

@@ -154,7 +154,10 @@ def pairs(node: onnx.NodeProto | None) -> Iterator[tuple[str, str]]:
 
 
 def put_plugins(
-    graph: onnx.GraphProto, op_type: str, found: Mapping[str, tuple[str, list[str], dict[str, Any]]]
+    graph: onnx.GraphProto,
+    op_type: str,
+    found: Mapping[str, tuple[str, list[str], dict[str, Any]]],
+    second: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Put a plugin's node in the place of each of these outputs' producers, in place.
 
@@ -164,15 +167,21 @@ def put_plugins(
         graph: A model's main graph.
         op_type: The plugin.
         found: By output: a name for the node, its inputs and its attributes.
+        second: By output: the second one, where the node has two, whose producer goes.
 
     Returns:
         The op type by the name of each new node.
     """
     names = {node.name for node in graph.node}
     new: dict[str, str] = {}
+    seconds = second or {}
+    joined = set(seconds.values())
     nodes, needed = [], []
     for node in graph.node:
         output = node.output[0] if node.output else ""
+        if output in joined:
+            needed += node.input
+            continue
         if output not in found:
             nodes.append(node)
             continue
@@ -183,8 +192,9 @@ def put_plugins(
         names.add(name)
         new[name] = op_type
         needed += node.input
+        outputs = [output, seconds[output]] if output in seconds else [output]
         nodes.append(
-            helper.make_node(op_type, inputs, [output], name, domain=ONNX_DOMAIN, **attributes)
+            helper.make_node(op_type, inputs, outputs, name, domain=ONNX_DOMAIN, **attributes)
         )
     del graph.node[:]
     graph.node.extend(nodes)

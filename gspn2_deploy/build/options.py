@@ -41,7 +41,7 @@ class BuildOptions:
             :data:`TIMING_RANGE`.
         timing_cache: Whether measured times are kept for the next build.
         timing_cache_path: Where; None for a file of the user's cache folder, named by all that
-            the times depend on.
+            the times depend on. A file of means over other than ``timing_iterations`` is refused.
         version_compatible: Whether later versions of the same major version can run the plan too.
         exclude_lean_runtime: Whether such a plan leaves out the runtime that it needs for that.
         hardware_compatibility: One of :data:`HARDWARE_COMPATIBILITIES`.

@@ -8,7 +8,6 @@ typed. A propagation that is no plugin layer is an error, never a silent fallbac
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
 from typing import Any, ClassVar
@@ -18,13 +17,14 @@ from gspn2_deploy.build.gpu import current_gpu
 from gspn2_deploy.build.tensorrt_rtx import normalise_compute_capability
 from gspn2_deploy.build.wire import build_in_child
 from gspn2_deploy.errors import MissingDependencyError, UsageError
+from gspn2_deploy.packages import distribution_of
 from gspn2_deploy.progress import Step
 
 logger = logging.getLogger(__name__)
 
 _MODULE = "tensorrt"
-_DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
 _PACKAGE = "TensorRT"
+_BINDINGS = "bindings"  # in the name of a distribution that brings no library
 
 
 class TensorRTBackend(Backend):
@@ -37,10 +37,11 @@ class TensorRTBackend(Backend):
         """Return the installed version without loading the library."""
         if importlib.util.find_spec(_MODULE) is None:
             raise MissingDependencyError(_PACKAGE, self.extra)
-        for name in _DISTRIBUTIONS:
-            for found in importlib.metadata.distributions(name=name):
-                return found.version
-        return "unknown"
+        found = distribution_of(self.name)
+        # Plans belong to the library, and bindings may be of another patch level.
+        if found is None or _BINDINGS in found.metadata["Name"]:
+            return "unknown"
+        return found.version
 
     def resolve_compute_capabilities(
         self, names: tuple[str, ...], dtypes: frozenset[str]

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,13 +27,6 @@ from gspn2_deploy.build.gpu import Gpu
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_model import STRONGLY_TYPED_MAJOR, PluginModel, prepare_model
 from gspn2_deploy.build.tensorrt_options import apply_options
-from gspn2_deploy.build.tensorrt_plugin import (
-    find_embeddable,
-    find_plugin,
-    last_error,
-    library_version,
-    load_plugin,
-)
 from gspn2_deploy.build.timing_cache import TimingCache
 from gspn2_deploy.build.translate import EngineLibraryError, translate
 from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
@@ -40,7 +34,15 @@ from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.runners.engine_layers import EngineLayer
+from gspn2_deploy.runners.trt_tensors import dtype_name, engine_interface
 from gspn2_deploy.spec import PRECISION_TYPES
+from gspn2_deploy.tensorrt_plugin import (
+    find_embeddable,
+    find_plugin,
+    last_error,
+    library_version,
+    load_plugin,
+)
 
 _PLUGIN_LAYERS = ("PLUGIN_V2", "PLUGIN_V3")
 
@@ -92,7 +94,8 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         What the plan holds.
 
     Raises:
-        UsageError: This version of TensorRT lacks an option that is asked for.
+        UsageError: This version of TensorRT lacks an option that is asked for, or the timing cache
+            holds times averaged over another number of runs.
         BuildError: The file was refused, a propagation is no plugin layer, or the build or the
             check of its plan failed.
         KernelLibraryError: The plugin library is missing or does not fit.
@@ -101,6 +104,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
     version = library_version(trt)
     plugin_path = find_plugin(version)
     embedded = find_embeddable(plugin_path) if options.embed_plugin else plugin_path
+    cache = _open_cache(options, version, gpu, plugin_path)
     session = PluginSession(trt, channel, load_plugin(trt, plugin_path))
     config = session.builder.create_builder_config()
     apply_options(trt, config, options, strongly_typed=session.strongly_typed, plugin=embedded)
@@ -120,16 +124,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         replace(summary, propagations=request.propagations), replace(request, precision=stated)
     )
     _configure(session, config, request, model)
-    cache = None
-    if options.timing_cache:
-        cache = TimingCache.open(
-            version,
-            gpu,
-            driver_version(),
-            plugin_path,
-            options.timing_iterations,
-            options.timing_cache_path,
-        )
+    if cache is not None:
         cache.attach(config)
     plan = build_plan(session, config, request)
     layers, unproven = check_engine(session, plan, request, types)
@@ -178,7 +173,7 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
         The element type that the network has for each of these layers, by name.
 
     Raises:
-        EngineLibraryError: One is missing.
+        EngineLibraryError: One is missing, or gives tensors of different types.
     """
     kinds = {
         getattr(trt.LayerType, name) for name in _PLUGIN_LAYERS if hasattr(trt.LayerType, name)
@@ -195,7 +190,20 @@ def check_plugins(trt: ModuleType, network: Any, wanted: Mapping[str, str]) -> d
             expected="one layer for each propagation of the file, and for what was fused",
             hint="report this with the ONNX file: TensorRT took something else for the plugin",
         )
-    return {name: trt_network.dtype_name(found[name].get_output(0).dtype) for name in wanted}
+    types = {name: _output_types(found[name]) for name in wanted}
+    mixed = [f"{name}: {', '.join(given)}" for name, given in types.items() if len(set(given)) > 1]
+    if mixed:
+        raise EngineLibraryError(
+            "plugin layers give tensors of different types",
+            got="; ".join(mixed),
+            expected="one type for all that a layer gives",
+            hint="report this with the ONNX file",
+        )
+    return {name: given[0] for name, given in types.items()}
+
+
+def _output_types(layer: Any) -> list[str]:
+    return [dtype_name(layer.get_output(index).dtype) for index in range(layer.num_outputs)]
 
 
 def check_engine(
@@ -227,7 +235,7 @@ def check_engine(
         if options.exclude_lean_runtime:
             return [], ("the plan was not loaded: it needs a lean runtime beside it",)
         raise translate(errors, "load the plan that it built")
-    inputs, outputs = trt_network.engine_interface(trt, engine)
+    inputs, outputs = engine_interface(trt, engine)
     trt_network.check_interface(inputs, outputs, request)
     unproven = ["the engine was loaded but not run"]
     layers = inspect_engine(trt, engine, request.profiles)
@@ -252,6 +260,21 @@ def check_engine(
     return layers, tuple(unproven)
 
 
+def _open_cache(
+    options: BuildOptions, version: str, gpu: Gpu, plugin_path: Path
+) -> TimingCache | None:
+    if not options.timing_cache:
+        return None
+    return TimingCache.open(
+        version,
+        gpu,
+        driver_version(),
+        plugin_path,
+        options.timing_iterations,
+        options.timing_cache_path,
+    )
+
+
 def _parse(session: PluginSession, request: BuildRequest, model: PluginModel) -> None:
     options = request.options
     flags = []
@@ -261,6 +284,10 @@ def _parse(session: PluginSession, request: BuildRequest, model: PluginModel) ->
         # Such engines may not call the library's own plugins, which the parser would insert.
         flags.append(session.trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     parse(session, request.onnx_path, model.content, flags=flags, has_plugins=True)
+    for index in range(session.network.num_inputs):
+        tensor = session.network.get_input(index)
+        if tensor.name in model.cast:
+            tensor.dtype = session.trt.float32
 
 
 def _plugin_types(

@@ -12,7 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from gspn2_deploy.build.casts import drop_input_casts
 from gspn2_deploy.build.depthwise import fuse_depthwise
+from gspn2_deploy.build.depthwise_norms import join_norms
+from gspn2_deploy.build.gelus import simplify_gelus
 from gspn2_deploy.build.graph_view import attributes_of
 from gspn2_deploy.build.norms import fuse_norms
 from gspn2_deploy.build.packing import pack_predictions
@@ -60,6 +63,8 @@ class PluginModel:
         node_types: The element type of the first output by node name, likewise.
         packed: Those of the plugins that take a prediction unsplit.
         fused: Those that stand for standard ops of the file.
+        cast: The inputs that are float16 in the model and float32 in the file, whose cast the
+            engine is to do as it copies them.
     """
 
     content: bytes
@@ -68,6 +73,7 @@ class PluginModel:
     node_types: Mapping[str, str] = field(default_factory=dict)
     packed: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+    cast: tuple[str, ...] = ()
 
 
 def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> PluginModel:
@@ -76,8 +82,10 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
     Args:
         path: The ONNX file.
         tensorrt_major: TensorRT's major version.
-        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions, and
-            propagations are to take a prediction unsplit where they can.
+        fuse: Whether the plugin is to compute norms over channels and depthwise convolutions,
+            joined where a norm is of a convolution's result, and propagations are to take a
+            prediction unsplit where they can. Before TensorRT 10 GELUs in float16 are to be said by
+            a sigmoid besides, and inputs to be cast as they are copied.
 
     Returns:
         The model without the bodies of the propagation ops, each of their nodes under a name of
@@ -102,7 +110,12 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
         packed = pack_predictions(model.graph, constants)
         given = model.graph, constants, tensor_types(model.graph)
         fused = fuse_norms(*given) | fuse_depthwise(*given)
+        fused = join_norms(model.graph, constants, fused)
+    cast: tuple[str, ...] = ()
     if tensorrt_major < STRONGLY_TYPED_MAJOR:
+        if fuse:
+            simplify_gelus(model.graph, constants, tensor_types(model.graph))
+            cast = drop_input_casts(model.graph)
         lower_opset(model)
     types = tensor_types(model.graph)
     nodes = {
@@ -111,7 +124,7 @@ def prepare_model(path: Path, tensorrt_major: int, *, fuse: bool = False) -> Plu
         if node.name and node.output and node.output[0] in types
     }
     content = model.SerializeToString()
-    return PluginModel(content, plugins | fused, types, nodes, packed, tuple(fused))
+    return PluginModel(content, plugins | fused, types, nodes, packed, tuple(fused), cast)
 
 
 def _name_plugins(graph: onnx.GraphProto) -> dict[str, str]:

@@ -14,7 +14,7 @@ notes 1.1, "Limitations".
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import importlib.util
 import logging
 from types import ModuleType
@@ -24,12 +24,12 @@ from gspn2_deploy.build.backend import Backend, BuildRequest, BuiltEngine
 from gspn2_deploy.build.options import BuildOptions, refuse_options
 from gspn2_deploy.build.wire import build_in_child
 from gspn2_deploy.errors import MissingDependencyError, UsageError
+from gspn2_deploy.packages import distribution_of, version_of
 from gspn2_deploy.progress import Step
 
 logger = logging.getLogger(__name__)
 
 _MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the package, the bindings' own wheel
-_DISTRIBUTIONS = ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx")
 _PACKAGE = "TensorRT for RTX"
 
 COMPUTE_CAPABILITIES = {
@@ -71,8 +71,7 @@ class TensorRTRTXBackend(Backend):
         """Return the installed version without loading the library."""
         if not any(importlib.util.find_spec(module) for module in _MODULES):
             raise MissingDependencyError(_PACKAGE, self.extra)
-        found = _distribution()
-        return found.version if found else "unknown"
+        return version_of(self.name) or "unknown"
 
     def resolve_compute_capabilities(
         self, names: tuple[str, ...], dtypes: frozenset[str]
@@ -146,7 +145,6 @@ def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:
 
     request = request_from_wire(task)
     trt = _import_library()
-    found = _distribution()
     session = trt_build.Session(trt, channel)
     config = session.builder.create_builder_config()
     config.num_compute_capabilities = len(request.compute_capabilities)
@@ -159,9 +157,7 @@ def build_here(task: dict[str, Any], channel: Any) -> dict[str, Any]:
                 hint=f"pip install --upgrade 'gspn2-deploy[{TensorRTRTXBackend.extra}]'",
             )
     model = with_own_extents(request.onnx_path)
-    built = trt_build.build(
-        session, config, request, cuda_version=_cuda_version(found), model=model
-    )
+    built = trt_build.build(session, config, request, cuda_version=_cuda_version(), model=model)
     return engine_to_wire(built)
 
 
@@ -174,13 +170,7 @@ def _import_library() -> ModuleType:
         raise MissingDependencyError(_PACKAGE, TensorRTRTXBackend.extra, reason) from error
 
 
-def _distribution() -> importlib.metadata.Distribution | None:
-    for name in _DISTRIBUTIONS:
-        for found in importlib.metadata.distributions(name=name):
-            return found
-    return None
-
-
-def _cuda_version(found: importlib.metadata.Distribution | None) -> str | None:
+def _cuda_version() -> str | None:
+    found = distribution_of(TensorRTRTXBackend.name)
     name = found.metadata["Name"].replace("_", "-") if found else ""
     return next((part[2:] for part in name.split("-") if part.startswith("cu")), None)

@@ -19,6 +19,7 @@ from gspn2_deploy.build import trt_network
 from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
 from gspn2_deploy.build.translate import ParserMessage, translate, translate_parser
 from gspn2_deploy.runners.trt_log import make_logger
+from gspn2_deploy.runners.trt_tensors import engine_interface
 
 # Said without a GPU at every turn; never the cause of anything.
 _NOISE = re.compile(r"catchCudaError|Thread context has not been set")
@@ -259,7 +260,7 @@ def check_plan(session: Session, plan: Any, request: BuildRequest) -> tuple[str,
     engine = trt.Runtime(session.logger).deserialize_cuda_engine(plan)
     errors = session.take_errors()
     if engine is not None:
-        trt_network.check_interface(*trt_network.engine_interface(trt, engine), request)
+        trt_network.check_interface(*engine_interface(trt, engine), request)
         return ("the engine was loaded but not run",)
     if any("erialization" in text for text in errors):
         raise translate(errors, "load the plan that it built")

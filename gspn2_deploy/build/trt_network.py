@@ -1,4 +1,4 @@
-"""Hold a parsed network, and a loaded engine, against the ONNX file that they come from."""
+"""Hold a parsed network against the ONNX file that it comes from, and an engine's interface."""
 
 from __future__ import annotations
 
@@ -12,20 +12,9 @@ from typing import Any
 from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.manifest import TensorInfo
+from gspn2_deploy.runners.trt_tensors import dtype_name, network_interface
 from gspn2_deploy.spec import HALF_TYPES, PRECISION_TYPES, base_op
 
-# By TensorRT's names of the types. A strongly typed network keeps the file's types.
-_DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "FP8": "float8",
-}
 _WEIGHTED_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 # A layer from a function's body says who called it: "[ONNX Layer: NODE | CALLER (OP_TYPE)]".
 _CALLER = re.compile(r"\| ([^|\]]+) \((\w+)\)")
@@ -65,28 +54,9 @@ def summarise(trt: ModuleType, network: Any) -> NetworkSummary:
         every[dtype] += 1
         if layer.type in weighted_types:
             weighted[dtype] += 1
-    inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
-    outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
+    inputs, outputs = network_interface(network)
     calls = Counter(base_op(op_type) for _, op_type in bodies)
     return NetworkSummary(inputs, outputs, dict(every), dict(weighted), dict(calls))
-
-
-def engine_interface(
-    trt: ModuleType, engine: Any
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Return a loaded engine's inputs and outputs."""
-    inputs: list[TensorInfo] = []
-    outputs: list[TensorInfo] = []
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        info = TensorInfo(
-            name,
-            dtype_name(engine.get_tensor_dtype(name)),
-            _shape(engine.get_tensor_shape(name)),
-        )
-        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-        (inputs if is_input else outputs).append(info)
-    return tuple(inputs), tuple(outputs)
 
 
 def check(summary: NetworkSummary, request: BuildRequest) -> None:
@@ -161,17 +131,3 @@ def _check_precision(summary: NetworkSummary, precision: str | None) -> None:
             + (", ".join(f"{count} {dtype}" for dtype, count in weighted.items()) or "none"),
             hint="the file was changed after its export: export it again",
         )
-
-
-def _tensor(tensor: Any) -> TensorInfo:
-    return TensorInfo(tensor.name, dtype_name(tensor.dtype), _shape(tensor.shape))
-
-
-def _shape(extents: Any) -> tuple[int | None, ...]:
-    return tuple(int(extent) if extent >= 0 else None for extent in extents)
-
-
-def dtype_name(dtype: Any) -> str:
-    """Return our name of one of the library's element types."""
-    name: str = dtype.name
-    return _DTYPES.get(name, name.lower())

@@ -10,9 +10,9 @@ import re
 from types import ModuleType
 from typing import Any
 
-from gspn2_deploy.build import trt_network
 from gspn2_deploy.build.backend import BuildRequest
 from gspn2_deploy.build.tensorrt_model import PluginModel
+from gspn2_deploy.runners.trt_tensors import dtype_name
 
 # Layers that only move or make data: TensorRT 8 takes no precision for them.
 _UNTYPED_LAYERS = ("CONSTANT", "CAST", "IDENTITY", "SHAPE")
@@ -68,7 +68,7 @@ def _layer_types(trt: ModuleType, names: tuple[str, ...]) -> set[Any]:
 def _output_type(layer: Any, output: int, model: PluginModel) -> str:
     """The file's type of a tensor; of a tensor between a node's layers, that of the node."""
     tensor = layer.get_output(output)
-    network_type = trt_network.dtype_name(tensor.dtype)
+    network_type = dtype_name(tensor.dtype)
     if network_type not in _FLOATS:  # shapes and masks, which the network knows
         return network_type
     if tensor.name in model.tensor_types:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from gspn2_deploy.build.translate import EngineLibraryError
 from gspn2_deploy.errors import Gspn2Error
 
+_PACKAGE = "gspn2_deploy"
 _PROGRESS_SECONDS = 0.05  # a terminal shows no more; a build has thousands of steps
 
 
@@ -56,6 +58,23 @@ class Channel:
                 os._exit(1)
 
 
+class _Bridge(logging.Handler):
+    """Passes on what this package's modules log, with tracebacks.
+
+    This process has no log of its own.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._channel.log(record.levelno, self.format(record))
+        except Exception:
+            self.handleError(record)  # as every handler: what is logged badly stops no build
+
+
 def main(entry: str) -> None:
     """Do the work that the parent asks for.
 
@@ -67,6 +86,9 @@ def main(entry: str) -> None:
     os.dup2(2, 1)  # whatever native code prints must not mix with the answers
     order = json.load(sys.stdin)
     channel.log_level = order["log_level"]
+    package = logging.getLogger(_PACKAGE)
+    package.setLevel(channel.log_level)
+    package.addHandler(_Bridge(channel))
     try:
         module, _, function = entry.partition(":")
         result = getattr(importlib.import_module(module), function)(order["task"], channel)

@@ -154,10 +154,10 @@ def command(
         [("ONNX_FILE", onnx_file), ("--checkpoint", source.checkpoint), *engines],
     )
     from gspn2_deploy import progress
-    from gspn2_deploy.bench.report import render, to_json
+    from gspn2_deploy.bench.report import render
     from gspn2_deploy.bench.run import BenchRequest, run_benchmark
     from gspn2_deploy.bench.timing import Effort
-    from gspn2_deploy.files import write_text
+    from gspn2_deploy.files import write_json
 
     request = BenchRequest(
         onnx=onnx_file,
@@ -169,7 +169,7 @@ def command(
         result = run_benchmark(request, on_step=lambda name: step.update(detail=name))
     emit(result.as_dict(), render(result), as_json=as_json)
     if report is not None:
-        write_text(report, to_json(result))
+        write_json(report, result.as_dict())
     if failed := result.failed:
         names = ", ".join(dict.fromkeys(row.subject for row in failed))
         raise PlatformError(f"no figures for {names}", got=failed[0].error)

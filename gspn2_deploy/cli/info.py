@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from typing import Any
 
@@ -11,17 +10,9 @@ import click
 from gspn2_deploy import __version__, progress
 from gspn2_deploy.cli.common import emit, json_option
 from gspn2_deploy.errors import KernelLibraryError
+from gspn2_deploy.packages import version_of
 
-# What each distribution is needed for, by the names that it goes under.
-_DISTRIBUTIONS = {
-    "torch": ("torch",),
-    "onnx": ("onnx",),
-    "onnxscript": ("onnxscript",),
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx"),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-    "pycuda": ("pycuda",),
-}
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt-rtx", "tensorrt", "pycuda")
 
 
 @click.command()
@@ -35,7 +26,7 @@ def command(as_json: bool) -> None:
         result: dict[str, Any] = {
             "gspn2-deploy": __version__,
             "python": platform.python_version(),
-            "packages": {name: _version(names) for name, names in _DISTRIBUTIONS.items()},
+            "packages": {name: version_of(name) for name in _PACKAGES},
             "kernel_library": _kernel_library(),
             "gpu": _gpu(),
         }
@@ -47,11 +38,6 @@ def command(as_json: bool) -> None:
     gpu = result["gpu"]
     lines.append(f"GPU             {gpu['name'] or gpu['problem']}")
     emit(result, "\n".join(lines), as_json=as_json)
-
-
-def _version(names: tuple[str, ...]) -> str | None:
-    found = (importlib.metadata.distributions(name=name) for name in names)
-    return next((each.version for distributions in found for each in distributions), None)
 
 
 def _kernel_library() -> dict[str, str | None]:

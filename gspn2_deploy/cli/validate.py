@@ -154,9 +154,9 @@ def command(
     inputs = [("ONNX_FILE", onnx_file), ("--checkpoint", source.checkpoint), *files]
     keep_apart([("--report", report)], inputs)
     from gspn2_deploy import progress
-    from gspn2_deploy.files import write_text
+    from gspn2_deploy.files import write_json
     from gspn2_deploy.validate.onnx_file import Request, validate_file
-    from gspn2_deploy.validate.report import render, to_json
+    from gspn2_deploy.validate.report import render
     from gspn2_deploy.validate.tolerances import parse_override
 
     request = Request(
@@ -169,6 +169,6 @@ def command(
         result = validate_file(request, on_sample=lambda name: step.update(detail=name))
     emit(result.as_dict(), render(result), as_json=as_json)
     if report is not None:
-        write_text(report, to_json(result))
+        write_json(report, result.as_dict())
     if not result.passed:
         raise ValidationFailedError(result.verdict)

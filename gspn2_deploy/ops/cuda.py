@@ -20,7 +20,7 @@ from gspn2_deploy.errors import KernelLibraryError, ShapeError
 from gspn2_deploy.spec import DIRECTIONS, Direction, Normalize
 
 LIBRARY_VARIABLE = "GSPN2_KERNELS_LIBRARY"
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 _LIBRARY_NAME = "libgspn2_kernels.so"
 _BUILD_HINT = (
@@ -48,10 +48,10 @@ class Problem(ctypes.Structure):
     )
 
 
-class BatchStrides(ctypes.Structure):
-    """``gspn2_batch_strides_t``."""
+class Strides(ctypes.Structure):
+    """``gspn2_strides_t``."""
 
-    _fields_ = (("x", ctypes.c_int64), ("gates", ctypes.c_int64), ("w", ctypes.c_int64))
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("x", "gates", "w", "position"))
 
 
 def library_path() -> Path:
@@ -103,7 +103,7 @@ def load_library() -> ctypes.CDLL:
     library.gspn2_last_error.restype = ctypes.c_char_p
     library.gspn2_line_scan_workspace.argtypes = [problem, ctypes.c_int, size_out]
     library.gspn2_line_scan.argtypes = [problem, ctypes.c_int, *[pointer] * 5, size, pointer]
-    strides = ctypes.POINTER(BatchStrides)
+    strides = ctypes.POINTER(Strides)
     library.gspn2_prop2d_workspace.argtypes = [problem, strides, ctypes.c_int, size_out]
     library.gspn2_prop2d.argtypes = [problem, strides, *[pointer] * 8, size, pointer]
     return library
@@ -192,7 +192,7 @@ def prop2d(
     (w,), between_affinities = _items(w)
     lam, u, *skip = gates
     d = skip[0] if skip else None
-    strides = BatchStrides(between_features, between_gates, between_affinities)
+    strides = Strides(between_features, between_gates, between_affinities)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if y.numel() == 0:
         return y

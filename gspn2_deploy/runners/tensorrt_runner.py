@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from gspn2_deploy.build.tensorrt_plugin import find_plugin, library_version, load_plugin
-from gspn2_deploy.build.trt_network import engine_interface
 from gspn2_deploy.manifest import Manifest, ManifestError, Profile, TensorInfo, manifest_path
 from gspn2_deploy.runners.base import Array, Arrays, Kind, Runner, check_inputs
 from gspn2_deploy.runners.cuda_driver import CudaDriver, import_extra, release_context
@@ -32,6 +30,8 @@ from gspn2_deploy.runners.plan_errors import (
     check_plan,
 )
 from gspn2_deploy.runners.trt_log import make_logger
+from gspn2_deploy.runners.trt_tensors import engine_interface
+from gspn2_deploy.tensorrt_plugin import find_plugin, library_version, load_plugin
 
 logger = logging.getLogger(__name__)
 

@@ -100,12 +100,14 @@ def build_like(manifest: Manifest, onnx: Path, plan: Path, profiles: Sequence[Pr
 
     asked = BuildOptions.from_dict(manifest.options) if manifest.options else BuildOptions()
     # What decides on where a plan runs, not on what it computes, is left out: it is looked into
-    # here and now, and its layers by name.
+    # here and now, and its layers by name. So is a file of timings that the user named: to look
+    # into a plan does not write it.
     options = replace(
         asked,
         version_compatible=False,
         exclude_lean_runtime=False,
         embed_plugin=False,
+        timing_cache_path=None,
         weights="fixed",
         fuse=asked.fuse if asked.weights == "fixed" else False,  # as it was built
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -212,11 +211,6 @@ def _output(output: OutputComparison) -> dict[str, Any]:
 
 def _score(score: Score) -> dict[str, Any]:
     return {**asdict(score), "agreement": score.agreement, "accuracy": score.accuracy}
-
-
-def to_json(report: ValidationReport) -> str:
-    """Lay a report out as the content of a JSON file."""
-    return json.dumps(report.as_dict(), indent=2, allow_nan=False) + "\n"
 
 
 def render(report: ValidationReport, *, limit: int = 12) -> str:

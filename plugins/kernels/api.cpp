@@ -4,6 +4,7 @@
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "device.h"
 #include "errors.h"
 #include "generic.h"
@@ -11,6 +12,7 @@
 #include "path_choice.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "planes.h"
 #include "validate.h"
 
 namespace gspn2 {
@@ -26,15 +28,25 @@ int64_t affinityElements(const gspn2_problem_t& problem) {
   return problem.n * kNeighbours * problem.g * problem.h * problem.w;
 }
 
+// From a tensor's first element to its last: it ends with its last item, whatever lies between
+// them.
+int64_t spannedElements(const gspn2_problem_t& problem, const gspn2_strides_t& strides,
+                        int64_t batch, int64_t channels) {
+  const int64_t plane = problem.h * problem.w;
+  const int64_t item =
+      isInRows(strides) ? (plane - 1) * strides.position + channels : channels * plane;
+  return (problem.n - 1) * batch + item;
+}
+
 gspn2_status_t checkOut(const void* bytes) {
   if (bytes != nullptr) return GSPN2_SUCCESS;
   return fail(GSPN2_INVALID_ARGUMENT, "bytes is null; expected a pointer to the result");
 }
 
-// Bytes at a workspace's front that hold x densely where its items lie apart.
-size_t denseBytes(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) {
+// Bytes at a workspace's front that hold x densely where its items lie apart, in planes.
+size_t denseBytes(const gspn2_problem_t& problem, const gspn2_strides_t& strides) {
   const int64_t map = mapElements(problem);
-  if (strides.x == map / problem.n) return 0;
+  if (isInRows(strides) || strides.x == map / problem.n) return 0;
   return workspaceRoundUp(static_cast<size_t>(map * elementBytes(problem.dtype)));
 }
 
@@ -64,8 +76,8 @@ cudaError_t makeDense(Prop2dCall* call) {
   return status;
 }
 
-size_t prop2dWorkspace(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) {
-  return denseBytes(problem, strides) +
+size_t prop2dWorkspace(const gspn2_problem_t& problem, const gspn2_strides_t& strides, bool hasD) {
+  return planesBytes(problem, strides, hasD) + denseBytes(problem, strides) +
          std::max(genericProp2dWorkspace(problem), stripProp2dWorkspace(problem));
 }
 
@@ -83,6 +95,10 @@ cudaError_t dispatch(const Prop2dCall& given, const DeviceInfo& device) {
   const bool fast = pathChoice() != PathChoice::kGeneric;
   if (fast && onchipProp2dSupports(given, device)) return launchOnchipProp2d(given, device);
   Prop2dCall call = given;
+  if (isInRows(given.strides)) {
+    const cudaError_t status = makePlanes(&call);
+    return status == cudaSuccess ? dispatch(call, device) : status;
+  }
   const cudaError_t status = makeDense(&call);
   if (status != cudaSuccess) return status;
   if (fast && stripProp2dSupports(call, device)) return launchStripProp2d(call, device);
@@ -117,7 +133,7 @@ gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t
   status = gspn2::checkBuffers(
       problem->dtype,
       {{"x", x, map}, {"lam", lam, map}, {"w", w, gspn2::affinityElements(*problem)}},
-      {"h", h, map}, workspace, workspace_bytes);
+      {{"h", h, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
   status = gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_line_scan_workspace");
   if (status != GSPN2_SUCCESS) return status;
@@ -129,33 +145,30 @@ gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem, gspn2_direction_t
 }
 
 gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
-                                      const gspn2_batch_strides_t* strides, int has_d,
-                                      size_t* bytes) {
-  static_cast<void>(has_d);
-  gspn2_batch_strides_t between{};
+                                      const gspn2_strides_t* strides, int has_d, size_t* bytes) {
+  gspn2_strides_t between{};
   gspn2_status_t status = gspn2::checkProblem(problem);
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes = gspn2::prop2dWorkspace(*problem, between);
+  *bytes = gspn2::prop2dWorkspace(*problem, between, has_d != 0);
   return GSPN2_SUCCESS;
 }
 
-gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_strides_t* strides,
+gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_strides_t* strides,
                             const void* x, const void* lam, const void* w, const void* u,
                             const void* d, const void* m, void* y, void* workspace,
                             size_t workspace_bytes, gspn2_stream_t stream) {
-  gspn2_batch_strides_t between{};
+  gspn2_strides_t between{};
   gspn2_status_t status = gspn2::checkProblem(problem);
   if (status == GSPN2_SUCCESS) status = gspn2::checkStrides(*problem, strides, &between);
   if (status != GSPN2_SUCCESS) return status;
-  // A tensor ends with its last item, whatever lies between them.
-  const int64_t n = problem->n;
   const int64_t map = gspn2::mapElements(*problem);
-  const int64_t feature = (n - 1) * between.x + map / n;
-  const int64_t gate = (n - 1) * between.gates + gspn2::kDirectionCount * map / n;
-  const int64_t affinity =
-      (n - 1) * between.w + gspn2::kDirectionCount * gspn2::affinityElements(*problem) / n;
+  const int64_t gates = gspn2::kDirectionCount * problem->c;
+  const int64_t affinities = gspn2::kDirectionCount * gspn2::kNeighbours * problem->g;
+  const int64_t feature = gspn2::spannedElements(*problem, between, between.x, problem->c);
+  const int64_t gate = gspn2::spannedElements(*problem, between, between.gates, gates);
+  const int64_t affinity = gspn2::spannedElements(*problem, between, between.w, affinities);
   status = gspn2::checkBuffers(problem->dtype,
                                {{"x", x, feature},
                                 {"lam", lam, gate},
@@ -163,11 +176,11 @@ gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem, const gspn2_batch_st
                                 {"u", u, gate},
                                 {"d", d, gate, true},
                                 {"m", m, gspn2::kDirectionCount, true}},
-                               {"y", y, map}, workspace, workspace_bytes);
+                               {{"y", y, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
-  status =
-      gspn2::checkWorkspace(workspace, workspace_bytes, gspn2::prop2dWorkspace(*problem, between),
-                            "gspn2_prop2d_workspace");
+  status = gspn2::checkWorkspace(workspace, workspace_bytes,
+                                 gspn2::prop2dWorkspace(*problem, between, d != nullptr),
+                                 "gspn2_prop2d_workspace");
   if (status != GSPN2_SUCCESS) return status;
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);
@@ -213,9 +226,10 @@ gspn2_status_t gspn2_channel_norm(const gspn2_norm_t* norm, const void* x,
        {"shift", shift, norm->c},
        {"response_scale", response_scale, norm->c, true},
        {"response_shift", response_shift, norm->c, true}},
-      {"y", y, map}, workspace, workspace_bytes);
+      {{"y", y, map}}, workspace, workspace_bytes);
   if (status != GSPN2_SUCCESS) return status;
-  if (norm->layout == GSPN2_NHWC8) status = gspn2::checkVectorAligned(x, y);
+  if (norm->layout == GSPN2_NHWC8)
+    status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}});
   if (status != GSPN2_SUCCESS) return status;
   status =
       gspn2::checkWorkspace(workspace, workspace_bytes, required, "gspn2_channel_norm_workspace");
@@ -237,14 +251,39 @@ gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x, con
                                {{"x", x, map},
                                 {"weight", weight, conv->c * conv->kernel * conv->kernel},
                                 {"bias", bias, conv->c, true}},
-                               {"y", y, map}, nullptr, 0);
-  if (status == GSPN2_SUCCESS) status = gspn2::checkVectorAligned(x, y);
+                               {{"y", y, map}}, nullptr, 0);
+  if (status == GSPN2_SUCCESS) status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}});
   if (status != GSPN2_SUCCESS) return status;
   gspn2::DeviceInfo device{};
   status = gspn2::currentDevice(&device);
   if (status != GSPN2_SUCCESS) return status;
   const gspn2::DepthwiseCall call{*conv, x, weight, bias, y, stream};
   return gspn2::checkCuda(gspn2::launchDepthwise(call, device), "launching gspn2_depthwise");
+}
+
+gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon, const void* x,
+                                    const void* weight, const void* bias, const void* scale,
+                                    const void* shift, void* y, void* z, gspn2_stream_t stream) {
+  gspn2_status_t status = gspn2::checkDepthwiseNorm(conv, epsilon);
+  if (status != GSPN2_SUCCESS) return status;
+  const int64_t map = conv->n * conv->c * conv->h * conv->w;
+  status = gspn2::checkBuffers(conv->dtype,
+                               {{"x", x, map},
+                                {"weight", weight, conv->c * conv->kernel * conv->kernel},
+                                {"bias", bias, conv->c, true},
+                                {"scale", scale, conv->c},
+                                {"shift", shift, conv->c}},
+                               {{"y", y, map}, {"z", z, map}}, nullptr, 0);
+  if (status == GSPN2_SUCCESS) {
+    status = gspn2::checkVectorAligned({{"x", x, map}, {"y", y, map}, {"z", z, map}});
+  }
+  if (status != GSPN2_SUCCESS) return status;
+  gspn2::DeviceInfo device{};
+  status = gspn2::currentDevice(&device);
+  if (status != GSPN2_SUCCESS) return status;
+  const gspn2::DepthwiseNormCall call{*conv, epsilon, x, weight, bias, scale, shift, y, z, stream};
+  return gspn2::checkCuda(gspn2::launchDepthwiseNorm(call, device),
+                          "launching gspn2_depthwise_norm");
 }
 
 }  // extern "C"

@@ -246,7 +246,7 @@ class Launcher {
       few = holders(2 * few.blocks);
     }
     if (few.blocks == kClusterBlocks && mParams.tile >= kLargeClusterTile &&
-        mCall.norm.n <= std::min<int64_t>(kMostLarge, mDevice.largeClusters)) {
+        mCall.norm.n <= kMostLarge && mCall.norm.n <= largeClusters(mDevice)) {
       const Holders many = holders(kLargeClusterBlocks);
       if (many.sharedBytes <= room) return many;
     }

@@ -8,13 +8,14 @@
 //
 // Where blocks of 32 channels and patches of two rows would be few, they have eight channels and
 // patches of one row: more blocks, whose lanes have half as much to do.
-#include <algorithm>
 #include <cstdint>
 
 #include "by_dtype.h"
 #include "channel_norm.h"
 #include "common.cuh"
 #include "depthwise.h"
+#include "depthwise_patch.cuh"
+#include "depthwise_tiles.h"
 #include "hopper.cuh"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
@@ -34,8 +35,8 @@ struct DepthwiseParams {
 
 namespace {
 
-constexpr int kPair = 2;   // channels of a lane
-constexpr int kStrip = 7;  // columns of a patch: maps of 7, 14, 28 and 56 have no odd one out
+constexpr int kPair = kDepthwisePair;
+constexpr int kStrip = kDepthwiseStrip;
 constexpr int kVector = static_cast<int>(kNormVector);
 constexpr int kBankHalves = 64;  // 16-bit values of a row of banks
 
@@ -173,40 +174,18 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
     }
   }
   const T* const reach = shared.values + patchTop * Tile::kPitch + patchLeft * kChannels + channel;
-#pragma unroll
-  for (int i = 0; i < kRows + kKernel - 1; ++i) {
-    float values[kStrip + kKernel - 1][kPair];
-#pragma unroll
-    for (int k = 0; k < kStrip + kKernel - 1; ++k) {
-      const auto read = *reinterpret_cast<const Pair*>(reach + i * Tile::kPitch + k * kChannels);
-#pragma unroll
-      for (int c = 0; c < kPair; ++c) values[k][c] = toFloat(read.values[c]);
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int ky = i - r;
-      if (ky < 0 || ky >= kKernel) continue;
-#pragma unroll
-      for (int kx = 0; kx < kKernel; ++kx) {
-        const auto weight =
-            *reinterpret_cast<const Floats*>(&shared.weights[ky * kKernel + kx][channel]);
+  convolvePatch<kKernel, Tile::kPitch, kChannels>(
+      reach, p.residual, sums,
+      [&](int tap, const float (*values)[kPair], float (&row)[kStrip][kPair]) {
+        const auto weight = *reinterpret_cast<const Floats*>(&shared.weights[tap][channel]);
 #pragma unroll
         for (int o = 0; o < kStrip; ++o) {
 #pragma unroll
           for (int c = 0; c < kPair; ++c) {
-            sums[r][o][c] = fmaf(values[o + kx][c], weight.values[c], sums[r][o][c]);
+            row[o][c] = fmaf(values[o][c], weight.values[c], row[o][c]);
           }
         }
-      }
-      if (ky == kReach && p.residual) {
-#pragma unroll
-        for (int o = 0; o < kStrip; ++o) {
-#pragma unroll
-          for (int c = 0; c < kPair; ++c) sums[r][o][c] += values[o + kReach][c];
-        }
-      }
-    }
-  }
+      });
   T* const y = static_cast<T*>(p.y) + map + channel;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -230,16 +209,8 @@ __global__ void __launch_bounds__(DepthwiseTile<kKernel, kTile, kFew>::kThreads)
 
 namespace {
 
-constexpr int kSmallTile = 7;  // where a map is no larger
-constexpr int kLargeTile = 14;
-
-int tileOf(const gspn2_depthwise_t& conv) {
-  return std::max(conv.h, conv.w) <= kSmallTile ? kSmallTile : kLargeTile;
-}
-
 int64_t blocksOf(const gspn2_depthwise_t& conv, int tile, bool few) {
-  return conv.n * planCeilDiv(conv.h, tile) * planCeilDiv(conv.w, tile) *
-         planCeilDiv(conv.c, depthwiseChannels(few));
+  return depthwiseTiles(conv, tile) * planCeilDiv(conv.c, depthwiseChannels(few));
 }
 
 template <typename T, int kKernel, int kTile, bool kFew>
@@ -251,15 +222,9 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.weight = call.weight;
   params.bias = call.bias;
   params.y = call.y;
-  params.height = static_cast<int>(conv.h);
-  params.width = static_cast<int>(conv.w);
-  params.channels = static_cast<int>(conv.c);
-  params.down = planCeilDiv(conv.h, kTile);
-  params.across = planCeilDiv(conv.w, kTile);
+  setDepthwiseTiles(conv, kTile, &params);
   params.channelBlocks = planCeilDiv(conv.c, Tile::kChannels);
   params.wide = isCopyAligned(call.weight);
-  params.silu = conv.activation == GSPN2_SILU;
-  params.residual = conv.residual != 0;
   return launchClusters(depthwiseKernel<T, kKernel, kTile, kFew>,
                         static_cast<unsigned>(blocksOf(conv, kTile, kFew)), Tile::kThreads, 1,
                         sizeof(typename Tile::template Shared<T>), call.stream, params,
@@ -279,8 +244,9 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
 
 template <typename T, int kKernel>
 cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) {
-  return tileOf(call.conv) == kSmallTile ? launchTiles<T, kKernel, kSmallTile>(call, device)
-                                         : launchTiles<T, kKernel, kLargeTile>(call, device);
+  return depthwiseTile(call.conv) == kDepthwiseSmallTile
+             ? launchTiles<T, kKernel, kDepthwiseSmallTile>(call, device)
+             : launchTiles<T, kKernel, kDepthwiseLargeTile>(call, device);
 }
 
 template <typename T>
@@ -298,7 +264,7 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
 }  // namespace
 
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
-  return blocksOf(conv, tileOf(conv), false);  // smaller ones are taken where these are few
+  return blocksOf(conv, depthwiseTile(conv), false);  // smaller ones are taken where these are few
 }
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {

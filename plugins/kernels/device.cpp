@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 
 #include "errors.h"
 
@@ -14,6 +15,7 @@ constexpr int kCachedDevices = 64;  // devices past this many are asked on every
 
 std::mutex gMutex;
 DeviceInfo gKnown[kCachedDevices];  // computeCapability is 0 until the device has been asked
+std::optional<int> gLargeClusters[kCachedDevices];
 
 gspn2_status_t queryDevice(int device, DeviceInfo* info) {
   int major = 0;
@@ -38,13 +40,15 @@ gspn2_status_t queryDevice(int device, DeviceInfo* info) {
   if (status != GSPN2_SUCCESS) return status;
   // What an older image left out, a newer device does not run either.
   info->computeCapability = std::min(major * 10 + minor, image);
-  info->largeClusters = 0;
-  if (info->computeCapability >= 90 &&
-      countLargeClusters(info->sharedBytesPerBlock, &info->largeClusters) != cudaSuccess) {
-    info->largeClusters = 0;  // all goes without them
-    (void)cudaGetLastError();
-  }
+  info->ordinal = device;
   return GSPN2_SUCCESS;
+}
+
+int queryLargeClusters(const DeviceInfo& info) {
+  int clusters = 0;
+  if (countLargeClusters(info.sharedBytesPerBlock, &clusters) == cudaSuccess) return clusters;
+  (void)cudaGetLastError();
+  return 0;  // all goes without them
 }
 
 }  // namespace
@@ -68,6 +72,15 @@ gspn2_status_t currentDevice(DeviceInfo* info) {
                 info->computeCapability / 10, info->computeCapability % 10);
   }
   return GSPN2_SUCCESS;
+}
+
+int largeClusters(const DeviceInfo& info) {
+  if (info.computeCapability < 90) return 0;
+  if (info.ordinal >= kCachedDevices) return queryLargeClusters(info);
+  const std::lock_guard<std::mutex> lock(gMutex);
+  std::optional<int>& known = gLargeClusters[info.ordinal];
+  if (!known) known = queryLargeClusters(info);
+  return *known;
 }
 
 }  // namespace gspn2

@@ -9,11 +9,11 @@
 namespace gspn2 {
 
 struct DeviceInfo {
+  int ordinal;
   int computeCapability;  // major * 10 + minor; no more than what its image was compiled for
   int multiprocessors;
   int sharedBytesPerBlock;  // dynamic shared memory that a block may opt in to
   int l2Bytes;
-  int largeClusters;  // of kLargeClusterBlocks blocks, a multiprocessor each, at once; 0: no such
 };
 
 constexpr int kLargeClusterBlocks = 16;
@@ -26,7 +26,12 @@ gspn2_status_t currentDevice(DeviceInfo* info);
 // + minor: less than the device's own where the library holds no image for it.
 cudaError_t imageCapability(int* capability);
 
-// How many large clusters of blocks with `sharedBytes` the current device has at once.
+// How many clusters of kLargeClusterBlocks blocks, a multiprocessor each, the current device, which
+// `info` describes, has at once; 0: no such. To find out loads a kernel: it is done once per
+// device, for the first call that would take such clusters.
+int largeClusters(const DeviceInfo& info);
+
+// How many of them with `sharedBytes` to a block the current device says that it has.
 cudaError_t countLargeClusters(int sharedBytes, int* clusters);
 
 }  // namespace gspn2

@@ -27,7 +27,7 @@ struct DirectionScan {
   gspn2_problem_t problem;
   gspn2_direction_t direction;
   ScanOutput output;
-  gspn2_batch_strides_t strides;
+  gspn2_strides_t strides;
   const void *x, *lam, *w, *u, *m;  // the direction's own; u where states are gated, m may be null
   void* out;
   float* sums;
@@ -58,7 +58,7 @@ inline DirectionScan directionOf(const LineScanCall& call) {
   const int64_t plane = problem.h * problem.w;
   DirectionScan scan{};
   scan.problem = problem;
-  scan.strides = {problem.c * plane, problem.c * plane, 3 * problem.g * plane};
+  scan.strides = {problem.c * plane, problem.c * plane, 3 * problem.g * plane, 1};
   scan.direction = call.direction;
   scan.output = ScanOutput::kStates;
   scan.x = call.x;

@@ -22,10 +22,10 @@ struct LineScanCall {
 };
 
 // A validated call of gspn2_prop2d; d and m may be null, no stride is 0. On chip alone takes x
-// whose items lie apart.
+// whose items lie apart, and positions whose channels lie side by side.
 struct Prop2dCall {
   gspn2_problem_t problem;
-  gspn2_batch_strides_t strides;
+  gspn2_strides_t strides;
   const void *x, *lam, *w, *u, *d, *m;
   void* y;
   void* workspace;

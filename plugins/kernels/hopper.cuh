@@ -395,6 +395,14 @@ __device__ __forceinline__ void storeRemote(uint32_t address, float value, uint3
       : "memory");
 }
 
+__device__ __forceinline__ void storeRemote(uint32_t address, float2 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::
+          "r"(address),
+      "r"(__float_as_uint(value.x)), "r"(__float_as_uint(value.y)), "r"(barrier)
+      : "memory");
+}
+
 __device__ __forceinline__ void storeRemote(uint32_t address, float4 value, uint32_t barrier) {
   asm volatile(
       "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, "

@@ -112,6 +112,17 @@ __device__ __forceinline__ float laneSum(float value, unsigned mask = kFullMask)
   return value;
 }
 
+// A channel's response: the root of its mean square over the positions.
+__device__ __forceinline__ float responseOf(const NormParams& p, float squares) {
+  return sqrtf(squares / static_cast<float>(p.plane) + p.responseEpsilon);
+}
+
+// A channel's scale and shift, with a response behind them that multiplies by `factor` and adds
+// `shift`.
+__device__ __forceinline__ Affine responded(const Affine& channel, float factor, float shift) {
+  return {channel.scale * factor, fmaf(channel.shift, factor, shift)};
+}
+
 // Turns the sums of squares of a batch item, (tiles, C), into what each channel's response and the
 // mean one make of its scale and shift. Every thread of the block takes part; `affines` (C) are
 // there for all of them behind it.
@@ -143,7 +154,7 @@ __device__ __forceinline__ void respond(const NormParams& p, const float* square
     __syncthreads();
     if (row == 0 && c < p.channels) {
       for (int other = 1; other < rows; ++other) sum += parts.sums[other * columns + thread];
-      const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
+      const float response = responseOf(p, sum);
       affines.scales[c] = response;
       total += response;
     }
@@ -158,8 +169,7 @@ __device__ __forceinline__ void respond(const NormParams& p, const float* square
     const float scale = toFloat(static_cast<const T*>(p.responseScale)[c]);
     const float shift = toFloat(static_cast<const T*>(p.responseShift)[c]);
     const float factor = fmaf(scale, affines.scales[c] / mean, 1.0F);
-    const Affine affine = affineOf<T>(p, c);
-    affines.set(c, {affine.scale * factor, fmaf(affine.shift, factor, shift)});
+    affines.set(c, responded(affineOf<T>(p, c), factor, shift));
   }
   __syncthreads();
 }

@@ -100,11 +100,10 @@ __device__ __forceinline__ float4 fourSumsOfRows(const float* values, int rows, 
   return sums;
 }
 
-// Turns the sums of squares of every block, (tiles, C), into what each channel is multiplied by and
-// what is added; `affines` are there for the whole block behind it.
+// As respond(), of parameters and sums of squares in shared memory: a thread to a channel.
 template <typename T>
-__device__ __forceinline__ void respond(const HeldParameters<T>& parameters, const float* squares,
-                                        const Affines& affines) {
+__device__ __forceinline__ void respondHeld(const HeldParameters<T>& parameters,
+                                            const float* squares, const Affines& affines) {
   struct Totals {
     float warps[kWarpSize];
   };
@@ -114,8 +113,7 @@ __device__ __forceinline__ void respond(const HeldParameters<T>& parameters, con
   const int threads = static_cast<int>(blockDim.x);
   float total = 0.0F;
   for (int c = thread; c < p.channels; c += threads) {
-    const float sum = sumOfRows(squares, p.tiles, p.channels, c);
-    const float response = sqrtf(sum / static_cast<float>(p.plane) + p.responseEpsilon);
+    const float response = responseOf(p, sumOfRows(squares, p.tiles, p.channels, c));
     affines.scales[c] = response;
     total += response;
   }
@@ -127,9 +125,8 @@ __device__ __forceinline__ void respond(const HeldParameters<T>& parameters, con
   const float mean = laneSum<kWarpSize>(part) / static_cast<float>(p.channels);
   for (int c = thread; c < p.channels; c += threads) {  // this thread's own
     const float factor = fmaf(parameters.at(kHeldResponseScale, c), affines.scales[c] / mean, 1.0F);
-    affines.set(c,
-                {parameters.at(kHeldScale, c) * factor,
-                 fmaf(parameters.at(kHeldShift, c), factor, parameters.at(kHeldResponseShift, c))});
+    const Affine channel{parameters.at(kHeldScale, c), parameters.at(kHeldShift, c)};
+    affines.set(c, responded(channel, factor, parameters.at(kHeldResponseShift, c)));
   }
   __syncthreads();
 }
@@ -298,7 +295,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
     }
   }
   barrierWaitCluster(collected, 0);
-  respond(parameters, sums, affines);
+  respondHeld(parameters, sums, affines);
 
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {

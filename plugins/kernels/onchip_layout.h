@@ -21,13 +21,15 @@ constexpr int kOnchipMaxBatches = 128;
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null
   void* y;
-  // Planes of x, of lam, u and d, and of w from a batch item to the next.
+  // Planes of x, of lam, u and d, and of w from a batch item to the next; of GSPN2_NHWC8 as many as
+  // a position has elements.
   int64_t featureBatch, gateBatch, affinityBatch;
   int height, width;
   int channels, affinities;
   int chunk;  // 0: the whole line
   gspn2_normalize_t normalize;
-  int workers;  // threads that load and weigh
+  int workers;   // threads that load and weigh
+  int position;  // elements from a position to the next
 };
 
 // Floats from one step to the next. Even, so that vectors of two are aligned, or a multiple of four

@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
+#include <initializer_list>
 
 #include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "planes.h"
 #include "tuning.h"
 
 namespace gspn2 {
@@ -19,17 +20,36 @@ constexpr int64_t kMaxBlockExtent = 64;  // two
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kClusterCapability = 90;   // the compute capability that brought clusters
 constexpr int kPaired = 2;
+constexpr int64_t kPairBytes = 4;          // two channels of a position
+constexpr int64_t kMaxPosition = 1 << 16;  // elements; those of 128x128 are within 32-bit offsets
 constexpr int kMinWorkers = 64;
 constexpr int64_t kManySlices = 2;  // to a multiprocessor
 constexpr int64_t kTinyExtent = 8;
+constexpr int64_t kMaxRowsExtent = 16;
+
+bool areAligned(std::initializer_list<const void*> pointers, int64_t bytes) {
+  return std::all_of(pointers.begin(), pointers.end(), [bytes](const void* pointer) {
+    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+  });
+}
 
 bool isVectorised(const Prop2dCall& call) {
   const int64_t bytes = kOnchipVector * planElementBytes(call.problem.dtype);
-  const void* const pointers[] = {call.x, call.lam, call.w, call.u, call.d, call.y};
-  return call.problem.w % kOnchipVector == 0 &&
-         std::all_of(std::begin(pointers), std::end(pointers), [bytes](const void* pointer) {
-           return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
-         });
+  return call.problem.w % kOnchipVector == 0 && areAligned({call.y}, bytes) &&
+         (isInRows(call.strides) || areAligned({call.x, call.lam, call.w, call.u, call.d}, bytes));
+}
+
+// Whether the planned kernel reads tensors in GSPN2_NHWC8. A block of a cluster reads every sector
+// of a position, whatever it needs of it: so small maps alone, and not every direction of a map to
+// a block. The others become planes first. On an H200, us of fp16, from planes and from rows, and
+// of a copy to planes: 8x2x7x7 1.7, 1.7 (2.1); 8x2x14x14 2.3, 2.5 (2.4); 8x2x28x28 2.9, 5.4 (2.7);
+// 8x2x56x56 5.1, 18.4 (4.4). Why 28x28 is none of the small ones: TensorRT may turn a prediction
+// itself, in about 2.1 us there, and planes behind that are no slower than rows.
+bool readsRows(const Prop2dCall& call, const OnchipPlan& plan) {
+  if (plan.block || std::max(call.problem.h, call.problem.w) > kMaxRowsExtent) return false;
+  if (call.problem.g != 1) return false;
+  if (call.strides.position > kMaxPosition) return false;
+  return plan.channels == 1 || areAligned({call.x, call.lam, call.u, call.d}, kPairBytes);
 }
 
 // Whether blocks do better than clusters. Where each slice can have a multiprocessor to itself, and
@@ -118,6 +138,15 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   return true;
 }
 
+// What a map's slices run in.
+bool planForm(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
+    return planAsTuned(problem, device, tuned, plan);
+  }
+  if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
+  return planCluster(problem, device, plan) || planBlock(problem, device, plan);
+}
+
 }  // namespace
 
 bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
@@ -126,11 +155,7 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
-  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
-    return planAsTuned(problem, device, tuned, plan);
-  }
-  if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
-  return planCluster(problem, device, plan) || planBlock(problem, device, plan);
+  return planForm(problem, device, plan) && (!isInRows(call.strides) || readsRows(call, *plan));
 }
 
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {

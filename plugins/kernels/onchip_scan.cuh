@@ -158,6 +158,8 @@ struct OnchipWalker {
   // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
   static constexpr int kAhead = 2;
   static constexpr int kUnroll = 4;  // steps of a turn
+  // Segments below this are not walked one by one: too few of their steps would be in whole turns.
+  static constexpr int kLongSegment = 32;
   static constexpr int kArrays = 3 + kChannels;
 
   // What a step reads at a lane's positions.
@@ -241,7 +243,8 @@ struct OnchipWalker {
     }
   }
 
-  // Whole turns of steps, of which only the first may start a segment.
+  // Whole turns of steps: any step may start a segment, or the first one alone.
+  template <bool kAnyStarts>
   __device__ __forceinline__ void walkTurns(int turns) {
     bool starts = phase == 0;
     Inputs inputs[kAhead];
@@ -250,29 +253,41 @@ struct OnchipWalker {
     for (; turns > 0; --turns) {
 #pragma unroll
       for (int j = 0; j < kUnroll; ++j) {
-        step(inputs[j % kAhead], j == 0 && starts);
+        step(inputs[j % kAhead], kAnyStarts ? phase == 0 : j == 0 && starts);
+        if (kAnyStarts) advance(1);
         // Behind the last turn there is nothing to load: the last step's inputs are read in vain.
         load(inputs[j % kAhead], j + kAhead < kUnroll || turns > 1 ? pitch : 0);
       }
       starts = false;
     }
   }
+  // By steps that do not go past the segment's end.
+  __device__ __forceinline__ void advance(int steps) {
+    phase = phase + steps == chunk ? 0 : phase + steps;
+  }
 
   // `count` steps, all of whose inputs are there.
   __device__ __forceinline__ void walk(int count) {
+    const bool isLong = chunk >= kLongSegment;
     while (count > 0) {
-      int run = min(count, chunk - phase);  // steps of one segment
+      int run = isLong ? min(count, chunk - phase) : count;
       if (run >= kUnroll) {
-        walkTurns(run / kUnroll);
-        run = run / kUnroll * kUnroll;
+        const int turns = run / kUnroll;
+        run = turns * kUnroll;
+        if (isLong) {
+          walkTurns<false>(turns);
+          advance(run);
+        } else {
+          walkTurns<true>(turns);
+        }
       } else {
         for (int i = 0; i < run; ++i) {
           Inputs inputs;
           load(inputs, pitch);
-          step(inputs, phase + i == 0);
+          step(inputs, phase == 0);
+          advance(1);
         }
       }
-      phase = phase + run == chunk ? 0 : phase + run;
       count -= run;
     }
   }

@@ -5,7 +5,8 @@
 // A path's `supports` also looks at the pointers' alignment, so it is asked per call. Workspace is
 // asked for without pointers, so that it is the largest of what the generic path and the strips
 // want; the others make do with none. Those two know x with dense items alone, and find a dense
-// copy of any other at the workspace's front.
+// copy of any other at the workspace's front; likewise planes of tensors in GSPN2_NHWC8, of which
+// on chip reads some.
 #ifndef GSPN2_KERNELS_PATHS_H_
 #define GSPN2_KERNELS_PATHS_H_
 

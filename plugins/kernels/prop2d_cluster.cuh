@@ -12,6 +12,7 @@
 #ifndef GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
 #define GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
 
+#include "onchip_rows.cuh"
 #include "onchip_scan.cuh"
 
 namespace gspn2 {
@@ -80,25 +81,26 @@ struct OnchipWork {
 };
 
 // The workers: weights ahead of the walk, gates behind it.
-template <typename T, int kRows, int kVector, int kChannels>
+template <typename T, int kRows, int kVector, int kChannels, typename Source>
 struct OnchipWorker {
-  using Elements = PackedVector<T, kVector>;
-  using Inputs = OnchipInputs<T, kVector, kChannels>;
+  using Inputs = typename Source::Inputs;
+  using Gates = typename Source::Gates;
   // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
   static constexpr int kDepth = kChannels == 1 ? 3 : 2;
   const OnchipParams& p;
   const OnchipScan& scan;
   const OnchipBatches& batches;
   OnchipWork work;
-  // From this worker's vector of the first batch on, of the first channel and this direction; d may
-  // be null.
-  OnchipSource<T, kVector, kChannels> source;
-  const T *u, *d;
+  Source source;  // from this worker's vector of the first batch on, of this direction
   float* arrays;
   bool signals;  // whether this thread speaks for its warp
 
   __device__ __forceinline__ bool has(int batch) const {
     return batch * batches.steps + work.step < scan.steps;
+  }
+  // Whether to load for a batch. Loads of few words also go out where there is no such batch.
+  __device__ __forceinline__ bool loads(int batch) const {
+    return !Source::kLoadsManyWords || batch < batches.count;
   }
   // From the first batch's vector to this one's. Where there is none, that one is as good to read.
   __device__ __forceinline__ int at(int batch) const {
@@ -113,54 +115,41 @@ struct OnchipWorker {
   __device__ __forceinline__ void prepare(uint32_t ready) const {
     Inputs inputs[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) inputs[i] = source.load(at(i));
+    for (int i = 0; i < kDepth; ++i) {
+      if (loads(i)) inputs[i] = source.load(at(i));
+    }
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        if (has(now)) storeWeights(inputs[i], place(now), p.normalize, arrays, scan.size);
+        if (has(now)) {
+          storeWeights(source.unpack(inputs[i]), place(now), p.normalize, arrays, scan.size);
+        }
         __syncwarp();
         if (signals) barrierArrive(ready + 8 * now);
-        inputs[i] = source.load(at(now + kDepth));
+        if (loads(now + kDepth)) inputs[i] = source.load(at(now + kDepth));
       }
     }
-  }
-
-  struct Gates {
-    Elements u[kChannels], d[kChannels], x[kChannels];
-  };
-  __device__ __forceinline__ Gates loadGates(int batch) const {
-    const int offset = at(batch);
-    Gates gates;
-#pragma unroll
-    for (int c = 0; c < kChannels; ++c) {
-      gates.u[c] = Elements::read(u + c * source.elements + offset);
-      if (d != nullptr) {
-        gates.d[c] = Elements::read(d + c * source.elements + offset);
-        gates.x[c] = Elements::read(source.x + c * source.elements + offset);
-      }
-    }
-    return gates;
   }
 
   // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
-  // counted on `barrier`. The channels' parts lie `channelParts` floats apart.
-  __device__ __forceinline__ void send(const Gates& gates, int batch, uint32_t done, float merge,
-                                       int quarter, int channelParts, uint32_t target,
-                                       uint32_t barrier) const {
+  // counted on `barrier`. A channel's parts of all directions lie ahead of the next one's.
+  __device__ __forceinline__ void send(const Gates& loaded, int batch, uint32_t done, float merge,
+                                       int quarter, uint32_t target, uint32_t barrier) const {
     const int element = work.offset + at(batch);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
     barrierWait(done + 8 * batch, 0);
     if (!has(batch)) return;
+    const OnchipGates<T, kVector, kChannels>& gates = source.unpack(loaded);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       float parts[kVector];
       loadPlaces(arrays + (3 + c) * scan.size, place(batch), parts);
-      gateStates(gates.u[c], d != nullptr, gates.d[c], gates.x[c], parts);
-      const uint32_t channelTo = to + 4 * c * channelParts;
+      gateStates(gates.u[c], source.d != nullptr, gates.d[c], gates.x[c], parts);
+      const uint32_t channelTo = to + 4 * c * kOnchipDirections * quarter;
       if constexpr (kVector == 1) {
         storeRemote(channelTo, merge * parts[0], signal);
       } else {
@@ -173,19 +162,21 @@ struct OnchipWorker {
     }
   }
 
-  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, int channelParts,
-                                       uint32_t target, uint32_t barrier) const {
+  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, uint32_t target,
+                                       uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
-    for (int i = 0; i < kDepth; ++i) gates[i] = loadGates(i);
+    for (int i = 0; i < kDepth; ++i) {
+      if (loads(i)) gates[i] = source.loadGates(at(i));
+    }
     const float merge = mergeWeight<T>(p.m, direction);  // no load goes out behind its use
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        send(gates[i], now, done, merge, quarter, channelParts, target, barrier);
-        gates[i] = loadGates(now + kDepth);
+        send(gates[i], now, done, merge, quarter, target, barrier);
+        if (loads(now + kDepth)) gates[i] = source.loadGates(at(now + kDepth));
       }
     }
   }
@@ -216,7 +207,16 @@ __device__ __forceinline__ void mergeDirections(const float* parts, int quarter,
   }
 }
 
-template <typename T, int kRows, int kVector, int kChannels>
+// The first element of a direction's channel, of planes from the first item to this one and
+// channels from the first direction to this one.
+template <gspn2_layout_t kLayout>
+__device__ __forceinline__ int64_t firstElement(int64_t planes, int64_t channels, int64_t channel,
+                                                int elements) {
+  return kLayout == GSPN2_NCHW ? (planes + channels + channel) * elements
+                               : planes * elements + channels + channel;
+}
+
+template <typename T, int kRows, int kVector, int kChannels, gspn2_layout_t kLayout>
 __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
     prop2dClusterKernel(const __grid_constant__ OnchipParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -228,7 +228,6 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   float* const parts = arrays + (3 + kChannels) * scan.size;
   const int elements = p.height * p.width;
   const int quarter = onchipQuarter(elements);
-  const int channelParts = kOnchipDirections * quarter;
   const int count = max(0, min(quarter, elements - direction * quarter));
   const uint32_t ready = sharedAddress(barriers.ready);
   const uint32_t done = sharedAddress(barriers.done);
@@ -252,23 +251,24 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const int slices = static_cast<int>(blockIdx.x) / kOnchipDirections;
   const int64_t n = slices / groups;
   const int64_t c = (slices - n * groups) * kChannels;
-  const int64_t feature = (n * p.featureBatch + c) * elements;
-  const int64_t gate =
-      (n * p.gateBatch + static_cast<int64_t>(direction) * p.channels + c) * elements;
+  const int64_t feature = firstElement<kLayout>(n * p.featureBatch, 0, c, elements);
+  const int64_t gate = firstElement<kLayout>(
+      n * p.gateBatch, static_cast<int64_t>(direction) * p.channels, c, elements);
   const int64_t group = p.affinities == 1 ? 0 : c;
-  const int64_t affinity =
-      (n * p.affinityBatch + int64_t{3} * direction * p.affinities + group) * elements;
+  const int64_t affinity = firstElement<kLayout>(
+      n * p.affinityBatch, int64_t{3} * direction * p.affinities, group, elements);
   // All that a worker knows without its inputs, while the kernel before this one ends. Addresses
   // stay in registers: the compiler would work them out behind the wait.
   const OnchipWork work(scan, batches, p.width, kVector,
                         max(0, static_cast<int>(threadIdx.x) - kWarpSize));
-  const OnchipSource<T, kVector, kChannels> source{
-      keepInRegister(static_cast<const T*>(p.x) + feature + work.offset),
-      keepInRegister(static_cast<const T*>(p.lam) + gate + work.offset),
-      keepInRegister(static_cast<const T*>(p.w) + affinity + work.offset), elements,
-      static_cast<int64_t>(p.affinities) * elements};
-  const T* const u = static_cast<const T*>(p.u) + gate + work.offset;
-  const T* const d = p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + work.offset;
+  using Source = std::conditional_t<kLayout == GSPN2_NCHW, OnchipPlanes<T, kVector, kChannels>,
+                                    OnchipRows<T, kVector, kChannels>>;
+  const int first = work.offset * (kLayout == GSPN2_NCHW ? 1 : p.position);
+  const Source source(p, keepInRegister(static_cast<const T*>(p.x) + feature + first),
+                      keepInRegister(static_cast<const T*>(p.lam) + gate + first),
+                      keepInRegister(static_cast<const T*>(p.w) + affinity + first),
+                      static_cast<const T*>(p.u) + gate + first,
+                      p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + first);
   T* const y =
       keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -283,14 +283,14 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
       if (lane == 0) barrierArrive(done + 8 * batch);
     }
   } else {
-    const OnchipWorker<T, kRows, kVector, kChannels> worker{p, scan, batches, work,     source,
-                                                            u, d,    arrays,  lane == 0};
+    const OnchipWorker<T, kRows, kVector, kChannels, Source> worker{p,      scan,   batches,  work,
+                                                                    source, arrays, lane == 0};
     waitForPreviousKernel();
     worker.prepare(ready);
     __syncwarp();
     clusterWait();
-    worker.gate(done, direction, quarter, channelParts,
-                sharedAddress(parts) + 4 * direction * quarter, collected);
+    worker.gate(done, direction, quarter, sharedAddress(parts) + 4 * direction * quarter,
+                collected);
   }
   barrierWaitCluster(collected, 0);
   mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);

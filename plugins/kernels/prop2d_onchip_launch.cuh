@@ -7,6 +7,7 @@
 
 #include "launch.cuh"
 #include "onchip_plan.h"
+#include "planes.h"
 #include "prop2d_block.cuh"
 #include "prop2d_cluster.cuh"
 
@@ -33,6 +34,7 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.chunk = static_cast<int>(std::min(problem.chunk, longest + 1));
   params.normalize = problem.normalize;
   params.workers = plan.workers;
+  params.position = static_cast<int>(call.strides.position);
   return params;
 }
 
@@ -48,11 +50,19 @@ cudaError_t launchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
                           : launch(prop2dBlockKernel<T, 2, kVector, kChannels>, 1, plan.workers);
   }
   const int threads = plan.workers + kWarpSize;
+  if (isInRows(call.strides)) {
+    if constexpr (sizeof(T) == 2) {
+      return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NHWC8>, kOnchipDirections,
+                    threads);
+    }
+    return cudaErrorNotSupported;
+  }
   if (plan.rows == 2) {
-    return launch(prop2dClusterKernel<T, 2, kVector, kChannels>, kOnchipDirections, threads);
+    return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NCHW>, kOnchipDirections,
+                  threads);
   }
   if constexpr (kChannels == 1) {
-    return launch(prop2dClusterKernel<T, 4, kVector, 1>, kOnchipDirections, threads);
+    return launch(prop2dClusterKernel<T, 4, kVector, 1, GSPN2_NCHW>, kOnchipDirections, threads);
   }
   return cudaErrorNotSupported;
 }

@@ -1,11 +1,13 @@
 #include "validate.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "errors.h"
 #include "plan_arithmetic.h"
 
@@ -33,20 +35,44 @@ gspn2_status_t checkPointer(const Buffer& buffer, int64_t alignment) {
   return GSPN2_SUCCESS;
 }
 
-// Turns the stride of a tensor whose items have `dense` elements into the one that it stands for.
-gspn2_status_t checkStride(const gspn2_problem_t& problem, const char* tensors, int64_t dense,
-                           int64_t* stride) {
+// Turns the stride of a tensor of so many planes into the one that it stands for. The planes of
+// GSPN2_NHWC8 are as many as a position's stride.
+gspn2_status_t checkStride(const gspn2_problem_t& problem, int64_t position, const char* tensors,
+                           int64_t planes, int64_t* stride) {
+  const int64_t unit = problem.h * problem.w * position;
+  const int64_t dense = position == 1 ? planes * unit : unit;
   if (*stride == 0) *stride = dense;
-  const int64_t plane = problem.h * problem.w;
   const int64_t most = std::numeric_limits<int64_t>::max() / elementBytes(problem.dtype);
-  if (*stride >= dense && *stride % plane == 0 && *stride <= most / problem.n) {
+  if (*stride >= dense && *stride % unit == 0 && *stride <= most / problem.n) {
     return GSPN2_SUCCESS;
   }
   return fail(GSPN2_INVALID_ARGUMENT,
-              "the batch stride of %s is %lld; expected 0 (dense) or a multiple of h * w = %lld, "
+              "the batch stride of %s is %lld; expected 0 (dense) or a multiple of h * w%s = %lld, "
               "no less than the %lld elements of an item, and n of them below 2^63 bytes",
-              tensors, static_cast<long long>(*stride), static_cast<long long>(plane),
-              static_cast<long long>(dense));
+              tensors, static_cast<long long>(*stride), position == 1 ? "" : " * position",
+              static_cast<long long>(unit), static_cast<long long>(dense));
+}
+
+// The stride of positions, 1 in GSPN2_NCHW.
+gspn2_status_t checkPosition(const gspn2_problem_t& problem, int64_t position) {
+  if (position == 1) return GSPN2_SUCCESS;
+  const int64_t least =
+      kDirectionCount * std::max(problem.c, kNeighbours * problem.g);  // of lam and of w
+  const int64_t most = std::numeric_limits<int64_t>::max() / (problem.h * problem.w) / problem.n /
+                       static_cast<int64_t>(sizeof(float));
+  if (position < least || position > most || position % kNormVector != 0) {
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "the position stride is %lld; expected 0 or 1 (NCHW), or the channels of a tensor "
+                "in NHWC8: a multiple of %lld, no less than the %lld of lam or w, and "
+                "4 * n * h * w * position below 2^63",
+                static_cast<long long>(position), static_cast<long long>(kNormVector),
+                static_cast<long long>(least));
+  }
+  if (problem.dtype != GSPN2_FLOAT32) return GSPN2_SUCCESS;
+  return fail(GSPN2_UNSUPPORTED,
+              "the position stride is %lld with dtype 0; expected float16 or bfloat16 for layout "
+              "NHWC8, or 0",
+              static_cast<long long>(position));
 }
 
 // Extents n, c, h, w of a problem whose widest buffer has `maps` times as many elements.
@@ -205,26 +231,56 @@ gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
   return GSPN2_SUCCESS;
 }
 
-gspn2_status_t checkVectorAligned(const void* x, const void* y) {
-  if (isCopyAligned(x) && isCopyAligned(y)) return GSPN2_SUCCESS;
-  return fail(GSPN2_INVALID_ARGUMENT,
-              "x is at %p and y at %p; expected multiples of %d bytes for layout NHWC8", x, y,
-              kPlanAccessBytes);
+gspn2_status_t checkDepthwiseNorm(const gspn2_depthwise_t* conv, float epsilon) {
+  const gspn2_status_t status = checkDepthwise(conv);
+  if (status != GSPN2_SUCCESS) return status;
+  if (!isEpsilon(epsilon)) {
+    return fail(GSPN2_INVALID_ARGUMENT, "epsilon is %g; expected a finite number of at least 0",
+                static_cast<double>(epsilon));
+  }
+  const int64_t most = kDepthwiseNormMaxPositions / conv->n / conv->h;
+  if (conv->kernel == GSPN2_DEPTHWISE_NORM_KERNEL && conv->c <= GSPN2_DEPTHWISE_NORM_MAX_CHANNELS &&
+      conv->w <= most) {
+    return GSPN2_SUCCESS;
+  }
+  return fail(GSPN2_UNSUPPORTED,
+              "n=%lld, c=%lld, h=%lld, w=%lld, kernel = %d; expected a kernel of %d, at most %d "
+              "channels, and n * h * w below 2^30, for a norm behind a convolution",
+              static_cast<long long>(conv->n), static_cast<long long>(conv->c),
+              static_cast<long long>(conv->h), static_cast<long long>(conv->w),
+              static_cast<int>(conv->kernel), GSPN2_DEPTHWISE_NORM_KERNEL,
+              GSPN2_DEPTHWISE_NORM_MAX_CHANNELS);
 }
 
-gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_batch_strides_t* given,
-                            gspn2_batch_strides_t* strides) {
-  *strides = given == nullptr ? gspn2_batch_strides_t{} : *given;
-  const int64_t map = problem.c * problem.h * problem.w;
-  const int64_t planes = kDirectionCount * problem.h * problem.w;
-  gspn2_status_t status = checkStride(problem, "x", map, &strides->x);
+gspn2_status_t checkVectorAligned(std::initializer_list<Buffer> tensors) {
+  for (const Buffer& tensor : tensors) {
+    if (isCopyAligned(tensor.data)) continue;
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "%s is at %p; expected multiples of %d bytes for layout NHWC8", tensor.name,
+                tensor.data, kPlanAccessBytes);
+  }
+  return GSPN2_SUCCESS;
+}
+
+gspn2_status_t checkStrides(const gspn2_problem_t& problem, const gspn2_strides_t* given,
+                            gspn2_strides_t* strides) {
+  *strides = given == nullptr ? gspn2_strides_t{} : *given;
+  if (strides->position == 0) strides->position = 1;
+  const int64_t position = strides->position;
+  gspn2_status_t status = checkPosition(problem, position);
   if (status == GSPN2_SUCCESS) {
-    status = checkStride(problem, "lam, u and d", planes * problem.c, &strides->gates);
+    status = checkStride(problem, position, "x", problem.c, &strides->x);
   }
   if (status == GSPN2_SUCCESS) {
-    status = checkStride(problem, "w", planes * kNeighbours * problem.g, &strides->w);
+    status = checkStride(problem, position, "lam, u and d", kDirectionCount * problem.c,
+                         &strides->gates);
   }
-  if (problem.n == 1) strides->x = map;  // a single item is dense
+  if (status == GSPN2_SUCCESS) {
+    status =
+        checkStride(problem, position, "w", kDirectionCount * kNeighbours * problem.g, &strides->w);
+  }
+  // A single item is dense.
+  if (problem.n == 1 && position == 1) strides->x = problem.c * problem.h * problem.w;
   return status;
 }
 
@@ -238,32 +294,54 @@ gspn2_status_t checkDirection(gspn2_direction_t direction) {
 }
 
 gspn2_status_t checkBuffers(gspn2_dtype_t dtype, std::initializer_list<Buffer> inputs,
-                            const Buffer& output, const void* workspace, size_t workspaceBytes) {
+                            std::initializer_list<Buffer> outputs, const void* workspace,
+                            size_t workspaceBytes) {
   const int64_t alignment = elementBytes(dtype);
-  const size_t outputBytes = static_cast<size_t>(output.elements * alignment);
-  gspn2_status_t status = checkPointer(output, alignment);
-  if (status != GSPN2_SUCCESS) return status;
-  for (const Buffer& input : inputs) {
-    status = checkPointer(input, alignment);
-    if (status != GSPN2_SUCCESS) return status;
-    if (input.data == nullptr) continue;
-    const size_t inputBytes = static_cast<size_t>(input.elements * alignment);
-    if (overlaps(input.data, inputBytes, output.data, outputBytes)) {
-      return fail(GSPN2_INVALID_ARGUMENT,
-                  "%s (%zu bytes at %p) overlaps the input %s (%zu bytes at %p); the op does not "
-                  "run in place, pass a separate output",
-                  output.name, outputBytes, output.data, input.name, inputBytes, input.data);
-    }
-    if (workspace != nullptr && overlaps(input.data, inputBytes, workspace, workspaceBytes)) {
-      return fail(GSPN2_INVALID_ARGUMENT,
-                  "workspace (%zu bytes at %p) overlaps the input %s (%zu bytes at %p)",
-                  workspaceBytes, workspace, input.name, inputBytes, input.data);
+  const auto bytesOf = [&](const Buffer& buffer) {
+    return static_cast<size_t>(buffer.elements * alignment);
+  };
+  for (const auto& buffers : {outputs, inputs}) {
+    for (const Buffer& buffer : buffers) {
+      const gspn2_status_t status = checkPointer(buffer, alignment);
+      if (status != GSPN2_SUCCESS) return status;
     }
   }
-  if (workspace != nullptr && overlaps(output.data, outputBytes, workspace, workspaceBytes)) {
+  const auto checkApart = [&](const Buffer& output, const Buffer& other, const char* kind) {
+    const size_t bytes = bytesOf(output);
+    const size_t otherBytes = bytesOf(other);
+    if (other.data == nullptr || !overlaps(other.data, otherBytes, output.data, bytes)) {
+      return GSPN2_SUCCESS;
+    }
     return fail(GSPN2_INVALID_ARGUMENT,
-                "workspace (%zu bytes at %p) overlaps the output %s (%zu bytes at %p)",
-                workspaceBytes, workspace, output.name, outputBytes, output.data);
+                "%s (%zu bytes at %p) overlaps the %s %s (%zu bytes at %p); the op does not run in "
+                "place, pass a separate output",
+                output.name, bytes, output.data, kind, other.name, otherBytes, other.data);
+  };
+  const auto checkWorkspaceApart = [&](const Buffer& other, const char* kind) {
+    const size_t bytes = bytesOf(other);
+    if (workspace == nullptr || other.data == nullptr ||
+        !overlaps(other.data, bytes, workspace, workspaceBytes)) {
+      return GSPN2_SUCCESS;
+    }
+    return fail(GSPN2_INVALID_ARGUMENT,
+                "workspace (%zu bytes at %p) overlaps the %s %s (%zu bytes at %p)", workspaceBytes,
+                workspace, kind, other.name, bytes, other.data);
+  };
+  for (const Buffer& input : inputs) {
+    for (const Buffer& output : outputs) {
+      const gspn2_status_t status = checkApart(output, input, "input");
+      if (status != GSPN2_SUCCESS) return status;
+    }
+    const gspn2_status_t status = checkWorkspaceApart(input, "input");
+    if (status != GSPN2_SUCCESS) return status;
+  }
+  for (const Buffer* output = outputs.begin(); output != outputs.end(); ++output) {
+    for (const Buffer* other = outputs.begin(); other != output; ++other) {
+      const gspn2_status_t status = checkApart(*output, *other, "output");
+      if (status != GSPN2_SUCCESS) return status;
+    }
+    const gspn2_status_t status = checkWorkspaceApart(*output, "output");
+    if (status != GSPN2_SUCCESS) return status;
   }
   return GSPN2_SUCCESS;
 }

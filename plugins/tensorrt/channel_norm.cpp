@@ -4,7 +4,6 @@
 #include <cinttypes>
 #include <initializer_list>
 #include <iterator>
-#include <limits>
 #include <string>
 
 #include "fields.h"
@@ -51,11 +50,6 @@ constexpr int32_t kProjection = 3;  // inputs of one
 // The inputs of every form.
 constexpr std::initializer_list<int32_t> kCounts = {kPlain, kProxy, kPlain + kProjection,
                                                     kProxy + kProjection};
-
-float checkEpsilon(const char* name, double value) {
-  if (value >= 0 && value <= std::numeric_limits<float>::max()) return static_cast<float>(value);
-  fail("%s: %s is %g; expected a finite float32 of at least 0", opName(kOp), name, value);
-}
 
 // What the input `index` of `count` is.
 const Input& inputOf(int32_t index, int32_t count) {
@@ -110,9 +104,9 @@ ChannelNormParameters parseChannelNorm(const PluginFieldCollection* fields) {
     const PluginField& field = collection.fields[i];
     const std::string name = field.name;
     if (name == kEpsilonField) {
-      parameters.epsilon = checkEpsilon(kEpsilonField, readReal(kOp, field));
+      parameters.epsilon = checkEpsilon(kOp, kEpsilonField, readReal(kOp, field));
     } else if (name == kResponseEpsilonField) {
-      parameters.responseEpsilon = checkEpsilon(kResponseEpsilonField, readReal(kOp, field));
+      parameters.responseEpsilon = checkEpsilon(kOp, kResponseEpsilonField, readReal(kOp, field));
     } else {
       fail("%s: unknown field \"%.64s\"; expected epsilon and response_epsilon", opName(kOp),
            field.name);
@@ -124,8 +118,8 @@ ChannelNormParameters parseChannelNorm(const PluginFieldCollection* fields) {
 ChannelNormParameters restoreChannelNorm(const void* state, size_t bytes) {
   StateReader reader(kOp, state, bytes, kBytes);
   ChannelNormParameters parameters;
-  parameters.epsilon = checkEpsilon(kEpsilonField, reader.getReal());
-  parameters.responseEpsilon = checkEpsilon(kResponseEpsilonField, reader.getReal());
+  parameters.epsilon = checkEpsilon(kOp, kEpsilonField, reader.getReal());
+  parameters.responseEpsilon = checkEpsilon(kOp, kResponseEpsilonField, reader.getReal());
   parameters.inputs = reader.getInputs(kCounts);
   return parameters;
 }
@@ -153,8 +147,7 @@ void ChannelNorm::learnInputs(int32_t count) {
 DimsExprs ChannelNorm::inferShape(const DimsExprs* inputs, int32_t count, nvinfer1::IExprBuilder&) {
   learnInputs(count);
   const auto extent = [&](int32_t index, int32_t axis) {
-    const auto* known = inputs[index].d[axis];
-    return known->isConstant() ? known->getConstantValue() : int64_t{-1};
+    return knownExtent(*inputs[index].d[axis]);
   };
   for (int32_t i = 0; i < count; ++i) {
     const Input& input = inputOf(i, count);
@@ -177,7 +170,7 @@ void ChannelNorm::configure(const InputList& inputs) { learnInputs(inputs.count)
 
 bool ChannelNorm::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
-  checkPosition(kOp, position, inputCount);
+  checkPosition(kOp, position, inputCount + outputCount());
   if (!isFloating(tensor.type) || tensor.type != first.type) return false;
   if (position > 0 && position < inputCount) return tensor.format == TensorFormat::kLINEAR;
   if (tensor.format != first.format) return false;
@@ -225,13 +218,13 @@ size_t ChannelNorm::workspaceBytes(const InputList& largest) const {
   return bytes;
 }
 
-void ChannelNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
+void ChannelNorm::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc* outputDescs,
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) const {
   const int32_t count = mParameters.inputs;
   if (count == 0) failUnconfigured(kOp);
   gspn2_norm_t norm = makeNorm(listInputs(inputDescs, count));
-  checkOutput(kOp, inputDescs[0], outputDesc);
+  checkOutput(kOp, inputDescs[0], outputDescs[0]);
   if (isVectorised(inputDescs[0].format)) norm.layout = GSPN2_NHWC8;
   const bool response = mParameters.hasResponse();
   if (response && inputs[3] == nullptr && inputs[4] == nullptr) {  // to the kernels: no response

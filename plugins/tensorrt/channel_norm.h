@@ -43,7 +43,7 @@ class ChannelNorm : public Layer {
                       const nvinfer1::PluginTensorDesc& first, int32_t inputCount) const override;
   size_t workspaceBytes(const InputList& largest) const override;
   void enqueue(const nvinfer1::PluginTensorDesc* inputDescs,
-               const nvinfer1::PluginTensorDesc& outputDesc, const void* const* inputs,
+               const nvinfer1::PluginTensorDesc* outputDescs, const void* const* inputs,
                void* const* outputs, void* workspace, cudaStream_t stream) const override;
   size_t stateBytes() const override;
   std::vector<uint8_t> state() const override;

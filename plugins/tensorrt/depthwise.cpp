@@ -12,58 +12,44 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
-using nvinfer1::DataType;
 using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginFieldType;
 using nvinfer1::PluginTensorDesc;
-using nvinfer1::TensorFormat;
 
 constexpr Op kOp = Op::kDepthwise;
 constexpr int32_t kLeastInputs = 2;
 constexpr int32_t kMostInputs = 3;
 constexpr int32_t kMapRank = 4;
 constexpr int32_t kChannelAxis = 1;
-constexpr int64_t kMultiple = 8;  // of the channels
-constexpr int64_t kUnknown = -1;  // an extent that TensorRT does not know while it builds
 constexpr size_t kBytes = kStateHeaderBytes + 3 * sizeof(uint32_t);
 constexpr char kActivationField[] = "activation";
 constexpr char kResidualField[] = "residual";
-constexpr Choice kActivations[] = {{"identity", GSPN2_IDENTITY}, {"silu", GSPN2_SILU}};
 constexpr const char* kInputNames[] = {"x", "weight", "bias"};
 constexpr int32_t kRanks[] = {kMapRank, kMapRank, 1};
-
-bool readFlag(const PluginField& field) {
-  const int64_t value = readInteger(kOp, field);
-  if (value == 0 || value == 1) return value == 1;
-  fail("%s: %s is %" PRId64 "; expected 0 or 1", opName(kOp), field.name, value);
-}
 
 void checkRank(int32_t index, int32_t rank) {
   checkInputRank(kOp, kInputNames[index], rank, kRanks[index]);
 }
 
-void checkExtent(int32_t index, int32_t axis, int64_t extent, int64_t expected) {
-  if (extent == expected || extent == kUnknown || expected == kUnknown) return;
-  fail("%s: the input %s has extent %" PRId64 " on axis %d; expected %" PRId64, opName(kOp),
-       kInputNames[index], extent, axis, expected);
-}
-
-// `extentOf` gives the extent of an input on an axis, or kUnknown.
+// `extentOf` gives the extent of an input on an axis, or kUnknownExtent.
 template <typename ExtentOf>
 void checkExtents(int32_t count, const ExtentOf& extentOf) {
   const int64_t channels = extentOf(0, kChannelAxis);
   const int64_t kernel = extentOf(1, 2);
-  for (int32_t i = 1; i < count; ++i) checkExtent(i, 0, extentOf(i, 0), channels);
-  checkExtent(1, 1, extentOf(1, 1), 1);
-  checkExtent(1, 3, extentOf(1, 3), kernel);
-  const bool hasKernel = kernel == 3 || kernel == 5 || kernel == 7 || kernel == kUnknown;
-  if (hasKernel && (channels == kUnknown || channels % kMultiple == 0)) return;
+  const auto check = [&](int32_t index, int32_t axis, int64_t expected) {
+    checkInputExtent(kOp, kInputNames[index], axis, extentOf(index, axis), expected);
+  };
+  for (int32_t i = 1; i < count; ++i) check(i, 0, channels);
+  check(1, 1, 1);
+  check(1, 3, kernel);
+  const bool hasKernel = kernel == 3 || kernel == 5 || kernel == 7 || kernel == kUnknownExtent;
+  if (hasKernel && (channels == kUnknownExtent || channels % kDepthwiseMultiple == 0)) return;
   fail("%s: C is %" PRId64 " and the kernel %" PRId64 " wide; expected a multiple of %" PRId64
        " and 3, 5 or 7",
-       opName(kOp), channels, kernel, kMultiple);
+       opName(kOp), channels, kernel, kDepthwiseMultiple);
 }
 
 }  // namespace
@@ -82,9 +68,9 @@ DepthwiseParameters parseDepthwise(const PluginFieldCollection* fields) {
     const PluginField& field = collection.fields[i];
     const std::string name = field.name;
     if (name == kActivationField) {
-      parameters.activation = static_cast<gspn2_activation_t>(readChoice(kOp, field, kActivations));
+      parameters.activation = readActivation(kOp, field);
     } else if (name == kResidualField) {
-      parameters.residual = readFlag(field);
+      parameters.residual = readFlag(kOp, field);
     } else {
       fail("%s: unknown field \"%.64s\"; expected activation and residual", opName(kOp),
            field.name);
@@ -96,11 +82,18 @@ DepthwiseParameters parseDepthwise(const PluginFieldCollection* fields) {
 DepthwiseParameters restoreDepthwise(const void* state, size_t bytes) {
   StateReader reader(kOp, state, bytes, kBytes);
   DepthwiseParameters parameters;
-  parameters.activation =
-      static_cast<gspn2_activation_t>(reader.getWithin("activation", GSPN2_IDENTITY, GSPN2_SILU));
-  parameters.residual = reader.getWithin("residual", 0, 1) == 1;
+  parameters.activation = static_cast<gspn2_activation_t>(
+      reader.getWithin(kActivationField, GSPN2_IDENTITY, GSPN2_SILU));
+  parameters.residual = reader.getWithin(kResidualField, 0, 1) == 1;
   parameters.inputs = reader.getInputs({kLeastInputs, kMostInputs});
   return parameters;
+}
+
+gspn2_depthwise_t makeDepthwise(Op op, const PluginTensorDesc& x, int32_t kernel,
+                                gspn2_activation_t activation, bool residual) {
+  const Dims& dims = x.dims;
+  return {dims.d[0], dims.d[1],  dims.d[2],       dims.d[3], kernelType(op, x.type),
+          kernel,    activation, residual ? 1 : 0};
 }
 
 size_t Depthwise::stateBytes() const { return kBytes; }
@@ -121,10 +114,8 @@ void Depthwise::learnInputs(int32_t count) {
 DimsExprs Depthwise::inferShape(const DimsExprs* inputs, int32_t count, nvinfer1::IExprBuilder&) {
   learnInputs(count);
   for (int32_t i = 0; i < count; ++i) checkRank(i, inputs[i].nbDims);
-  checkExtents(count, [&](int32_t index, int32_t axis) {
-    const auto* extent = inputs[index].d[axis];
-    return extent->isConstant() ? int64_t{extent->getConstantValue()} : kUnknown;
-  });
+  checkExtents(count,
+               [&](int32_t index, int32_t axis) { return knownExtent(*inputs[index].d[axis]); });
   return inputs[0];
 }
 
@@ -132,37 +123,25 @@ void Depthwise::configure(const InputList& inputs) { learnInputs(inputs.count); 
 
 bool Depthwise::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                const PluginTensorDesc& first, int32_t inputCount) const {
-  checkPosition(kOp, position, inputCount);
-  if (!isFloating(tensor.type) || tensor.type == DataType::kFLOAT || tensor.type != first.type) {
-    return false;
-  }
-  const bool isParameter = position > 0 && position < inputCount;
-  return tensor.format == (isParameter ? TensorFormat::kLINEAR : TensorFormat::kHWC8);
+  return supportsRows(kOp, position, tensor, first, inputCount, outputCount());
 }
 
-void Depthwise::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
+void Depthwise::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc* outputDescs,
                         const void* const* inputs, void* const* outputs, void*,
                         cudaStream_t stream) const {
   const int32_t count = mParameters.inputs;
   if (count == 0) failUnconfigured(kOp);
-  const Dims& x = inputDescs[0].dims;
-  const Dims& weight = inputDescs[1].dims;
   for (int32_t i = 0; i < count; ++i) {
     checkRank(i, inputDescs[i].dims.nbDims);
     checkInputType(kOp, kInputNames[i], inputDescs[i].type, inputDescs[0].type);
   }
   checkExtents(
       count, [&](int32_t index, int32_t axis) { return int64_t{inputDescs[index].dims.d[axis]}; });
-  checkOutput(kOp, inputDescs[0], outputDesc);
+  checkOutput(kOp, inputDescs[0], outputDescs[0]);
   if (count == kMostInputs && inputs[2] == nullptr) fail("%s: bias is null", name());
-  const gspn2_depthwise_t conv{x.d[0],
-                               x.d[1],
-                               x.d[2],
-                               x.d[3],
-                               kernelType(kOp, inputDescs[0].type),
-                               static_cast<int32_t>(weight.d[2]),
-                               mParameters.activation,
-                               mParameters.residual ? 1 : 0};
+  const gspn2_depthwise_t conv =
+      makeDepthwise(kOp, inputDescs[0], static_cast<int32_t>(inputDescs[1].dims.d[2]),
+                    mParameters.activation, mParameters.residual);
   checkStatus(kOp, gspn2_depthwise(&conv, inputs[0], inputs[1],
                                    count == kMostInputs ? inputs[2] : nullptr, outputs[0], stream));
 }

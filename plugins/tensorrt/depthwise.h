@@ -21,6 +21,11 @@ const nvinfer1::PluginFieldCollection& depthwiseFields();
 DepthwiseParameters parseDepthwise(const nvinfer1::PluginFieldCollection* fields);
 DepthwiseParameters restoreDepthwise(const void* state, size_t bytes);
 
+constexpr int64_t kDepthwiseMultiple = 8;  // of the channels
+// What the kernels are to do with x, whose shape has been checked.
+gspn2_depthwise_t makeDepthwise(Op op, const nvinfer1::PluginTensorDesc& x, int32_t kernel,
+                                gspn2_activation_t activation, bool residual);
+
 class Depthwise : public Layer {
  public:
   explicit Depthwise(const DepthwiseParameters& parameters) : mParameters(parameters) {}
@@ -37,7 +42,7 @@ class Depthwise : public Layer {
                       const nvinfer1::PluginTensorDesc& first, int32_t inputCount) const override;
   size_t workspaceBytes(const InputList&) const override { return 0; }
   void enqueue(const nvinfer1::PluginTensorDesc* inputDescs,
-               const nvinfer1::PluginTensorDesc& outputDesc, const void* const* inputs,
+               const nvinfer1::PluginTensorDesc* outputDescs, const void* const* inputs,
                void* const* outputs, void* workspace, cudaStream_t stream) const override;
   size_t stateBytes() const override;
   std::vector<uint8_t> state() const override;

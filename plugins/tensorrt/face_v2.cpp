@@ -21,7 +21,7 @@ PluginV2::PluginV2(std::unique_ptr<Layer> layer, std::string pluginNamespace)
 
 const char* PluginV2::getPluginType() const noexcept { return mLayer->name(); }
 const char* PluginV2::getPluginVersion() const noexcept { return kPluginVersion; }
-int32_t PluginV2::getNbOutputs() const noexcept { return kOutputs; }
+int32_t PluginV2::getNbOutputs() const noexcept { return mLayer->outputCount(); }
 int32_t PluginV2::initialize() noexcept { return 0; }
 void PluginV2::terminate() noexcept {}
 void PluginV2::destroy() noexcept { delete this; }
@@ -79,7 +79,7 @@ int32_t PluginV2::enqueue(const PluginTensorDesc* inputDesc, const PluginTensorD
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) noexcept {
   return guardedStatus("enqueue", [&] {
-    mLayer->enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
+    mLayer->enqueue(inputDesc, outputDesc, inputs, outputs, workspace, stream);
   });
 }
 

@@ -2,6 +2,8 @@
 
 #if GSPN2_TRT_V3
 
+#include <algorithm>
+
 #include "guard.h"
 #include "state.h"
 
@@ -42,24 +44,25 @@ PluginV3* PluginV3::clone() noexcept {
 const char* PluginV3::getPluginName() const noexcept { return mLayer->name(); }
 const char* PluginV3::getPluginVersion() const noexcept { return kPluginVersion; }
 const char* PluginV3::getPluginNamespace() const noexcept { return kNamespace; }
-int32_t PluginV3::getNbOutputs() const noexcept { return kOutputs; }
+int32_t PluginV3::getNbOutputs() const noexcept { return mLayer->outputCount(); }
 
 int32_t PluginV3::configurePlugin(const DynamicPluginTensorDesc* in, int32_t nbInputs,
                                   const DynamicPluginTensorDesc*, int32_t) noexcept {
   return guardedStatus("configurePlugin", [&] { mLayer->configure(listInputs(in, nbInputs)); });
 }
 
-int32_t PluginV3::getOutputDataTypes(DataType* outputTypes, int32_t, const DataType* inputTypes,
-                                     int32_t) const noexcept {
-  outputTypes[0] = inputTypes[0];
+int32_t PluginV3::getOutputDataTypes(DataType* outputTypes, int32_t nbOutputs,
+                                     const DataType* inputTypes, int32_t) const noexcept {
+  std::fill_n(outputTypes, nbOutputs, inputTypes[0]);
   return 0;
 }
 
 int32_t PluginV3::getOutputShapes(const DimsExprs* inputs, int32_t nbInputs, const DimsExprs*,
-                                  int32_t, DimsExprs* outputs, int32_t,
+                                  int32_t, DimsExprs* outputs, int32_t nbOutputs,
                                   nvinfer1::IExprBuilder& exprBuilder) noexcept {
-  return guardedStatus("getOutputShapes",
-                       [&] { outputs[0] = mLayer->inferShape(inputs, nbInputs, exprBuilder); });
+  return guardedStatus("getOutputShapes", [&] {
+    std::fill_n(outputs, nbOutputs, mLayer->inferShape(inputs, nbInputs, exprBuilder));
+  });
 }
 
 bool PluginV3::supportsFormatCombination(int32_t pos, const DynamicPluginTensorDesc* tensors,
@@ -84,7 +87,7 @@ int32_t PluginV3::enqueue(const PluginTensorDesc* inputDesc, const PluginTensorD
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) noexcept {
   return guardedStatus("enqueue", [&] {
-    mLayer->enqueue(inputDesc, outputDesc[0], inputs, outputs, workspace, stream);
+    mLayer->enqueue(inputDesc, outputDesc, inputs, outputs, workspace, stream);
   });
 }
 

@@ -1,6 +1,8 @@
 #include "fields.h"
 
+#include <cinttypes>
 #include <cstring>
+#include <limits>
 
 namespace gspn2 {
 namespace plugin {
@@ -100,6 +102,22 @@ const PluginFieldCollection& checkCollection(Op op, const PluginFieldCollection*
     }
   }
   return *fields;
+}
+
+bool readFlag(Op op, const PluginField& field) {
+  const int64_t value = readInteger(op, field);
+  if (value == 0 || value == 1) return value == 1;
+  fail("%s: %s is %" PRId64 "; expected 0 or 1", opName(op), field.name, value);
+}
+
+float checkEpsilon(Op op, const char* name, double value) {
+  if (value >= 0 && value <= std::numeric_limits<float>::max()) return static_cast<float>(value);
+  fail("%s: %s is %g; expected a finite float32 of at least 0", opName(op), name, value);
+}
+
+gspn2_activation_t readActivation(Op op, const PluginField& field) {
+  constexpr Choice kActivations[] = {{"identity", GSPN2_IDENTITY}, {"silu", GSPN2_SILU}};
+  return static_cast<gspn2_activation_t>(readChoice(op, field, kActivations));
 }
 
 }  // namespace plugin

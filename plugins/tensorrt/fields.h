@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "gspn2/kernels.h"
 #include "guard.h"
 #include "op.h"
 #include "trt.h"
@@ -24,6 +25,10 @@ void readIntegers(Op op, const nvinfer1::PluginField& field, int32_t count, int6
 int64_t readInteger(Op op, const nvinfer1::PluginField& field);
 // Reads one number of either width.
 double readReal(Op op, const nvinfer1::PluginField& field);
+// Reads 0 or 1.
+bool readFlag(Op op, const nvinfer1::PluginField& field);
+// A finite float32 of at least 0.
+float checkEpsilon(Op op, const char* name, double value);
 
 template <size_t kCount>
 int32_t readChoice(Op op, const nvinfer1::PluginField& field, const Choice (&choices)[kCount]) {
@@ -43,6 +48,9 @@ nvinfer1::PluginFieldCollection announce(const nvinfer1::PluginField* fields, si
 // Refuses a damaged collection, and a field without a name or given twice.
 const nvinfer1::PluginFieldCollection& checkCollection(
     Op op, const nvinfer1::PluginFieldCollection* fields);
+
+// Reads what follows a convolution.
+gspn2_activation_t readActivation(Op op, const nvinfer1::PluginField& field);
 
 }  // namespace plugin
 }  // namespace gspn2

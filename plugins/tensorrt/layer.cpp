@@ -1,9 +1,11 @@
 #include "layer.h"
 
 #include <algorithm>
+#include <cinttypes>
 
 #include "channel_norm.h"
 #include "depthwise.h"
+#include "depthwise_norm.h"
 #include "guard.h"
 #include "propagation.h"
 #include "state.h"
@@ -17,12 +19,13 @@ using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
 
 InputList listInputs(const PluginTensorDesc* inputs, int32_t count) {
   InputList list{};
   list.count = count;
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].dims, inputs[i].type};
+    list.items[i] = {inputs[i].dims, inputs[i].type, inputs[i].format};
   }
   return list;
 }
@@ -31,7 +34,7 @@ InputList listInputs(const DynamicPluginTensorDesc* inputs, int32_t count) {
   InputList list{};
   list.count = count;
   for (int32_t i = 0; i < std::min(count, kMaxInputs); ++i) {
-    list.items[i] = {inputs[i].max, inputs[i].desc.type};
+    list.items[i] = {inputs[i].max, inputs[i].desc.type, inputs[i].desc.format};
   }
   return list;
 }
@@ -68,6 +71,16 @@ void checkInputRank(Op op, const char* input, int32_t rank, int32_t expected) {
   fail("%s: the input %s has %d dimensions; expected %d", opName(op), input, rank, expected);
 }
 
+int64_t knownExtent(const nvinfer1::IDimensionExpr& extent) {
+  return extent.isConstant() ? int64_t{extent.getConstantValue()} : kUnknownExtent;
+}
+
+void checkInputExtent(Op op, const char* input, int32_t axis, int64_t extent, int64_t expected) {
+  if (extent == expected || extent == kUnknownExtent || expected == kUnknownExtent) return;
+  fail("%s: the input %s has extent %" PRId64 " on axis %d; expected %" PRId64, opName(op), input,
+       extent, axis, expected);
+}
+
 void checkInputType(Op op, const char* input, DataType type, DataType first) {
   if (type == first) return;
   fail("%s: the input %s has data type %d; expected that of x, %d", opName(op), input,
@@ -89,10 +102,9 @@ void checkInputCount(Op op, int32_t count, int32_t low, int32_t high) {
   fail("%s: the node has %d inputs; expected %d to %d", opName(op), count, low, high);
 }
 
-void checkPosition(Op op, int32_t position, int32_t inputCount) {
-  if (position >= 0 && position < inputCount + kOutputs) return;
-  fail("%s: a format was asked for at position %d of %d", opName(op), position,
-       inputCount + kOutputs);
+void checkPosition(Op op, int32_t position, int32_t tensorCount) {
+  if (position >= 0 && position < tensorCount) return;
+  fail("%s: a format was asked for at position %d of %d", opName(op), position, tensorCount);
 }
 
 void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& output) {
@@ -103,12 +115,24 @@ void checkOutput(Op op, const PluginTensorDesc& x, const PluginTensorDesc& outpu
   }
 }
 
+bool supportsRows(Op op, int32_t position, const PluginTensorDesc& tensor,
+                  const PluginTensorDesc& first, int32_t inputCount, int32_t outputCount) {
+  checkPosition(op, position, inputCount + outputCount);
+  if (!isFloating(tensor.type) || tensor.type == DataType::kFLOAT || tensor.type != first.type) {
+    return false;
+  }
+  const bool isParameter = position > 0 && position < inputCount;
+  return tensor.format == (isParameter ? TensorFormat::kLINEAR : TensorFormat::kHWC8);
+}
+
 const PluginFieldCollection& fieldNames(Op op) {
   switch (op) {
     case Op::kChannelNorm:
       return channelNormFields();
     case Op::kDepthwise:
       return depthwiseFields();
+    case Op::kDepthwiseNorm:
+      return depthwiseNormFields();
     default:
       return propagationFields(op);
   }
@@ -120,6 +144,8 @@ std::unique_ptr<Layer> createLayer(Op op, const PluginFieldCollection* fields) {
       return std::make_unique<ChannelNorm>(parseChannelNorm(fields));
     case Op::kDepthwise:
       return std::make_unique<Depthwise>(parseDepthwise(fields));
+    case Op::kDepthwiseNorm:
+      return std::make_unique<DepthwiseNorm>(parseDepthwiseNorm(fields));
     default:
       return std::make_unique<Propagation>(parseFields(op, fields));
   }
@@ -131,6 +157,8 @@ std::unique_ptr<Layer> restoreLayer(Op op, const void* state, size_t bytes) {
       return std::make_unique<ChannelNorm>(restoreChannelNorm(state, bytes));
     case Op::kDepthwise:
       return std::make_unique<Depthwise>(restoreDepthwise(state, bytes));
+    case Op::kDepthwiseNorm:
+      return std::make_unique<DepthwiseNorm>(restoreDepthwiseNorm(state, bytes));
     default:
       return std::make_unique<Propagation>(deserialize(op, state, bytes));
   }

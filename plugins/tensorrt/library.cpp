@@ -6,6 +6,7 @@
 #include <iterator>
 #include <string>
 
+#include "gspn2/kernels.h"
 #include "gspn2/tensorrt_plugin.h"
 #include "guard.h"
 #include "op.h"
@@ -42,15 +43,34 @@ constexpr int32_t kCreators = static_cast<int32_t>(std::size(kOps));
 
 Creator& creator(Op op) {
   static Creator kInstances[kCreators] = {Creator(Op::kProp2D), Creator(Op::kLineScan),
-                                          Creator(Op::kChannelNorm), Creator(Op::kDepthwise)};
+                                          Creator(Op::kChannelNorm), Creator(Op::kDepthwise),
+                                          Creator(Op::kDepthwiseNorm)};
   return kInstances[static_cast<int32_t>(op)];
 }
 
 CreatorInterface* const* creators() {
-  static CreatorInterface* const kList[kCreators] = {&creator(Op::kProp2D), &creator(Op::kLineScan),
-                                                     &creator(Op::kChannelNorm),
-                                                     &creator(Op::kDepthwise)};
+  static CreatorInterface* const kList[kCreators] = {
+      &creator(Op::kProp2D), &creator(Op::kLineScan), &creator(Op::kChannelNorm),
+      &creator(Op::kDepthwise), &creator(Op::kDepthwiseNorm)};
   return kList;
+}
+
+// The kernel library is found by its name alone: any build of it may lie where this one looks.
+void checkKernels() {
+  const int found = gspn2_kernels_abi_version();
+  if (found == GSPN2_KERNELS_ABI_VERSION) return;
+  fail(
+      "libgspn2_kernels.so has the ABI version %d, this library was built for %d; install both of "
+      "one build",
+      found, GSPN2_KERNELS_ABI_VERSION);
+}
+
+// How many creators TensorRT is handed: none that would call other kernels than they know.
+int32_t countCreators(const char* where) noexcept {
+  return guarded(where, int32_t{0}, [] {
+    checkKernels();
+    return kCreators;
+  });
 }
 
 template <typename Function>
@@ -87,6 +107,7 @@ void registerAll(const char* pluginNamespace) {
   if (pluginNamespace[0] != '\0') {
     fail("the plugin namespace is \"%s\"; expected \"\"", pluginNamespace);
   }
+  checkKernels();
   IPluginRegistry& registry = findRegistry();
   for (const Op op : kOps) {
     if (isRegistered(registry, op, pluginNamespace)) continue;
@@ -116,12 +137,12 @@ GSPN2_PLUGIN_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) {
 
 #if GSPN2_TRT_V3
 GSPN2_PLUGIN_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-  count = gspn2::plugin::kCreators;
+  count = gspn2::plugin::countCreators("getCreators");
   return gspn2::plugin::creators();
 }
 #else
 GSPN2_PLUGIN_API nvinfer1::IPluginCreator* const* getPluginCreators(int32_t& count) {
-  count = gspn2::plugin::kCreators;
+  count = gspn2::plugin::countCreators("getPluginCreators");
   return gspn2::plugin::creators();
 }
 #endif

@@ -5,7 +5,7 @@ namespace plugin {
 
 const char* opName(Op op) {
   constexpr const char* kNames[] = {"GspnProp2D", "GspnLineScan", "GspnChannelNorm",
-                                    "GspnDepthwise"};
+                                    "GspnDepthwise", "GspnDepthwiseNorm"};
   return kNames[static_cast<int32_t>(op)];
 }
 

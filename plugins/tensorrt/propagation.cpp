@@ -8,14 +8,19 @@ namespace gspn2 {
 namespace plugin {
 namespace {
 
+using nvinfer1::DataType;
 using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
 using nvinfer1::PluginTensorDesc;
+using nvinfer1::TensorFormat;
 
 // A kernel path may take only lines of such a multiple, and need workspace where the longer line
 // beside it needs none.
 constexpr int64_t kLineMultiple = 16;
 constexpr int32_t kChannelAxis = 1;  // of (N, C, H, W)
+constexpr int64_t kVector = 8;       // channels side by side
+
+bool isVectorised(TensorFormat format) { return format == TensorFormat::kHWC8; }
 
 }  // namespace
 
@@ -105,9 +110,29 @@ void Propagation::configure(const InputList& inputs) {
 
 bool Propagation::supportsFormat(int32_t position, const PluginTensorDesc& tensor,
                                  const PluginTensorDesc& first, int32_t inputCount) const {
-  checkPosition(op(), position, inputCount);
-  return tensor.format == nvinfer1::TensorFormat::kLINEAR && isFloating(tensor.type) &&
-         tensor.type == first.type;
+  checkPosition(op(), position, inputCount + outputCount());
+  if (!isFloating(tensor.type) || tensor.type != first.type) return false;
+  return takesFormat(position, tensor.format, tensor.type);
+}
+
+bool Propagation::takesFormat(int32_t position, TensorFormat format, DataType type) const {
+  if (!isVectorised(format)) return format == TensorFormat::kLINEAR;
+  return position == 0 && mParameters.packing.holdsX() && type != DataType::kFLOAT;
+}
+
+void Propagation::checkFormats(const InputList& inputs, const PluginTensorDesc& output) const {
+  const auto check = [this](int32_t position, const char* tensor, TensorFormat format,
+                            DataType type) {
+    if (takesFormat(position, format, type)) return;
+    const bool either = takesFormat(position, TensorFormat::kHWC8, type);
+    fail("%s: %s is in the format %d; expected linear%s", name(), tensor, static_cast<int>(format),
+         either ? " or eight channels side by side" : "");
+  };
+  for (int32_t i = 0; i < inputs.count; ++i) {
+    const TensorView& input = inputs.items[i];
+    check(i, inputShape(mParameters, i).name, input.format, input.type);
+  }
+  check(inputs.count, "the output", output.format, output.type);
 }
 
 gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
@@ -135,18 +160,21 @@ gspn2_problem_t Propagation::makeProblem(const InputList& inputs) const {
   return problem;
 }
 
-int64_t Propagation::predictedChannels(const InputList& inputs) const {
-  return isPacked() ? inputs.items[predictionInput()].dims.d[kChannelAxis] : 0;
-}
-
-gspn2_batch_strides_t Propagation::batchStrides(const gspn2_problem_t& problem,
-                                                int64_t predicted) const {
-  const int64_t item = predicted * problem.h * problem.w;
-  return {mParameters.packing.holdsX() ? item : 0, item, item};
+gspn2_strides_t Propagation::makeStrides(const gspn2_problem_t& problem, const InputList& inputs,
+                                         TensorFormat format) const {
+  if (!isPacked()) return {};
+  const int64_t channels = inputs.items[predictionInput()].dims.d[kChannelAxis];
+  const int64_t plane = problem.h * problem.w;
+  if (isVectorised(format)) {
+    const int64_t position = (channels + kVector - 1) / kVector * kVector;
+    return {plane * position, plane * position, plane * position, position};
+  }
+  const int64_t item = channels * plane;
+  return {mParameters.packing.holdsX() ? item : 0, item, item, 0};
 }
 
 size_t Propagation::queryWorkspace(const gspn2_problem_t& problem,
-                                   const gspn2_batch_strides_t& strides) const {
+                                   const gspn2_strides_t& strides) const {
   size_t bytes = 0;
   if (mParameters.op == Op::kLineScan) {
     checkStatus(op(), gspn2_line_scan_workspace(&problem, mParameters.direction, &bytes));
@@ -163,19 +191,23 @@ size_t Propagation::workspaceBytes(const InputList& largest) const {
     return extent < kLineMultiple ? extent : extent - extent % kLineMultiple;
   };
   size_t bytes = 0;
-  for (const int64_t height : {problem.h, below(problem.h)}) {
-    for (const int64_t width : {problem.w, below(problem.w)}) {
-      gspn2_problem_t smaller = problem;
-      smaller.h = height;
-      smaller.w = width;
-      const auto strides = batchStrides(smaller, predictedChannels(largest));
-      bytes = std::max(bytes, queryWorkspace(smaller, strides));
+  // Of every format that TensorRT may choose, whichever it tells here.
+  for (const TensorFormat format : {TensorFormat::kLINEAR, TensorFormat::kHWC8}) {
+    if (!takesFormat(0, format, largest.items[0].type)) continue;
+    for (const int64_t height : {problem.h, below(problem.h)}) {
+      for (const int64_t width : {problem.w, below(problem.w)}) {
+        gspn2_problem_t smaller = problem;
+        smaller.h = height;
+        smaller.w = width;
+        const gspn2_strides_t strides = makeStrides(smaller, largest, format);
+        bytes = std::max(bytes, queryWorkspace(smaller, strides));
+      }
     }
   }
   return bytes;
 }
 
-void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc& outputDesc,
+void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensorDesc* outputDescs,
                           const void* const* inputs, void* const* outputs, void* workspace,
                           cudaStream_t stream) const {
   const int32_t count = inputCount();
@@ -183,8 +215,9 @@ void Propagation::enqueue(const PluginTensorDesc* inputDescs, const PluginTensor
   const gspn2_problem_t problem = makeProblem(list);
   PluginTensorDesc x = inputDescs[0];
   if (mParameters.packing.holdsX()) x.dims.d[kChannelAxis] = mParameters.packing.channels;
-  checkOutput(op(), x, outputDesc);
-  const gspn2_batch_strides_t strides = batchStrides(problem, predictedChannels(list));
+  checkOutput(op(), x, outputDescs[0]);
+  checkFormats(list, outputDescs[0]);
+  const gspn2_strides_t strides = makeStrides(problem, list, list.items[predictionInput()].format);
   // TensorRT gave what workspaceBytes() asked for, which covers this problem.
   const size_t bytes = queryWorkspace(problem, strides);
   if (mParameters.op == Op::kLineScan) {
@@ -208,17 +241,17 @@ gspn2_status_t Propagation::propagate(const gspn2_problem_t& problem, const void
 }
 
 gspn2_status_t Propagation::propagatePacked(const gspn2_problem_t& problem,
-                                            const gspn2_batch_strides_t& strides,
+                                            const gspn2_strides_t& strides,
                                             const void* const* inputs, void* y, void* workspace,
                                             size_t bytes, cudaStream_t stream) const {
   const Packing& packing = mParameters.packing;
-  const int64_t plane = problem.h * problem.w;
+  const int64_t channelElements = strides.position > 1 ? 1 : problem.h * problem.w;
   const int64_t elementBytes = problem.dtype == GSPN2_FLOAT32 ? 4 : 2;
   const void* const prediction = inputs[predictionInput()];
   const auto from = [&](int32_t channel) -> const void* {
     // A null prediction stays null, for the kernel library to refuse.
     if (channel < 0 || prediction == nullptr) return nullptr;
-    return static_cast<const char*>(prediction) + channel * plane * elementBytes;
+    return static_cast<const char*>(prediction) + channel * channelElements * elementBytes;
   };
   const void* const x = packing.holdsX() ? from(packing.x) : inputs[0];
   const void* const m = hasM() ? inputs[inputCount() - 1] : nullptr;

@@ -24,12 +24,13 @@ class Propagation : public Layer {
   nvinfer1::DimsExprs inferShape(const nvinfer1::DimsExprs* inputs, int32_t count,
                                  nvinfer1::IExprBuilder& builder) override;
   void configure(const InputList& inputs) override;
-  // Linear, one floating type for every tensor.
+  // Linear, one floating type for every tensor; a prediction that holds x also with eight channels
+  // side by side, in half precision.
   bool supportsFormat(int32_t position, const nvinfer1::PluginTensorDesc& tensor,
                       const nvinfer1::PluginTensorDesc& first, int32_t inputCount) const override;
   size_t workspaceBytes(const InputList& largest) const override;
   void enqueue(const nvinfer1::PluginTensorDesc* inputDescs,
-               const nvinfer1::PluginTensorDesc& outputDesc, const void* const* inputs,
+               const nvinfer1::PluginTensorDesc* outputDescs, const void* const* inputs,
                void* const* outputs, void* workspace, cudaStream_t stream) const override;
   size_t stateBytes() const override { return kStateBytes; }
   std::vector<uint8_t> state() const override { return serialize(mParameters); }
@@ -46,16 +47,20 @@ class Propagation : public Layer {
   int32_t predictionInput() const { return mParameters.packing.holdsX() ? 0 : 1; }
   void learnOptionals(const int32_t* ranks, int32_t count);
   void checkTogether(const ShapeChecker& checker) const;
+  // Whether the tensor at a position, among the inputs and then the output, may be in a format.
+  bool takesFormat(int32_t position, nvinfer1::TensorFormat format, nvinfer1::DataType type) const;
+  // Throws where a tensor of a call is in another format.
+  void checkFormats(const InputList& inputs, const nvinfer1::PluginTensorDesc& output) const;
   gspn2_problem_t makeProblem(const InputList& inputs) const;
-  // Of a prediction with as many channels; 0 for a node that is not packed.
-  gspn2_batch_strides_t batchStrides(const gspn2_problem_t& problem, int64_t predicted) const;
-  int64_t predictedChannels(const InputList& inputs) const;
+  // How a problem's tensors lie in a prediction of the inputs' channels, in that format.
+  gspn2_strides_t makeStrides(const gspn2_problem_t& problem, const InputList& inputs,
+                              nvinfer1::TensorFormat format) const;
   gspn2_status_t propagate(const gspn2_problem_t& problem, const void* const* inputs, void* y,
                            void* workspace, size_t bytes, cudaStream_t stream) const;
-  gspn2_status_t propagatePacked(const gspn2_problem_t& problem,
-                                 const gspn2_batch_strides_t& strides, const void* const* inputs,
-                                 void* y, void* workspace, size_t bytes, cudaStream_t stream) const;
-  size_t queryWorkspace(const gspn2_problem_t& problem, const gspn2_batch_strides_t& strides) const;
+  gspn2_status_t propagatePacked(const gspn2_problem_t& problem, const gspn2_strides_t& strides,
+                                 const void* const* inputs, void* y, void* workspace, size_t bytes,
+                                 cudaStream_t stream) const;
+  size_t queryWorkspace(const gspn2_problem_t& problem, const gspn2_strides_t& strides) const;
 
   Parameters mParameters;
 };

@@ -16,9 +16,9 @@ using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginFieldType;
 
 constexpr uint32_t kMagic = 0x324E5053;  // "SPN2" in memory
-// Raised also where the kernels ask for more workspace than before: an engine has what was asked
-// for when it was built.
-constexpr uint32_t kFormatVersion = 4;
+// Raised also where the kernels ask for more workspace than before, as an engine has what was asked
+// for when it was built, and where it may hold a tensor in a format that was not taken before.
+constexpr uint32_t kFormatVersion = 5;
 constexpr char kRebuild[] =
     "rebuild the engine, or load the plugin library that the engine was built with";
 

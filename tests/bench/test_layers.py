@@ -58,6 +58,7 @@ def test_shapes_that_are_not_told_leave_the_bandwidth_out():
         ("a", "PluginV3", "propagation"),
         ("GspnChannelNorm_a", "PluginV2", "norm and depthwise, by the plugin"),
         ("GspnDepthwise_a", "PluginV3", "norm and depthwise, by the plugin"),
+        ("GspnDepthwiseNorm_a", "PluginV2", "norm and depthwise, by the plugin"),
         ("GspnDepthwise_a", "CaskConvolution", "convolution"),
         ("a", "CaskGemmConvolution", "convolution"),
         ("a", "CaskGemmMatrixMultiply", "matrix product"),

@@ -12,13 +12,13 @@ import pytest
 from bundle_parts import golden
 from click.testing import CliRunner
 
-from gspn2_deploy.build.tensorrt_plugin import PLUGIN_VARIABLE
 from gspn2_deploy.bundle import write_bundle
 from gspn2_deploy.cli.app import app
 from gspn2_deploy.errors import KernelLibraryError, MissingDependencyError, PlatformError
 from gspn2_deploy.manifest import ManifestError, TensorInfo
 from gspn2_deploy.runners.base import Runner
 from gspn2_deploy.runners.engine_layers import EngineLayer, EngineTensor
+from gspn2_deploy.tensorrt_plugin import PLUGIN_VARIABLE
 
 RUNNER_MODULE = "gspn2_deploy.runners.tensorrt_runner"
 

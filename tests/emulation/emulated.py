@@ -27,7 +27,7 @@ SOURCE = ROOT / "tests" / "emulation"
 LIBRARY_VARIABLE = "GSPN2_EMULATION_LIBRARY"  # a library that is already built
 SEED_VARIABLE = "GSPN2_EMULATION_SEED"
 _NAME = "libgspn2_kernels_emulated.so"
-_KERNEL = re.compile(r"void gspn2::(?:\(anonymous namespace\)::)?(\w+)")
+_KERNEL = re.compile(r"(?:void )?gspn2::(?:\(anonymous namespace\)::)?(\w+)")
 
 
 class BuildError(RuntimeError):
@@ -118,7 +118,9 @@ def compiled_kernels(built: Path) -> set[str]:
     )
     names = (line.split(" ", 2)[2] for line in listing.stdout.splitlines())
     return {
-        name.rsplit("(", 1)[0] for name in names if re.match(r"void gspn2::\w+Kernel[<(]", name)
+        name.rsplit("(", 1)[0]
+        for name in names
+        if re.match(r"(?:void )?gspn2::\w+Kernel[<(]", name)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -21,8 +22,12 @@ from kernel_calls import (
     channel_norm_inputs,
     depthwise,
     depthwise_inputs,
+    depthwise_norm,
+    depthwise_norm_inputs,
+    in_rows,
     line_scan,
     line_scan_inputs,
+    packed,
     projection_inputs,
     prop2d,
     prop2d_inputs,
@@ -66,6 +71,15 @@ DEPTHWISE_SIZES = {
     (LARGE_TILE, True): ((1, 8, 7, 8), (1, 40, 15, 9)),
     (LARGE_TILE, False): ((265, 8, 8, 1), (67, 40, 15, 1)),
 }
+# N, C, H, W, and of the one launch the vectors that a block may have and its tile; few blocks
+# first.
+DEPTHWISE_NORM_SIZES = (
+    ((1, 8, 7, 7), "5, 7"), ((1, 640, 15, 3), "5, 7"), ((1, 1024, 2, 2), "10, 7"),
+    ((66, 40, 1, 1), "5, 7"), ((34, 40, 15, 1), "5, 14"), ((34, 64, 1, 15), "10, 14"),
+)  # fmt: skip
+# Of sizes for which there are two: many maps that one tile covers, and blocks whose lanes would
+# mostly have no channels.
+DEPTHWISE_NORM_LAUNCHES = ((67, 80, 1, 1), (67, 40, 8, 14), (34, 8, 15, 1), (34, 56, 15, 1))
 GENERIC = {"scanKernel", "scanTransposedKernel", "scanLongKernel"}
 
 
@@ -79,6 +93,16 @@ def launched(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.dtype) 
         inputs = prop2d_inputs((1, channels, *extent), False, dtype, "sigmoid", options, "cpu")
         prop2d(*inputs, library=library)
     return Counter(emulated.kernel_template(name) for name in emulated.take_kernels(library))
+
+
+def rows_kernels(
+    library: ctypes.CDLL, size: tuple[int, int, int, int], between: int = 2
+) -> list[str]:
+    """The templates of a propagation from one prediction in rows."""
+    inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", False, "cpu")
+    emulated.take_kernels(library)
+    prop2d(*packed(*inputs, move=in_rows, with_x=True, between=between), library=library)
+    return take_templates(library)
 
 
 def take_templates(library: ctypes.CDLL) -> list[str]:
@@ -118,7 +142,10 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
                 projects = layout == NHWC8
                 size = sizes[layout][0]
                 reached += Counter(norm_kernels(opener(choice), size, layout, projects=projects))
+        reached += Counter(rows_kernels(opener(choice), (1, 2, 136, 8)))
         depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
+        inputs = depthwise_norm_inputs((1, 8, 7, 7), DTYPES[1], "cpu")
+        depthwise_norm(*inputs, library=opener(choice))
         reached += Counter(take_templates(opener(choice)))
     compiled = {emulated.kernel_template(name) for name in emulated.compiled_kernels(built)}
     assert compiled, "no kernel among the library's symbols"
@@ -179,6 +206,25 @@ def test_few_large_maps_have_sixteen_blocks_where_the_device_does(opener: Opener
     assert blocks("old", large) == three
 
 
+def test_large_clusters_are_asked_for_once_and_only_to_be_taken(
+    built: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = emulated.open_copy(built, tmp_path, "fastest", large_clusters=-2)
+
+    def refusals() -> int:
+        return capfd.readouterr().err.count("no clusters of so many blocks")
+
+    launched(library, (64, 64), torch.float32)
+    for size in NORM_CLUSTERS[NHWC8][:2]:
+        norm_kernels(library, size, NHWC8)
+    depthwise_norm_kernels(library, (1, 320, 7, 7))
+    assert refusals() == 0
+    for _ in range(2):
+        norm_kernels(library, (1, 8, 24, 24), NHWC8)
+    depthwise_norm_kernels(library, (1, 1024, 7, 7))
+    assert refusals() == 1
+
+
 def test_a_projection_is_part_of_a_clusters_launch_alone(opener: Opener) -> None:
     held, launches = NORM_CLUSTERS[NHWC8][0], NORM_LAUNCHES[NHWC8][0]
     for size, response, expected in (
@@ -199,6 +245,32 @@ def test_depthwise_blocks_by_the_size_of_the_map(
         for size in sizes:
             (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
             assert instance.endswith(f", {kernel}, {tile}, {str(few).lower()}>"), (size, instance)
+
+
+def depthwise_norm_kernels(library: ctypes.CDLL, size: tuple[int, int, int, int]) -> list[str]:
+    """The instances, as C++ names them."""
+    inputs = depthwise_norm_inputs(size, torch.float16, "cpu")
+    emulated.take_kernels(library)
+    depthwise_norm(*inputs, library=library)
+    return emulated.take_kernels(library)
+
+
+def test_depthwise_norm_blocks_by_the_size_of_the_map(opener: Opener) -> None:
+    for size, plan in DEPTHWISE_NORM_SIZES:
+        (instance,) = depthwise_norm_kernels(opener("fastest"), size)
+        assert instance.endswith(f", {plan}>"), (size, instance)
+
+
+@pytest.mark.parametrize(
+    ("choice", "size"),
+    [("old", (1, 8, 7, 7)), *(("fastest", size) for size in DEPTHWISE_NORM_LAUNCHES)],
+)
+def test_a_depthwise_norm_of_two_launches(
+    opener: Opener, choice: str, size: tuple[int, int, int, int]
+) -> None:
+    instances = depthwise_norm_kernels(opener(choice), size)
+    templates = [emulated.kernel_template(name) for name in instances]
+    assert templates == ["depthwiseKernel", "normRowsKernel"]
 
 
 def line_scan_kernels(library: ctypes.CDLL, size: tuple[int, int, int], way: str) -> list[str]:
@@ -237,6 +309,24 @@ def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
         assert line_scan_kernels(opener("fastest"), size, "left_to_right") == ["stripColumnsKernel"]
         assert line_scan_kernels(opener("old"), size, "left_to_right") == [old]
     assert line_scan_kernels(opener("old"), (1, 2, 264), "top_to_bottom") == ["stripRowsKernel"]
+
+
+def test_clusters_read_rows_and_other_paths_planes(opener: Opener) -> None:
+    planes, block, cluster = "layOutPlanesKernel", "prop2dBlockKernel", "prop2dClusterKernel"
+    library = opener("fastest")
+    for size in ((1, 2, 14, 14), (34, 2, 7, 7), (30, 4, 8, 8), (3, 1, 1, 1), (1, 2, 16, 12)):
+        assert rows_kernels(library, size) == [cluster], size
+    assert rows_kernels(library, (34, 2, 7, 7), between=1) == [planes, cluster]  # odd pairs
+    assert rows_kernels(library, (34, 2, 14, 14)) == [planes, block]
+    for size in ((1, 2, 17, 7), (1, 2, 7, 20), (1, 2, 96, 24)):
+        assert rows_kernels(library, size) == [planes, cluster], size
+    assert rows_kernels(opener("old"), (1, 2, 14, 14)) == [planes, block]
+    for choice, size in itertools.product(CHOICES, ((1, 2, 136, 24), (1, 2, 24, 136))):
+        first, *others = rows_kernels(opener(choice), size)
+        inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", False, "cpu")
+        prop2d(*inputs, library=opener(choice))
+        assert (first, others) == (planes, take_templates(opener(choice))), (choice, size)
+    assert set(rows_kernels(opener("generic"), (1, 2, 14, 14))) <= {planes, *GENERIC}
 
 
 def test_slices_with_a_multiprocessor_each_take_blocks(opener: Opener) -> None:
@@ -301,6 +391,29 @@ def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
 
 
+@pytest.mark.parametrize(
+    ("size", "vector", "channels"),
+    [((1, 2, 16, 12), 4, 1), ((2, 2, 14, 14), 1, 1), ((34, 4, 8, 12), 4, 2), ((34, 2, 7, 7), 1, 2)],
+    ids=str,
+)
+def test_any_schedule_of_rows(
+    opener: Opener, size: tuple[int, int, int, int], vector: int, channels: int
+) -> None:
+    """Of columns to a load and channels to a cluster."""
+    library = opener("fastest")
+    inputs = prop2d_inputs(size, False, torch.float16, "sigmoid", True, "cpu")
+    expected = prop2d(*inputs, library=library)
+    parts = packed(*inputs, move=in_rows, with_x=True, between=2)
+    for seed in SEEDS:
+        emulated.take_kernels(library)
+        with emulated.seeded(seed):
+            out = prop2d(*parts, library=library)
+        (instance,) = emulated.take_kernels(library)
+        assert emulated.kernel_template(instance) == "prop2dClusterKernel"
+        assert f", 2, {vector}, {channels}, (gspn2_layout_t){NHWC8}>" in instance, instance
+        assert torch.equal(out, expected), f"seed {seed} gives other bits"
+
+
 @pytest.mark.parametrize("response", [False, True])
 @pytest.mark.parametrize("layout", [NCHW, NHWC8])
 def test_any_schedule_of_a_norm(opener: Opener, layout: int, response: bool) -> None:
@@ -333,3 +446,20 @@ def test_any_schedule_of_a_depthwise_convolution(
             assert_close(out, expected, FORWARD[dtype], f"{dtype}, seed {seed}")
             first = out if first is None else first
             assert torch.equal(out, first), f"{dtype}: seed {seed} gives other bits"
+
+
+@pytest.mark.parametrize("size", [(1, 40, 7, 7), (2, 8, 5, 3), (1, 264, 3, 4)], ids=str)
+def test_any_schedule_of_a_depthwise_convolution_with_its_norm(
+    opener: Opener, size: tuple[int, int, int, int]
+) -> None:
+    for dtype in DTYPES[1:]:
+        inputs = depthwise_norm_inputs(size, dtype, "cpu")
+        first: tuple[torch.Tensor, ...] = ()
+        for seed in SEEDS:
+            with emulated.seeded(seed):
+                outs = depthwise_norm(*inputs, residual=True, library=opener("fastest"))
+            expected = layer_reference.channel_norm(outs[0], *inputs[3:])
+            assert_close(outs[1], expected, FORWARD[dtype], f"{dtype}, seed {seed}")
+            first = first or outs
+            for out, same in zip(outs, first, strict=True):
+                assert torch.equal(out, same), f"{dtype}: seed {seed} gives other bits"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 
 import emulated
@@ -11,7 +12,15 @@ import scan_reference
 import torch
 from conftest import FULL, Opener
 from emulated import Fenced
-from kernel_calls import DTYPES, NORMALIZE_CODES, misaligned, packed, prop2d, prop2d_inputs
+from kernel_calls import (
+    DTYPES,
+    NORMALIZE_CODES,
+    in_rows,
+    misaligned,
+    packed,
+    prop2d,
+    prop2d_inputs,
+)
 from tolerances import FORWARD, assert_close
 
 from gspn2_deploy.ops import cuda
@@ -124,6 +133,51 @@ def test_one_prediction_takes_the_paths_of_dense_tensors(library: ctypes.CDLL) -
                 assert emulated.take_kernels(library) == kernels
 
 
+# N, C, H, W that clusters take as they lie, by one channel or two, one column or four at a time;
+# that blocks take; of four positions to a lane; too large for chips.
+ROWS_SIZES = (
+    (1, 2, 7, 7), (2, 2, 14, 14), (1, 2, 16, 12), (2, 3, 9, 16), (1, 1, 1, 1), (1, 5, 15, 13),
+    (34, 2, 7, 7), (40, 2, 12, 8), (34, 4, 8, 12), (14, 2, 35, 33), (67, 1, 14, 14), (1, 2, 8, 96),
+    (2, 2, 136, 24), (1, 2, 9, 520),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("size", ROWS_SIZES, ids=str)
+def test_one_prediction_in_rows(
+    library: ctypes.CDLL, size: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:
+    """The bits are those of planes, wherever the channels begin."""
+    forms = ((False, True, 1), (False, True, 2), (False, False, 2), (True, True, 1))
+    for per_channel, options, between in forms:
+        inputs = prop2d_inputs(size, per_channel, dtype, "sigmoid", options, "cpu")
+        expected = prop2d(*inputs, library=library)
+        with Fenced(library) as fenced:
+            for at_end in (False, True):
+                fence = functools.partial(fenced.copy, at_end=at_end)
+                move = functools.partial(in_rows, move=fence)
+                parts = packed(*inputs, move=move, with_x=True, between=between)
+                out = prop2d(*parts, library=library)
+                assert torch.equal(out, expected), f"{per_channel=} {options=} {between=}"
+
+
+def test_rows_of_every_attribute(library: ctypes.CDLL) -> None:
+    for normalize, chunk, only in itertools.product(NORMALIZE_CODES, (0, 5), ("", "d", "m")):
+        size = (2, 2, 13, 16)
+        x, lam, w, u, d, m = prop2d_inputs(size, False, torch.float16, normalize, True, "cpu")
+        given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
+        parts = packed(*given, move=in_rows, with_x=True)
+        expected = prop2d(*given, normalize, chunk, library=library)
+        assert torch.equal(prop2d(*parts, normalize, chunk, library=library), expected)
+
+
+def test_an_unaligned_result_of_rows(library: ctypes.CDLL) -> None:
+    inputs = prop2d_inputs((1, 2, 16, 12), False, torch.float16, "sigmoid", True, "cpu")
+    parts = packed(*inputs, move=in_rows, with_x=True)
+    out = prop2d(*parts, offset=1, library=library)
+    assert torch.equal(out, prop2d(*inputs, library=library))
+
+
 def test_many_slices(library: ctypes.CDLL) -> None:
     check(library, (4, 30, 8, 8), torch.float16)
     for size in ((2, 134, 5, 8), (1, 265, 6, 5)):  # more than two to a multiprocessor
@@ -211,9 +265,11 @@ def test_items_of_x_that_lie_far_apart(opener: Opener) -> None:
     assert_close(out, scan_reference.prop2d(x, *rest), FORWARD[torch.float32], "far apart")
 
 
-def workspace(library: ctypes.CDLL, *problem: int, strides: cuda.BatchStrides | None = None) -> int:
+def workspace(
+    library: ctypes.CDLL, *problem: int, strides: cuda.Strides | None = None, has_d: int = 0
+) -> int:
     size = ctypes.c_size_t()
-    assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), strides, 0, size) == 0
+    assert library.gspn2_prop2d_workspace(cuda.Problem(*problem), strides, has_d, size) == 0
     return size.value
 
 
@@ -225,8 +281,19 @@ def test_workspace_holds_x_whose_items_lie_apart(opener: Opener) -> None:
             dense = workspace(library, *problem)
             copy = -(-n * 105 * element // 256) * 256 if n > 1 else 0
             for x, more in ((0, 0), (105, 0), (140, copy)):
-                strides = cuda.BatchStrides(x, 0, 0)
+                strides = cuda.Strides(x, 0, 0)
                 assert workspace(library, *problem, strides=strides) == dense + more
+
+
+def test_workspace_holds_planes_of_rows(opener: Opener) -> None:
+    library = opener("fastest")
+    for has_d, n in itertools.product((0, 1), (1, 3)):
+        problem = (n, 2, 5, 7, 1, 0, 1, NORMALIZE_CODES["sigmoid"])
+        planes = [2, 8, 8, 12, *([8] if has_d else [])]
+        copies = sum(-(-n * channels * 35 * 2 // 256) * 256 for channels in planes)
+        strides = cuda.Strides(0, 0, 0, 32)
+        dense = workspace(library, *problem)
+        assert workspace(library, *problem, strides=strides, has_d=has_d) == dense + copies
 
 
 def test_workspace_holds_the_weights(opener: Opener) -> None:

@@ -17,6 +17,8 @@ from kernel_calls import (
     channel_norm_inputs,
     depthwise,
     depthwise_inputs,
+    depthwise_norm,
+    depthwise_norm_inputs,
     line_scan,
     line_scan_inputs,
     prop2d,
@@ -148,11 +150,36 @@ def test_norms_with_and_without_clusters(library: ctypes.CDLL, cluster: str, lay
         assert_close(out, layer_reference.channel_norm(*inputs), FORWARD[torch.float16])
 
 
-@pytest.mark.parametrize("tile", ["7", "14"])
-def test_depthwise_tiles(library: ctypes.CDLL, tile: str) -> None:
+@pytest.mark.parametrize("few", ["0", "1"])
+def test_depthwise_blocks(library: ctypes.CDLL, few: str) -> None:
     for size in ((1, 8, 5, 6), (1, 40, 15, 29)):
         inputs = depthwise_inputs(size, 7, torch.float16, "cpu")
-        with emulated.environment(GSPN2_DEPTHWISE_TILE=tile, GSPN2_OVERLAPS="0"):
+        emulated.take_kernels(library)
+        before = library.gspn2_tuned_plans()
+        with emulated.environment(GSPN2_DEPTHWISE_FEW=few, GSPN2_OVERLAPS="0"):
             out = depthwise(*inputs, silu=True, library=library)
+        (kernel,) = emulated.take_kernels(library)
+        assert kernel.endswith(", true>" if few == "1" else ", false>")
+        assert library.gspn2_tuned_plans() > before
         expected = layer_reference.depthwise(*inputs, silu=True)
         assert_close(out, expected, FORWARD[torch.float16])
+
+
+@pytest.mark.parametrize(
+    ("plan", "channels", "is_taken"),
+    [
+        *(("5,7", 40, True), ("10,14", 1024, True), ("0,0", 40, True)),
+        *(("5,7", 1024, False), ("5,8", 40, False), ("3,7", 40, False), ("0,7", 40, False)),
+    ],
+)
+def test_a_depthwise_norm_plan_that_there_is_not_is_left(
+    library: ctypes.CDLL, plan: str, channels: int, is_taken: bool
+) -> None:
+    inputs = depthwise_norm_inputs((1, channels, 2, 3), torch.float16, "cpu")
+    emulated.take_kernels(library)
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_DEPTHWISE_NORM=plan):
+        depthwise_norm(*inputs, library=library)
+    assert library.gspn2_tuned_plans() - before == is_taken
+    launches = 1 if is_taken and plan != "0,0" else 2
+    assert len(emulated.take_kernels(library)) == launches

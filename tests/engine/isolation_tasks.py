@@ -19,8 +19,20 @@ def echo(task: dict[str, Any], channel: Any) -> dict[str, Any]:
     os.write(1, b"noise from native code\n")
     channel.log(logging.DEBUG, "unwanted")
     channel.log(logging.WARNING, "wanted")
+    logging.getLogger("gspn2_deploy.build.a_module").debug("unwanted, too")
+    logging.getLogger("gspn2_deploy.build.a_module").warning("of a %s", "module")
     channel.progress(0.5, "half")
     return {"task": task, "path": sys.path}
+
+
+def log_badly(task: dict[str, Any], channel: Any) -> dict[str, Any]:
+    log = logging.getLogger("gspn2_deploy.build.a_module")
+    log.warning("%d runs", "many")
+    try:
+        int("many")
+    except ValueError:
+        log.exception("it failed")
+    return {"done": True}
 
 
 def flood(task: dict[str, Any], channel: Any) -> dict[str, Any]:

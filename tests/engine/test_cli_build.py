@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from engine_models import conv_model
@@ -16,6 +19,7 @@ from engine_models import conv_model
 from gspn2_deploy import build as build_package
 from gspn2_deploy.build import BuildOptions
 from gspn2_deploy.cli.app import app
+from gspn2_deploy.cli.build import command as build_command
 from gspn2_deploy.errors import BuildError
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import Manifest, manifest_path
@@ -225,6 +229,20 @@ def test_library_options_that_contradict(onnx_file: Path, arguments, said: str):
     result = call("build", onnx_file, *arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_the_documents_name_every_option_and_choice():
+    """The plugin's page has a table of them, and no others."""
+    page = (Path(__file__).parents[2] / "docs" / "plugin.md").read_text()
+    section = page.partition("## Build an engine\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `-")]
+    named = {name for row in rows for name in re.findall(r"`(--?[a-z0-9-]+)", row.split("|")[1])}
+    options = [each for each in build_command.params if isinstance(each, click.Option)]
+    of_build = [each for each in options if each.name != "as_json"]  # every command has that
+    assert named == {name for each in of_build for name in (*each.opts, *each.secondary_opts)}
+    choices = [each.type.choices for each in of_build if isinstance(each.type, click.Choice)]
+    told = " ".join(rows)
+    assert [name for name in itertools.chain(*choices) if f"{name}`" not in told] == []
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,21 @@ def test_answer_log_and_progress(caplog: pytest.LogCaptureFixture, capfd: Any):
     result = run("echo", {"a": [1, "ü"]}, lambda *progress: seen.append(progress))
     assert result["task"] == {"a": [1, "ü"]}
     assert seen == [(0.5, "half")]
-    assert [record.message for record in caplog.records] == ["wanted"]
+    assert [record.message for record in caplog.records] == ["wanted", "of a module"]
     assert capfd.readouterr().out == ""  # stdout belongs to the parent's results
+
+
+def test_what_is_logged_badly_stops_nothing_and_tracebacks_are_kept(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO, logger.name)
+    assert run("log_badly") == {"done": True}
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    first, *traceback = record.message.splitlines()
+    assert first == "it failed"
+    assert traceback[0].startswith("Traceback")
+    assert traceback[-1].startswith("ValueError: invalid literal")
 
 
 def test_child_does_not_import_from_the_working_directory(

@@ -4,11 +4,11 @@
 //   gspn2_sanitize_kernels [aligned|misaligned] [small] [--seconds N]
 //
 // misaligned: by one element, so that only the generic kernels take the propagations, and norms and
-// convolutions read their parameters by element; maps in GSPN2_NHWC8 stay aligned, as the ABI asks;
-// small: maps of up to
-// 4,096 elements alone, for tools that take minutes to a large one; --seconds: begin no call later
-// than that after the start. The calls come in rounds of one of every kind, each on another map, so
-// that those that fit into little time are of every kind. Says how many of how many calls ran.
+// convolutions read their parameters by element; tensors in GSPN2_NHWC8 stay aligned, as the ABI
+// asks; small: maps of up to 4,096 elements alone, for tools that take minutes to a large one;
+// --seconds: begin no call later than that after the start. The calls come in rounds of one of
+// every kind, each on another map, so that those that fit into little time are of every kind. Says
+// how many of how many calls ran.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -128,23 +128,28 @@ void scan(const gspn2_problem_t& p, gspn2_direction_t direction, std::mt19937& r
   require(h.allFinite(p.dtype), "the states are not finite");
 }
 
-// Features, gates and affinities as parts of one tensor, with a plane of NaN behind each item's.
-void mergePrediction(const gspn2_problem_t& p, bool options, std::mt19937& random) {
+// Features, gates and affinities as parts of one tensor, with NaN behind each item's last plane or,
+// in GSPN2_NHWC8, each position's last channel.
+void mergePrediction(const gspn2_problem_t& p, gspn2_layout_t layout, bool options,
+                     std::mt19937& random) {
+  const bool rows = layout == GSPN2_NHWC8;
   const int64_t plane = p.h * p.w, map = p.n * p.c * plane;
-  const int64_t gate = 4 * p.c * plane, item = 3 * gate + (12 * p.g + p.c) * plane;
-  const gspn2_batch_strides_t strides{item + plane, item + plane, item + plane};
-  Buffer prediction(p.n * strides.w, p.dtype), m(4, p.dtype), y(map, p.dtype);
+  const int64_t channels = 13 * p.c + 12 * p.g;
+  const int64_t whole = rows ? (channels / kVector + 1) * kVector : channels + 1;
+  const gspn2_strides_t strides{whole * plane, whole * plane, whole * plane, rows ? whole : 1};
+  Buffer prediction(p.n * strides.w, p.dtype, rows), m(4, p.dtype), y(map, p.dtype);
   for (Buffer* input : {&prediction, &m}) input->fill(p.dtype, random);
   const size_t element = p.dtype == GSPN2_FLOAT32 ? 4 : 2;
   char* const first = static_cast<char*>(prediction.data());
-  require(cudaMemset2D(first + item * element, strides.w * element, 0xff, plane * element, p.n) ==
-              cudaSuccess,
+  const size_t channel = (rows ? 1 : plane) * element;  // bytes from one to the next
+  require(cudaMemset2D(first + channels * channel, whole * channel, 0xff,
+                       (whole - channels) * channel, rows ? p.n * plane : p.n) == cudaSuccess,
           "cudaMemset2D");
   const char* const lam = first;
-  const char* const u = lam + gate * element;
-  const char* const d = u + gate * element;
-  const char* const w = d + gate * element;
-  const char* const x = w + 12 * p.g * plane * element;
+  const char* const u = lam + 4 * p.c * channel;
+  const char* const d = u + 4 * p.c * channel;
+  const char* const w = d + 4 * p.c * channel;
+  const char* const x = w + 12 * p.g * channel;
   size_t bytes = 0;
   require(gspn2_prop2d_workspace(&p, &strides, options ? 1 : 0, &bytes) == GSPN2_SUCCESS,
           "workspace");
@@ -239,18 +244,52 @@ void convolve(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) 
   require(y.allFinite(conv.dtype), "the convolution is not finite");
 }
 
+void convolveAndNormalise(const gspn2_depthwise_t& conv, bool biased, std::mt19937& random) {
+  const int64_t map = conv.n * conv.c * conv.h * conv.w;
+  Buffer x(map, conv.dtype, true), y(map, conv.dtype, true), z(map, conv.dtype, true);
+  Buffer weight(conv.c * conv.kernel * conv.kernel, conv.dtype), bias(conv.c, conv.dtype);
+  Buffer scale(conv.c, conv.dtype), shift(conv.c, conv.dtype);
+  for (Buffer* input : {&x, &weight, &bias, &scale, &shift}) input->fill(conv.dtype, random);
+  require(gspn2_depthwise_norm(&conv, 1e-6F, x.data(), weight.data(),
+                               biased ? bias.data() : nullptr, scale.data(), shift.data(), y.data(),
+                               z.data(), nullptr) == GSPN2_SUCCESS,
+          "gspn2_depthwise_norm");
+  require(cudaDeviceSynchronize() == cudaSuccess, "the convolution and its norm");
+  require(y.allFinite(conv.dtype) && z.allFinite(conv.dtype), "one of both is not finite");
+}
+
 constexpr int kScanKinds = 3 * 2 * kOps;  // by dtype, normalisation and op
+constexpr int kRowsForms = 3;
+constexpr int kRowsKinds = 2 * kRowsForms;  // by dtype and form
 constexpr int kNormForms = 3;
 constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
 constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
-constexpr int kKinds = kScanKinds + kNormKinds + kDepthwiseKinds;
+constexpr int kDepthwiseNormKinds = 3 * 2;        // by the channels and dtype
+constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds + kDepthwiseNormKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
   return [=](std::mt19937& random) {
     if (op < kDirections) return scan(problem, static_cast<gspn2_direction_t>(op), random);
-    const auto run = op == kDirections ? merge : mergePrediction;
-    run(problem, problem.chunk != 0, random);
+    if (op == kDirections) return merge(problem, problem.chunk != 0, random);
+    mergePrediction(problem, GSPN2_NCHW, problem.chunk != 0, random);
   };
+}
+
+// Shared affinities, which small maps read as they lie; those of so many slices that two channels
+// share a cluster; or per-channel ones.
+Call makeRows(int kind, int64_t height, int64_t width) {
+  enum Form { kShared, kMany, kPerChannel };
+  const int form = kind % kRowsForms;
+  constexpr int64_t kMostRead = 16;
+  constexpr int64_t kManyItems = 34;  // of four channels, on up to 135 multiprocessors
+  if (form == kMany) {
+    height = std::min(height, kMostRead);
+    width = std::min(width, kMostRead);
+  }
+  gspn2_problem_t problem = makeProblem(height, width, 1 + kind / kRowsForms, form != kPerChannel);
+  if (form == kMany) problem.n = kManyItems;
+  return
+      [=](std::mt19937& random) { mergePrediction(problem, GSPN2_NHWC8, form != kShared, random); };
 }
 
 // A norm alone, one with the response in one launch, or one with that in three: a cluster reads
@@ -298,23 +337,43 @@ Call makeDepthwise(int kind, int64_t height, int64_t width) {
   return [=](std::mt19937& random) { convolve(conv, conv.kernel != 5, random); };
 }
 
+// Of one block, of sixteen and of nine of a cluster; the larger maps have larger tiles, and of 640
+// channels fewer blocks.
+Call makeDepthwiseNorm(int kind, int64_t height, int64_t width) {
+  constexpr int64_t kChannels[] = {40, 640, 720};
+  gspn2_depthwise_t conv{};
+  conv.n = 2;
+  conv.c = kChannels[kind / 2];
+  conv.h = height;
+  conv.w = width;
+  conv.dtype = kind % 2 == 0 ? GSPN2_FLOAT16 : GSPN2_BFLOAT16;
+  conv.kernel = 3;
+  conv.activation = kind % 2 == 0 ? GSPN2_IDENTITY : GSPN2_SILU;
+  conv.residual = kind % 2 == 0 ? 1 : 0;
+  return [=](std::mt19937& random) { convolveAndNormalise(conv, conv.residual == 0, random); };
+}
+
 Call makeCall(int kind, int64_t height, int64_t width) {
   if (kind < kScanKinds) {
     const bool shared = kind / kOps % 2 == 0;
     return makeScan(makeProblem(height, width, kind / kOps / 2, shared), kind % kOps);
   }
   kind -= kScanKinds;
-  return kind < kNormKinds ? makeNorm(kind, height, width)
-                           : makeDepthwise(kind - kNormKinds, height, width);
+  if (kind < kRowsKinds) return makeRows(kind, height, width);
+  kind -= kRowsKinds;
+  if (kind < kNormKinds) return makeNorm(kind, height, width);
+  kind -= kNormKinds;
+  return kind < kDepthwiseKinds ? makeDepthwise(kind, height, width)
+                                : makeDepthwiseNorm(kind - kDepthwiseKinds, height, width);
 }
 
 // Every kind of call on every map, one round of all kinds after the other. Neighbours are of other
 // ops and dtypes, and on other maps.
 std::vector<Call> makeCalls(bool small) {
   constexpr int64_t kSmall = 4096;  // elements
-  const int64_t extents[][2] = {{1, 1},    {7, 7},    {14, 33},  {33, 14},   {64, 64},
-                                {8, 136},  {136, 8},  {40, 136}, {136, 72},  {8, 1030},
-                                {1030, 8}, {256, 64}, {16, 520}, {200, 200}, {24, 264}};
+  const int64_t extents[][2] = {{1, 1},    {7, 7},    {16, 12},   {14, 33},  {33, 14},  {64, 64},
+                                {8, 136},  {136, 8},  {40, 136},  {136, 72}, {8, 1030}, {1030, 8},
+                                {256, 64}, {16, 520}, {200, 200}, {24, 264}};
   std::vector<const int64_t*> maps;
   for (const auto& extent : extents) {
     if (!small || extent[0] * extent[1] <= kSmall) maps.push_back(extent);

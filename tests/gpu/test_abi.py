@@ -15,7 +15,7 @@ from kernel_calls import last_error
 from gspn2_deploy.errors import KernelLibraryError
 from gspn2_deploy.ops import cuda
 
-SUCCESS, INVALID_ARGUMENT, CUDA_ERROR = 0, 1, 3
+SUCCESS, INVALID_ARGUMENT, UNSUPPORTED, CUDA_ERROR = range(4)
 N, C, H, W, G = 2, 3, 4, 8, 1
 MAP = N * C * H * W * 4  # bytes of x in float32
 X, LAM, W_PTR, OUT, U, D, M = (0x10_0000 * i for i in range(1, 8))
@@ -137,7 +137,7 @@ PLANE, ITEM = H * W, 4 * C * H * W
 def test_bad_batch_strides(
     library: ctypes.CDLL, strides: tuple[int, int, int], message: str
 ) -> None:
-    given, size = cuda.BatchStrides(*strides), ctypes.c_size_t(77)
+    given, size = cuda.Strides(*strides), ctypes.c_size_t(77)
     calls = (
         lambda: merge(library, strides=given),
         lambda: library.gspn2_prop2d_workspace(problem(), given, 0, size),
@@ -148,8 +148,52 @@ def test_bad_batch_strides(
     assert size.value == 77
 
 
+@pytest.mark.parametrize(
+    ("strides", "changes", "status", "message"),
+    [
+        ((0, 0, 0, -8), {}, INVALID_ARGUMENT, "the position stride is -8; expected 0 or 1 (NCHW)"),
+        ((0, 0, 0, 20), {}, INVALID_ARGUMENT, "a multiple of 8, no less than the 12 of lam or w"),
+        ((0, 0, 0, 8), {}, INVALID_ARGUMENT, "is 8; expected"),
+        ((0, 0, 0, 32), {"g": C}, INVALID_ARGUMENT, "no less than the 36 of lam or w"),
+        ((0, 0, 0, 2**60), {}, INVALID_ARGUMENT, "4 * n * h * w * position below 2^63"),
+        ((0, 0, 0, 16), {"dtype": 0}, UNSUPPORTED, "is 16 with dtype 0; expected float16"),
+        ((3 * PLANE, 0, 0, 16), {}, INVALID_ARGUMENT, "the batch stride of x is"),
+        ((0, 17 * PLANE, 0, 16), {}, INVALID_ARGUMENT, f"h * w * position = {16 * PLANE}, no less"),
+    ],
+)
+def test_bad_position_strides(
+    library: ctypes.CDLL,
+    strides: tuple[int, int, int, int],
+    changes: dict[str, int],
+    status: int,
+    message: str,
+) -> None:
+    given, size = cuda.Strides(*strides), ctypes.c_size_t(77)
+    bad = problem(**{"dtype": 1, **changes})
+    calls = (
+        lambda: merge(library, problem=bad, strides=given),
+        lambda: library.gspn2_prop2d_workspace(bad, given, 0, size),
+    )
+    for call in calls:
+        assert call() == status
+        assert message in last_error(library)
+    assert size.value == 77
+
+
+@pytest.mark.parametrize(("name", "channels"), [("x", C), ("lam", 4 * C), ("w", 12 * G)])
+def test_an_output_between_positions(library: ctypes.CDLL, name: str, channels: int) -> None:
+    other = {"x": X, "lam": LAM, "w": W_PTR}[name]
+    last = 2 * (48 * (N * PLANE - 1) + channels - 1)  # bytes to the last element
+    for y in (other + last, other + 2 * channels):
+        call = {"problem": problem(dtype=1), "strides": cuda.Strides(0, 0, 0, 48), "y": y}
+        assert merge(library, **call) == INVALID_ARGUMENT
+        assert f"overlaps the input {name} " in last_error(library)
+    assert merge(library, **{**call, "y": other + last + 2}) == INVALID_ARGUMENT
+    assert "gspn2_prop2d_workspace says" in last_error(library)
+
+
 def test_a_copy_of_x_needs_workspace(library: ctypes.CDLL) -> None:
-    assert merge(library, strides=cuda.BatchStrides(4 * PLANE, 0, 0)) == INVALID_ARGUMENT
+    assert merge(library, strides=cuda.Strides(4 * PLANE, 0, 0)) == INVALID_ARGUMENT
     assert f"expected at least {MAP} bytes" in last_error(library)
 
 
@@ -160,7 +204,7 @@ def test_a_copy_of_x_needs_workspace(library: ctypes.CDLL) -> None:
 def test_an_output_between_batch_items(library: ctypes.CDLL, name: str, shift: int) -> None:
     """Items lie apart, and the output inside what a tensor spans: its last element included."""
     other = {"x": X, "lam": LAM, "u": U, "d": D, "w": W_PTR}[name]
-    strides = cuda.BatchStrides(10 * PLANE, 2 * ITEM, 200 * PLANE)
+    strides = cuda.Strides(10 * PLANE, 2 * ITEM, 200 * PLANE)
     assert merge(library, strides=strides, y=other + 4 * shift) == INVALID_ARGUMENT
     assert f"overlaps the input {name} " in last_error(library)
 

@@ -1,4 +1,4 @@
-"""Bad arguments of gspn2_channel_norm and gspn2_depthwise: as test_abi.py, for these."""
+"""Bad arguments of the layers around the propagations: as test_abi.py, for these."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ X, SCALE, SHIFT, OUT, RESPONSE_SCALE, RESPONSE_SHIFT, WORKSPACE = (
 )
 WEIGHT, BIAS = SCALE, SHIFT
 PROXY, PROXY_WEIGHT, PROXY_BIAS = (0x10_0000 * i for i in range(8, 11))
+NORM_SCALE, NORM_SHIFT, NORM_OUT = (0x10_0000 * i for i in range(11, 14))
 
 
 def norm(**changes: float) -> Norm:
@@ -274,10 +275,86 @@ def test_depthwise_overlap(library: ctypes.CDLL, name: str, at: int, bytes_: int
         assert f"overlaps the input {name} " in last_error(library)
 
 
+def convolve_and_normalise(library: ctypes.CDLL, **changes: Any) -> int:
+    call = {
+        "conv": depthwise(), "epsilon": 1e-6, "x": X, "weight": WEIGHT, "bias": BIAS,
+        "scale": NORM_SCALE, "shift": NORM_SHIFT, "y": OUT, "z": NORM_OUT, **changes,
+    }  # fmt: skip
+    given, epsilon = call.pop("conv"), call.pop("epsilon")
+    return int(
+        library.gspn2_depthwise_norm(
+            None if given is None else ctypes.byref(given),
+            ctypes.c_float(epsilon),
+            *map(pointer, call.values()),
+            pointer(None),
+        )
+    )
+
+
+BAD_CONVOLUTIONS_WITH_NORMS = [
+    (None, INVALID_ARGUMENT, "conv is null"),
+    (depthwise(n=0), INVALID_ARGUMENT, "n is 0"),
+    (depthwise(activation=2), INVALID_ARGUMENT, "activation is 2"),
+    (depthwise(dtype=FLOAT32), UNSUPPORTED, "dtype 0"),
+    (depthwise(c=12), UNSUPPORTED, "c a multiple of 8"),
+    (depthwise(c=1032), UNSUPPORTED, "at most 1024 channels"),
+    *((depthwise(kernel=k), UNSUPPORTED, f"kernel = {k}; expected a kernel of 3") for k in (5, 7)),
+    (depthwise(n=2**10, h=2**10, w=2**10), UNSUPPORTED, "n * h * w below 2^30"),
+]
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "message"), BAD_CONVOLUTIONS_WITH_NORMS, ids=lambda v: str(v)[:24]
+)
+def test_bad_depthwise_norm(
+    library: ctypes.CDLL, bad: Depthwise | None, status: int, message: str
+) -> None:
+    assert convolve_and_normalise(library, conv=bad) == status
+    assert message in last_error(library)
+
+
+@pytest.mark.parametrize("epsilon", [-1e-6, math.nan, math.inf])
+def test_epsilon_of_a_depthwise_norm(library: ctypes.CDLL, epsilon: float) -> None:
+    assert convolve_and_normalise(library, epsilon=epsilon) == INVALID_ARGUMENT
+    assert "expected a finite number of at least 0" in last_error(library)
+
+
+@pytest.mark.parametrize("name", ["x", "weight", "bias", "scale", "shift", "y", "z"])
+def test_depthwise_norm_pointers(library: ctypes.CDLL, name: str) -> None:
+    if name != "bias":
+        assert convolve_and_normalise(library, **{name: None}) == INVALID_ARGUMENT
+        assert f"{name} is null" in last_error(library)
+    assert convolve_and_normalise(library, **{name: X * 32 + 1}) == INVALID_ARGUMENT
+    assert f"{name} is at" in last_error(library)
+    if name in "xyz":
+        assert convolve_and_normalise(library, **{name: X * 32 + 8}) == INVALID_ARGUMENT
+        assert "multiples of 16 bytes" in last_error(library)
+
+
+@pytest.mark.parametrize("output", ["y", "z"])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("x", X), ("weight", WEIGHT), ("bias", BIAS), ("scale", NORM_SCALE), ("shift", NORM_SHIFT)],
+)
+def test_depthwise_norm_overlap(library: ctypes.CDLL, name: str, at: int, output: str) -> None:
+    for shift in (0, 2 - 2 * N * 8 * H * W):
+        assert convolve_and_normalise(library, **{output: at + shift}) == INVALID_ARGUMENT
+        assert f"{output} (" in last_error(library)
+        assert f"overlaps the input {name} " in last_error(library)
+
+
+def test_outputs_of_a_depthwise_norm_that_overlap(library: ctypes.CDLL) -> None:
+    for z in (OUT, OUT + 2 * N * 8 * H * W - 16, OUT - 2 * N * 8 * H * W + 16):
+        assert convolve_and_normalise(library, z=z) == INVALID_ARGUMENT
+        assert "overlaps the output y " in last_error(library)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there: the calls would launch")
 def test_without_a_gpu_the_calls_are_refused(library: ctypes.CDLL) -> None:
-    for call in (normalise, respond, convolve):
+    for call in (normalise, respond, convolve, convolve_and_normalise):
         assert call(library) == CUDA_ERROR
         assert "CUDA error" in last_error(library)
     for changes in ({"bias": None}, {"conv": depthwise(kernel=7, activation=1, residual=1)}):
         assert convolve(library, **changes) == CUDA_ERROR
+    for changes in ({"bias": None}, {"conv": depthwise(c=1024, activation=1, residual=1)}):
+        assert convolve_and_normalise(library, **changes) == CUDA_ERROR

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import scan_reference
 import torch
-from kernel_calls import DTYPES, misaligned, packed, prop2d, prop2d_inputs
+from kernel_calls import DTYPES, in_rows, misaligned, packed, prop2d, prop2d_inputs
 from tolerances import FORWARD, assert_close
 
 pytestmark = pytest.mark.gpu
 
 SIZES = (
-    (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
-    (64, 64), (72, 40), (96, 128), (168, 248), (224, 224), (249, 200), (256, 256), (64, 512),
-    (136, 520), (1024, 16), (1025, 7), (12, 1025), (1032, 8), (12, 1032),
+    (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (16, 12), (8, 16), (28, 28), (31, 32), (32, 32),
+    (33, 31), (56, 56), (64, 64), (72, 40), (96, 128), (168, 248), (224, 224), (249, 200),
+    (256, 256), (64, 512), (136, 520), (1024, 16), (1025, 7), (12, 1025), (1032, 8), (12, 1032),
 )  # fmt: skip
 
 
@@ -140,6 +140,33 @@ def test_one_prediction(extent: tuple[int, int], per_channel: bool, dtype: torch
                 out = prop2d(*packed(*inputs, move=move, with_x=with_x))
                 assert_close(out, expected, FORWARD[dtype], f"{what} {with_x=}")
             assert torch.equal(prop2d(*packed(*inputs, with_x=with_x)), prop2d(*inputs)), what
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("extent", SIZES, ids=str)
+def test_one_prediction_in_rows(extent: tuple[int, int], dtype: torch.dtype) -> None:
+    """The bits are those of planes: of one channel to a cluster or two, and of other paths."""
+    small = extent[0] * extent[1] <= 64 * 64
+    sizes = ((1, 2), (2, 3), (14, 2), (34, 4), (67, 1)) if small else ((2, 2),)
+    for n, c in sizes:
+        for per_channel, options, between in ((False, True, 1), (False, False, 2), (True, True, 2)):
+            inputs = prop2d_inputs((n, c, *extent), per_channel, dtype, "sigmoid", options)
+            parts = packed(*inputs, move=in_rows, with_x=True, between=between)
+            what = f"{n}x{c} {per_channel=} {options=}"
+            assert torch.equal(prop2d(*parts), prop2d(*inputs)), what
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
+@pytest.mark.parametrize("chunk", [0, 5])
+def test_rows_of_every_attribute(dtype: torch.dtype, normalize: str, chunk: int) -> None:
+    for only in ("", "d", "m"):
+        x, lam, w, u, d, m = prop2d_inputs((2, 2, 13, 16), False, dtype, normalize, True)
+        given = (x, lam, w, u, d if only == "d" else None, m if only == "m" else None)
+        parts = packed(*given, move=in_rows, with_x=True)
+        assert torch.equal(prop2d(*parts, normalize, chunk), prop2d(*given, normalize, chunk))
+        out = prop2d(*parts, normalize, chunk, offset=1)
+        assert torch.equal(out, prop2d(*given, normalize, chunk, offset=1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

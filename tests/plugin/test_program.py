@@ -51,6 +51,7 @@ def test_creators_follow_the_definition(folder):
             (spec.LINE_SCAN, spec.LINE_SCAN_ATTRIBUTES),
             (spec.CHANNEL_NORM, spec.CHANNEL_NORM_ATTRIBUTES),
             (spec.DEPTHWISE, spec.DEPTHWISE_ATTRIBUTES),
+            (spec.DEPTHWISE_NORM, spec.DEPTHWISE_NORM_ATTRIBUTES),
         )
     }
     assert described == expected

@@ -28,6 +28,7 @@ FIELDS = {
     spec.LINE_SCAN: list(spec.LINE_SCAN_ATTRIBUTES),
     spec.CHANNEL_NORM: list(spec.CHANNEL_NORM_ATTRIBUTES),
     spec.DEPTHWISE: list(spec.DEPTHWISE_ATTRIBUTES),
+    spec.DEPTHWISE_NORM: list(spec.DEPTHWISE_NORM_ATTRIBUTES),
 }
 PACKING = {spec.PACKED_OFFSETS: [-1, 0, 8, -1, 16], spec.PACKED_GROUPS: 1}
 PACKING_OF_X = {
@@ -36,12 +37,14 @@ PACKING_OF_X = {
     spec.PACKED_CHANNELS: 2,
 }
 SCAN_FIELDS = {"normalize": [mode.value for mode in spec.Normalize], "chunk": [0, 8]}
+DEPTHWISE_FIELDS = {"activation": ["identity", "silu"], "residual": [0, 1]}
 # Every value of each field, and what its plugin refuses.
 GOOD_VALUES = {
     spec.PROP2D: SCAN_FIELDS,
     spec.LINE_SCAN: SCAN_FIELDS | {"direction": [item.value for item in spec.Direction]},
     spec.CHANNEL_NORM: {"epsilon": [0.0, 1e-5], "response_epsilon": [0.0, 1e-6]},
-    spec.DEPTHWISE: {"activation": ["identity", "silu"], "residual": [0, 1]},
+    spec.DEPTHWISE: DEPTHWISE_FIELDS,
+    spec.DEPTHWISE_NORM: DEPTHWISE_FIELDS | {"epsilon": [0.0, 1e-5]},
 }
 GOOD_FIELDS = {
     name: [{key: value} for key, values in fields.items() for value in values]
@@ -54,11 +57,13 @@ BAD_SCAN_FIELDS = [
     {spec.PACKED_GROUPS: 1},
     {spec.PACKED_CHANNELS: 2},
 ]
+BAD_DEPTHWISE_FIELDS = [{"activation": "relu"}, {"residual": 2}, {"kernel": 3}]
 BAD_FIELDS = {
     spec.PROP2D: [*BAD_SCAN_FIELDS, {"direction": spec.Direction.LEFT_TO_RIGHT.value}],
     spec.LINE_SCAN: [*BAD_SCAN_FIELDS, PACKING],
     spec.CHANNEL_NORM: [{"epsilon": -1.0}, {"epsilon": 1}, {"eps": 1e-5}],
-    spec.DEPTHWISE: [{"activation": "relu"}, {"residual": 2}, {"kernel": 3}],
+    spec.DEPTHWISE: [*BAD_DEPTHWISE_FIELDS, {"epsilon": 1e-5}],
+    spec.DEPTHWISE_NORM: [*BAD_DEPTHWISE_FIELDS, {"epsilon": -1.0}, {"response_epsilon": 1e-6}],
 }
 # A field of each whose value an engine must keep.
 NOT_DEFAULT = {
@@ -66,6 +71,7 @@ NOT_DEFAULT = {
     spec.LINE_SCAN: ("normalize", "softmax"),
     spec.CHANNEL_NORM: ("epsilon", 0.5),
     spec.DEPTHWISE: ("activation", "silu"),
+    spec.DEPTHWISE_NORM: ("epsilon", 0.5),
 }
 REFUSALS = (
     'normalize is "relu"; expected one of sigmoid, softmax, none',
@@ -126,10 +132,15 @@ for name, made in json.loads(sys.argv[2]).items():
         "type": again.plugin_type,
         "version": again.plugin_version,
         "same": bytes(again.serialize()) == bytes(plugin.serialize()),
-        "newer": creator.deserialize_plugin("node", b"SPN2\\x05\\0\\0\\0" + b"\\0" * 56) is None,
+        "newer": creator.deserialize_plugin("node", b"SPN2\\x06\\0\\0\\0" + b"\\0" * 56) is None,
     }
 print(json.dumps(report))
 """
+
+
+@pytest.mark.parametrize("table", [FIELDS, GOOD_FIELDS, BAD_FIELDS, NOT_DEFAULT])
+def test_every_plugin_has_its_row(table):
+    assert set(table) == set(spec.PLUGIN_TYPES)
 
 
 @parametrize_builds(lambda folder: folder.name.startswith("11."))
@@ -299,4 +310,4 @@ def test_tensorrt_8_registers_and_recreates():
             "same": True,
             "newer": True,
         }
-    assert "format 4, this library reads format 3" in result.stderr
+    assert "format 6, this library reads format 5" in result.stderr

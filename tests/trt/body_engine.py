@@ -37,7 +37,6 @@ from gspn2_deploy.build.backend import BuildRequest, BuiltEngine
 from gspn2_deploy.build.isolation import run_isolated
 from gspn2_deploy.build.options import BuildOptions
 from gspn2_deploy.build.tensorrt_options import apply_options
-from gspn2_deploy.build.tensorrt_plugin import library_version
 from gspn2_deploy.build.trt_build import Session, build_plan, configure, driver_version, parse
 from gspn2_deploy.build.weak_typing import honour_precision
 from gspn2_deploy.build.wire import (
@@ -50,6 +49,7 @@ from gspn2_deploy.errors import Gspn2Error
 from gspn2_deploy.files import sha256_of
 from gspn2_deploy.golden import GoldenSamples
 from gspn2_deploy.manifest import Manifest, manifest_path
+from gspn2_deploy.tensorrt_plugin import library_version
 from gspn2_deploy.validate.compare import compare_outputs
 from gspn2_deploy.validate.samples import random_samples
 

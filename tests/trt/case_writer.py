@@ -39,7 +39,7 @@ class CaseWriter:
     def node(
         self,
         op_type: str,
-        output: str,
+        outputs: str | Sequence[str],
         fields: Mapping[str, Field],
         *inputs: str,
         vectorised: bool = False,
@@ -48,14 +48,16 @@ class CaseWriter:
 
         Args:
             op_type: The plugin's name.
-            output: The name of its output.
+            outputs: The name of its output, or the names of more than one.
             fields: Its attributes.
             inputs: The names of its inputs.
-            vectorised: Whether x and the output have eight channels side by side.
+            vectorised: Whether the first input, and the outputs if they are like it, have eight
+                channels side by side.
         """
         given = ",".join(f"{name}={_value(value)}" for name, value in fields.items())
+        names = outputs if isinstance(outputs, str) else ",".join(outputs)
         layout = "hwc8" if vectorised else "linear"
-        self.lines.append(" ".join(("node", op_type, output, layout, given or "-", *inputs)))
+        self.lines.append(" ".join(("node", op_type, names, layout, given or "-", *inputs)))
 
     def sample(
         self,

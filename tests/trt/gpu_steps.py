@@ -28,6 +28,8 @@ def _square(*batches: int) -> tuple[str, str]:
     return "--profile", _images(*((batch, (224, 224)) for batch in batches))
 
 
+TUNED_BATCHES = (1, 64)  # of torch.compile's max-autotune
+
 # Other ways to build an engine, by the options that ask for them.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "unfused": ("--no-fuse",),
@@ -44,15 +46,15 @@ def make_steps(work: Path) -> list[Step]:
     steps += _runtime(at) + bisect_steps(at)
     for precision in ("fp16", "fp32"):
         steps += _engine(at, "tiny", precision)
-    steps += _variants(at, "tiny", "fp16")
-    steps += _bench(at, "tiny", "fp16", compiled=True) + _bench(at, "tiny", "fp32")
-    for name in ("tiny-512x768", "small", "base"):
-        for precision in ("fp16", "fp32"):
+    steps += _bench(at, "tiny", "fp16", tuned=True)
+    others = ("small", "base", "tiny-512x768")
+    for precision in ("fp16", "fp32"):
+        for name in others:
             steps += _engine(at, name, precision)
-    steps += body_steps(at) + option_steps(at)
-    for name in ("tiny-512x768", "small", "base"):
+    for name in (*others, "nano"):
         steps += _bench(at, name, "fp16")
-    return steps
+    steps += _bench(at, "tiny", "fp32")
+    return steps + body_steps(at) + option_steps(at) + _variants(at, "tiny", "fp16")
 
 
 def _preparation(at: Places) -> list[Step]:
@@ -136,14 +138,13 @@ def _export(at: Places, name: str, precision: str) -> Step:
 
     def commands() -> Sequence[Command]:
         helper = at.source / "tests/trt/gpu_models.py"
-        weights = at.work / "models" / f"{name}-{precision}.safetensors"
+        weights = at.weights(name, precision)
         onnx, golden = at.model(name, precision, ".onnx"), at.model(name, precision, ".golden.npz")
         inputs = at.model(name, precision, ".inputs.npz")
         made = []
         export: list[object] = ["-m", "gspn2_deploy", "-q", "export", "--precision", precision]
         if model.registered is None:
-            digits = at.source / "examples/digits"
-            weights, inputs = digits / "nano-digits.safetensors", digits / "heldout.npz"
+            inputs = at.source / "examples/digits/heldout.npz"
         else:
             made.append(at.torch(helper, "weights", model.registered, SEED, weights))
             size = "x".join(map(str, model.size or (224, 224)))
@@ -253,8 +254,7 @@ def _profile(name: str) -> str:
 
 def _torch_bench(at: Places, name: str, precision: str) -> tuple[object, ...]:
     """PyTorch alone, in the precision of the ONNX file."""
-    onnx = at.model(name, precision, ".onnx")
-    weights = at.model(name, precision, ".safetensors")
+    onnx, weights = at.model(name, precision, ".onnx"), at.weights(name, precision)
     command = ("-m", "gspn2_deploy", "-q", "bench", onnx, "--checkpoint", weights)
     return (*command, "--no-onnxruntime", "--device", "cuda")
 
@@ -268,8 +268,8 @@ def _compile(at: Places, name: str, precision: str) -> list[Step]:
     """Fill torch.compile's cache, so that to measure takes seconds.
 
     max-autotune had tuned 44 kernels of tiny at batch 1 after 433 s and was not yet done, and each
-    batch has its own: one step each. What was tuned stays in the cache, so that they resume where
-    they were killed.
+    batch has its own: one step each, of those that the goals are of. What was tuned stays in the
+    cache, so that they resume where they were killed.
     """
 
     def step(batch: int) -> Step:
@@ -286,18 +286,18 @@ def _compile(at: Places, name: str, precision: str) -> list[Step]:
         full = f"compile:{name}-{precision}-{batch}"
         return Step(full, commands, 500, 900, ready, resumes=True)
 
-    return [step(batch) for batch in MODELS[name].batches[:3]]
+    return [step(batch) for batch in TUNED_BATCHES]
 
 
-def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> list[Step]:
+def _bench(at: Places, name: str, precision: str, *, tuned: bool = False) -> list[Step]:
     """PyTorch on this GPU, then the engine beside it, on the same inputs; layer by layer too.
 
     Args:
         at: The folders.
         name: The model.
         precision: Of the ONNX file.
-        compiled: Whether torch.compile is measured too: by reduce-overhead, and by max-autotune at
-            the batches for which its cache is full.
+        tuned: Whether torch.compile is measured by max-autotune too, at the batches for which its
+            cache is full, and not by reduce-overhead alone.
     """
     model, full = MODELS[name], f"{name}-{precision}"
     plan = at.model(name, precision, ".plan")
@@ -305,17 +305,16 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
     batches = [word for batch in model.batches[:3] for word in ("--batch", batch)]
 
     def ready_batches() -> list[int]:
-        return [b for b in model.batches[:3] if _compiled(at, name, precision, b).is_file()]
+        given = TUNED_BATCHES if tuned else ()
+        return [b for b in given if _compiled(at, name, precision, b).is_file()]
 
     def torch() -> Sequence[Command]:
         command = _torch_bench(at, name, precision)
         eager = at.torch(*command, *batches, "--report", rows)
-        if not compiled:
-            return [eager]
         quick = at.torch(*command, "--compile", "reduce-overhead", *batches, "--report", rows)
         commands = [replace(quick, otherwise=(eager,))]
-        if tuned := [word for batch in ready_batches() for word in ("--batch", batch)]:
-            options = ("--no-eager", "--compile", "max-autotune", *tuned, "--add", rows)
+        if words := [word for batch in ready_batches() for word in ("--batch", batch)]:
+            options = ("--no-eager", "--compile", "max-autotune", *words, "--add", rows)
             # Where it fails, the rows of the others stand.
             kept = at.torch("-c", "")
             best = at.torch(*command, *options, "--report", rows)
@@ -331,8 +330,8 @@ def _bench(at: Places, name: str, precision: str, *, compiled: bool = False) -> 
         ]
 
     ready = ("prepare:native", f"export:{full}")
-    after = tuple(f"compile:{full}-{batch}" for batch in model.batches[:3]) if compiled else ()
-    seconds = (150, 500) if compiled else (45, 300)
+    after = tuple(f"compile:{full}-{batch}" for batch in TUNED_BATCHES) if tuned else ()
+    seconds = (150, 500) if tuned else (100, 400)
     engine_ready = (f"validate:{full}", f"torch:{full}")
     return [
         Step(f"torch:{full}", torch, *seconds, ready, after=after, alone=True),

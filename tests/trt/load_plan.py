@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tensorrt as trt
 
-from gspn2_deploy.build.tensorrt_plugin import find_plugin, load_plugin
 from gspn2_deploy.build.translate import translate
+from gspn2_deploy.tensorrt_plugin import find_plugin, load_plugin
 
 
 class Logger(trt.ILogger):

@@ -3,8 +3,9 @@
 PYTHONPATH=tests python tests/trt/prepare_proof.py OUT
 
 ``ops_fp32``, ``ops_fp16`` and ``ops_bf16`` hold every form of both ops in one network, every extent
-dynamic, against the float64 reference of tests/reference.py; ``layers_fp32`` and so on the layers
-beside them, without a network (proof_layers.py). Needs no GPU and no TensorRT.
+dynamic, against the float64 reference of tests/reference.py; by themselves those whose prediction
+holds x take it in every format. ``layers_fp32`` and so on hold the layers beside them, without a
+network (proof_layers.py). Needs no GPU and no TensorRT.
 """
 
 from __future__ import annotations
@@ -210,6 +211,8 @@ def write_ops(folder: Path, dtype: str) -> None:
         writer.node(PROP2D, f"y{index}", {"normalize": normalize, "chunk": chunk}, *inputs)
     for index, node in enumerate(PACKED_NODES):
         writer.node(PROP2D, f"packed{index}", node.fields, *node.inputs)
+        if node.x is None and dtype != "float32":
+            writer.node(PROP2D, f"packed{index}", node.fields, *node.inputs, vectorised=True)
     for direction in DIRECTIONS:
         name = direction.value
         fields = {"direction": name, "normalize": DEFAULT_NORMALIZE, "chunk": 0}

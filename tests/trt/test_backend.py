@@ -26,6 +26,19 @@ def test_without_tensorrt_it_names_the_package(monkeypatch):
         create_backend("tensorrt").version()
 
 
+@pytest.mark.parametrize(
+    ("distribution", "version"),
+    [("tensorrt", "8.6.1"), ("tensorrt_cu12", "8.6.1"), ("tensorrt_bindings", "unknown")],
+)
+def test_the_librarys_package_says_its_version(tmp_path, monkeypatch, distribution, version):
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    metadata = tmp_path / f"{distribution}-8.6.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 8.6.1\n")
+    assert create_backend("tensorrt").version() == version
+
+
 def test_no_folder_of_the_tests_passes_for_tensorrt():
     spec = importlib.util.find_spec("tensorrt")
     assert spec is None or spec.origin is not None

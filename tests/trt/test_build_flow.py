@@ -1,9 +1,10 @@
 """A whole build with the TensorRT backend, on doubles of four versions of TensorRT."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from builder_fakes import DataType, fake_builder
+from builder_fakes import DataType, Layer, Network, fake_builder
 from onnx import TensorProto, helper
 
 from gspn2_deploy.build import tensorrt_engine
@@ -41,8 +42,11 @@ class Channel:
         self.progressed.append((fraction, detail))
 
 
-def write_model(path, precision):
-    """Conv, norm, two propagations, Gemm; of a mixed file the second propagation is float32."""
+def write_model(path, precision, *, cast=False):
+    """Conv, norm, two propagations, Gemm; of a mixed file the second propagation is float32.
+
+    With `cast` the images are float32, and cast first.
+    """
     element = ELEMENTS[precision]
     second = TensorProto.FLOAT if precision == "mixed" else element
     nodes = [
@@ -54,13 +58,18 @@ def write_model(path, precision):
         helper.make_node("Gemm", ["r", "m"], ["logits"], name="head"),
     ]
     types = {"c": element, "l": element, "p": element, "q": second, "r": second}
+    given = element
+    if cast:
+        given, types["images_cast"] = TensorProto.FLOAT, element
+        nodes.insert(0, helper.make_node("Cast", ["images"], ["images_cast"], to=element))
+        nodes[1].input[0] = "images_cast"
     maps = [
         helper.make_tensor_value_info(name, kind, ["n", 3, 8, 8]) for name, kind in types.items()
     ]
     graph = helper.make_graph(
         nodes,
         "model",
-        [helper.make_tensor_value_info("images", element, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("images", given, ["n", 3, 8, 8])],
         [helper.make_tensor_value_info("logits", element, ["n", 4])],
         value_info=maps,
     )
@@ -72,7 +81,7 @@ def write_model(path, precision):
 
 @pytest.fixture
 def backend(tmp_path, monkeypatch):
-    """Returns build(version, precision="fp32", profiles=..., prepare=None, **options)."""
+    """Returns build(version, precision="fp32", profiles, prepare, cast=False, **options)."""
     plugin = tmp_path / "libgspn2_tensorrt.so"
     plugin.write_bytes(b"needs libgspn2_kernels.so\0")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
@@ -89,15 +98,24 @@ def backend(tmp_path, monkeypatch):
             """Let the plugin log an error."""
             said.append(text)
 
-        def build(self, version, precision="fp32", profiles=(BATCHES,), prepare=None, **options):
+        def build(
+            self,
+            version,
+            precision="fp32",
+            profiles=(BATCHES,),
+            prepare=None,
+            cast=False,
+            **options,
+        ):
             element = NAMES[ELEMENTS[precision]]
+            given = "float32" if cast else element
             self.trt, self.channel = fake_builder(version), Channel()
             if prepare is not None:
                 prepare(self.trt)
             self.request = BuildRequest(
-                onnx_path=write_model(tmp_path / "m.onnx", precision),
+                onnx_path=write_model(tmp_path / "m.onnx", precision, cast=cast),
                 plan_path=tmp_path / "m.plan",
-                inputs=(TensorInfo("images", element, ("n", 3, 8, 8)),),
+                inputs=(TensorInfo("images", given, ("n", 3, 8, 8)),),
                 outputs=(TensorInfo("logits", element, ("n", 4)),),
                 precision=precision,
                 propagations={"GspnProp2D": 2},
@@ -183,6 +201,22 @@ def test_a_propagation_that_is_no_plugin_layer_is_an_error(backend, version):
     with pytest.raises(EngineLibraryError, match="the network lacks plugin layers: 2 GspnProp2D"):
         backend.build(version, prepare=prepare)
     assert not backend.request.plan_path.exists()
+
+
+@pytest.mark.parametrize("second", [DataType.HALF, DataType.FLOAT])
+def test_all_that_a_plugin_layer_gives_is_of_one_type(second):
+    trt = fake_builder("11.1")
+    network = Network(trt, strongly_typed=True)
+    node = helper.make_node("GspnDepthwiseNorm", ["x"], ["y", "z"], name="both")
+    tensors = [SimpleNamespace(dtype=dtype) for dtype in (DataType.HALF, second)]
+    network.layers = [Layer(node, trt.LayerType["PLUGIN_V3"], tensors)]
+    wanted = {"both": node.op_type}
+    if second is DataType.HALF:
+        assert tensorrt_engine.check_plugins(trt, network, wanted) == {"both": "float16"}
+        return
+    with pytest.raises(EngineLibraryError, match="tensors of different types") as caught:
+        tensorrt_engine.check_plugins(trt, network, wanted)
+    assert caught.value.got == "both: float16, float32"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -373,6 +407,15 @@ def test_times_are_kept_where_the_user_says(backend, tmp_path):
     assert path.read_bytes() == b"learnt;"
 
 
+def test_times_are_not_mixed_with_means_over_another_number(backend, tmp_path):
+    path = tmp_path / "times.cache"
+    backend.build("8.6", timing_cache_path=path)
+    with pytest.raises(UsageError, match="averaged over another number of runs"):
+        backend.build("8.6", timing_cache_path=path, timing_iterations=1)
+    assert path.read_bytes() == b"learnt;"
+    assert backend.build("8.6", timing_cache_path=path).timing_cache == str(path)
+
+
 def test_times_are_not_kept_on_request(backend, tmp_path):
     assert backend.build("8.6", timing_cache=False).timing_cache is None
     assert backend.trt.config.cache is None
@@ -476,3 +519,13 @@ def test_the_plugin_takes_over_what_it_is_asked_for(backend, monkeypatch, fuse):
     assert seen == [{"fuse": fuse}]
     said = "0 of 2 propagations take a prediction unsplit; 0 plugin layers stand for standard ops"
     assert said in backend.channel.logged
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("version", ["8.6", "10.16"])
+def test_an_input_that_is_cast_keeps_its_type(backend, version, fuse):
+    backend.build(version, "fp16", cast=True, fuse=fuse)
+    network = backend.trt.network
+    assert network.get_input(0).dtype == backend.trt.float32
+    casts = [layer for layer in network.layers if layer.type == backend.trt.LayerType.CAST]
+    assert len(casts) == (1 if version == "8.6" and fuse else 2)

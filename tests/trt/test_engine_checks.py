@@ -18,7 +18,8 @@ def layer(name, inputs, output, kind="CaskConvolution"):
     def tensors(types):
         return tuple(EngineTensor("t", dtype, None) for dtype in types)
 
-    return EngineLayer(name, kind, tensors(inputs.split()), tensors([output]))
+    outputs = output.split() if output else [None]
+    return EngineLayer(name, kind, tensors(inputs.split()), tensors(outputs))
 
 
 def test_every_plugin_layer_must_be_there_in_its_type():
@@ -30,6 +31,17 @@ def test_every_plugin_layer_must_be_there_in_its_type():
     with pytest.raises(EngineLibraryError, match="do not run in the type") as caught:
         check_plugin_layers(layers, {"a": "float32", "b": "float32"})
     assert caught.value.got == "a: float16"
+
+
+def test_all_that_a_plugin_layer_gives_has_its_type():
+    both = layer("a", "float16", "float16 float16")
+    assert check_plugin_layers([both], {"a": "float16"}) == ()
+    for given in ("float16 float32", "float32 float16"):
+        with pytest.raises(EngineLibraryError, match="do not run in the type") as caught:
+            check_plugin_layers([layer("a", "float16", given)], {"a": "float16"})
+        assert caught.value.got == "a: float16 and float32"
+    tensors = (EngineTensor("y", "float16", None), EngineTensor("z", None, None))
+    assert check_plugin_layers([EngineLayer("a", outputs=tensors)], {"a": "float16"}) == ("a",)
 
 
 def test_an_untold_type_is_not_guessed():

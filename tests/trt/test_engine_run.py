@@ -7,10 +7,10 @@ from runners.tensorrt_fakes import PLUGIN_LAYER, FakeEngine, install
 
 from gspn2_deploy.build import engine_run
 from gspn2_deploy.build.engine_run import inspect_after_run
-from gspn2_deploy.build.trt_network import engine_interface
 from gspn2_deploy.errors import MissingDependencyError
 from gspn2_deploy.manifest import ShapeRange, TensorInfo
 from gspn2_deploy.runners.plan_errors import NoGpuError, RunFailedError
+from gspn2_deploy.runners.trt_tensors import engine_interface
 
 PROFILES = tuple(
     {"x": ShapeRange(*((batch, 3) for batch in batches))} for batches in ((1, 2, 4), (5, 8, 16))

@@ -17,7 +17,13 @@ from gspn2_deploy.build.tensorrt_engine import fuses
 from gspn2_deploy.build.tensorrt_model import prepare_model
 from gspn2_deploy.errors import UsageError
 from gspn2_deploy.models import create_model
-from gspn2_deploy.spec import CHANNEL_NORM, DEPTHWISE, FUSED_TYPES, ONNX_DOMAIN
+from gspn2_deploy.spec import (
+    CHANNEL_NORM,
+    DEPTHWISE,
+    DEPTHWISE_NORM,
+    FUSED_TYPES,
+    ONNX_DOMAIN,
+)
 
 MAJORS = (8, 11)
 NORMS = 21  # of nano: two in the stem, three downsamplings, three a block, one at the end
@@ -57,20 +63,24 @@ def is_projected(node):
 
 
 def compute(node, inputs):
-    """What the plugin would give."""
+    """What the plugin would give: the outputs."""
     x, *rest = (torch.from_numpy(np.asarray(value, np.float64)) for value in inputs)
     given = attributes_of(node)
     if node.op_type == CHANNEL_NORM:
         if is_projected(node):
             *rest, proxy, weight, bias = rest
             given["projection"] = proxy, weight, bias
-        return layer_reference.channel_norm(x, *rest, **given).numpy()
+        return [layer_reference.channel_norm(x, *rest, **given).numpy()]
     activation = given.pop("activation", b"identity")
     residual = bool(given.pop("residual", 0))
+    options = {"silu": activation == b"silu", "residual": residual}
+    if node.op_type == DEPTHWISE_NORM:
+        return [
+            output.numpy()
+            for output in layer_reference.depthwise_norm(x, *rest, **options, **given)
+        ]
     assert not given
-    return layer_reference.depthwise(
-        x, *rest, silu=activation == b"silu", residual=residual
-    ).numpy()
+    return [layer_reference.depthwise(x, *rest, **options).numpy()]
 
 
 def check_values(path, model, images, rtol, atol):
@@ -92,8 +102,18 @@ def check_values(path, model, images, rtol, atol):
     given = dict(zip(wanted, session.run(list(wanted), {"images": images}), strict=True))
     for node in nodes.values():
         inputs = [weights[name] if name in weights else given[name] for name in node.input]
-        expected = given[node.output[0]]
-        np.testing.assert_allclose(compute(node, inputs), expected, rtol=rtol, atol=atol)
+        for name, output in zip(node.output, compute(node, inputs), strict=True):
+            np.testing.assert_allclose(output, given[name], rtol=rtol, atol=atol)
+
+
+def check_order(model):
+    """Each tensor is given ahead of those that use it, and by one node."""
+    graph = onnx.load_from_string(model.content).graph
+    known = [value.name for value in (*graph.input, *graph.initializer)]
+    for node in graph.node:
+        assert set(filter(None, node.input)) <= set(known), node.name
+        known += node.output
+    assert len(known) == len(set(known))
 
 
 def images_of(path, batch=2):
@@ -124,10 +144,18 @@ def test_float16(export, kernel_size):
         model = prepare_model(path, major, fuse=True)
         nodes = fused_nodes(model)
         counts = Counter(node.op_type for node in nodes.values())
-        assert counts == {CHANNEL_NORM: NORMS, DEPTHWISE: 3 * BLOCKS}
-        attributes = [attributes_of(node) for node in nodes.values() if node.op_type == DEPTHWISE]
-        assert attributes.count({"residual": 1}) == 2 * BLOCKS
-        assert attributes.count({"activation": b"silu"}) == BLOCKS
+        assert counts == {
+            CHANNEL_NORM: NORMS - 2 * BLOCKS,
+            DEPTHWISE: BLOCKS,
+            DEPTHWISE_NORM: 2 * BLOCKS,
+        }
+        for node in nodes.values():
+            attributes = attributes_of(node)
+            if node.op_type == DEPTHWISE:
+                assert attributes == {"activation": b"silu"}
+            elif node.op_type == DEPTHWISE_NORM:
+                assert attributes == {"residual": 1, "epsilon": pytest.approx(1e-6)}
+        check_order(model)
         assert {model.node_types[name] for name in nodes} == {"float16"}
         assert sum(is_projected(node) for node in nodes.values()) == BLOCKS
     check_values(path, model, images_of(path), rtol=2e-2, atol=2e-2)
@@ -146,7 +174,7 @@ def test_blocks_that_stay_in_float32(export):
 def test_a_kernel_that_the_plugin_lacks_stays(export):
     model = prepare_model(export(FLOAT16, kernel_size=9), 8, fuse=True)
     counts = Counter(node.op_type for node in fused_nodes(model).values())
-    assert counts == {CHANNEL_NORM: NORMS, DEPTHWISE: 2 * BLOCKS}
+    assert counts == {CHANNEL_NORM: NORMS - 2 * BLOCKS, DEPTHWISE_NORM: 2 * BLOCKS}
 
 
 def test_not_where_that_is_not_asked_for(export):
@@ -266,10 +294,10 @@ class File:
         self.shapes["sum"] = [1, 8, 5, 6]
         return self.add("Add", [conv, features] if swapped else [features, conv], "sum")
 
-    def depthwise(self, x="x", *, channels=8, **changes):
-        self.constant("weight", np.ones((channels, 1, 3, 3)))
-        given = {"group": channels, "pads": [1] * 4, "kernel_shape": [3, 3]} | changes
-        return self.add("Conv", [x, "weight"], "conv", **given)
+    def depthwise(self, x="x", *, channels=8, kernel=3, output="conv", **changes):
+        self.constant("weight", np.ones((channels, 1, kernel, kernel)))
+        given = {"group": channels, "pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2}
+        return self.add("Conv", [x, "weight"], output, **(given | changes))
 
 
 def kinds(model):
@@ -470,6 +498,123 @@ def test_what_is_used_behind_a_convolution_stays(tmp_path):
     file.extra_outputs.append("gate")
     (node,) = fused_nodes(file.prepare(tmp_path, result)).values()
     assert node.output[0] == "conv"
+
+
+def joined(file, **conv):
+    """A convolution with its residual, and the norm of that."""
+    sum_ = file.add("Add", [file.depthwise(**conv), "x"], "sum")
+    return file.norm(sum_)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_convolution_and_its_norm(tmp_path, bias):
+    file = File()
+    result = joined(file)
+    if bias:
+        file.nodes[0].input.append(file.constant("given", np.ones(8)))
+    model = file.prepare(tmp_path, result)
+    (node,) = fused_nodes(model).values()
+    assert node.op_type == DEPTHWISE_NORM
+    added = "given" if bias else "sum_bias"
+    assert list(node.input) == ["x", "weight", added, "scale", "shift"]
+    assert list(node.output) == ["sum", "z"]
+    assert attributes_of(node) == {"residual": 1, "epsilon": pytest.approx(1e-6)}
+    assert model.fused == (node.name,)
+    assert model.plugins == {"prop": "GspnProp2D", node.name: DEPTHWISE_NORM}
+    assert model.node_types[node.name] == "float16"
+    weights = {
+        item.name: numpy_helper.to_array(item)
+        for item in onnx.load_from_string(model.content).graph.initializer
+    }
+    np.testing.assert_array_equal(weights[added], np.full(8, bias, np.float16))
+    assert weights[added].dtype == np.float16
+    check_order(model)
+
+
+def test_others_use_the_convolution_that_is_joined_with_a_norm(tmp_path):
+    file = File()
+    file.norm(file.depthwise())
+    file.add("Identity", ["conv"], "other")
+    file.extra_outputs += ["conv", "other"]
+    model = file.prepare(tmp_path, file.add("Add", ["conv", "z"], "result"))
+    (node,) = fused_nodes(model).values()
+    assert (node.op_type, list(node.output)) == (DEPTHWISE_NORM, ["conv", "z"])
+    check_order(model)
+
+
+def test_one_of_two_norms_is_joined(tmp_path):
+    file = File()
+    first, second = (file.norm(file.depthwise(), output) for output in ("z", "other"))
+    del file.nodes[4]  # the convolution once
+    model = file.prepare(tmp_path, file.add("Add", [first, second], "result"))
+    assert kinds(model) == {DEPTHWISE_NORM: 1, CHANNEL_NORM: 1}
+    check_order(model)
+
+
+def test_a_norm_with_a_response_is_not_joined(tmp_path):
+    file = File()
+    joined(file)
+    model = file.prepare(tmp_path, file.response())
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+
+
+def test_a_norm_with_a_projection_is_not_joined(tmp_path):
+    file = File()
+    sum_ = file.projected(features=file.depthwise(output="local"))
+    model = file.prepare(tmp_path, file.norm(sum_))
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+
+
+def test_a_larger_kernel_is_not_joined(tmp_path):
+    file = File()
+    result = joined(file, kernel=5)
+    assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+
+
+def test_parameters_that_come_behind_the_convolution_are_not_joined(tmp_path):
+    file = File()
+    result = joined(file)
+    file.nodes[-2].input[1] = "late"
+    value = numpy_helper.from_array(np.ones(8, np.float16))
+    file.nodes.insert(-2, helper.make_node("Constant", [], ["late"], name="n_late", value=value))
+    assert kinds(file.prepare(tmp_path, result)) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+
+
+@pytest.mark.parametrize("weight", ["weight", "x"])
+def test_a_convolution_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path, weight):
+    file = File()
+    file.constant("weight", np.ones((8, 1, 3, 3)))
+    file.add(DEPTHWISE, ["x", weight], "conv", domain=ONNX_DOMAIN)
+    model = file.prepare(tmp_path, file.norm("conv"))
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+    assert model.plugins["n_conv"] == DEPTHWISE
+    assert "n_conv" in fused_nodes(model)
+    assert list(model.fused) == [name for name in fused_nodes(model) if name != "n_conv"]
+
+
+def test_a_norm_by_the_plugin_that_the_file_holds_is_not_joined(tmp_path):
+    file = File()
+    file.depthwise()
+    parameters = [file.constant("scale", np.ones(8)), file.constant("shift", np.zeros(8))]
+    result = file.add(CHANNEL_NORM, ["conv", *parameters], "z", domain=ONNX_DOMAIN)
+    model = file.prepare(tmp_path, result)
+    assert kinds(model) == {DEPTHWISE: 1, CHANNEL_NORM: 1}
+    assert set(model.plugins) == {"prop", *fused_nodes(model)}
+
+
+@pytest.mark.parametrize(("channels", "count"), [(1024, 1), (1032, 2)])
+def test_as_many_channels_as_the_kernel_takes_are_joined(tmp_path, channels, count):
+    file = File()
+    wide = file.add(
+        "Tile", ["x", file.constant("times", [1, channels // 8, 1, 1], np.int64)], "wide"
+    )
+    file.norm(file.depthwise(wide, channels=channels))
+    file.constant("scale", np.ones(channels))
+    file.constant("shift", np.zeros(channels))
+    names = {"a": 0, "b": 8, "c": 1}
+    ends = [file.constant(name, [value], np.int64) for name, value in names.items()]
+    model = file.prepare(tmp_path, file.add("Slice", ["z", *ends], "part"))
+    assert len(model.fused) == count
 
 
 def test_names_are_made_distinct(tmp_path):

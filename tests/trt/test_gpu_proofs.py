@@ -84,7 +84,7 @@ def test_the_steps_ask_for_what_a_bisection_says(models, tmp_path, monkeypatch, 
 FAKE_KERNELS = """
 #include <cstdio>
 #include "gspn2/kernels.h"
-extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* p, const gspn2_batch_strides_t*,
+extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* p, const gspn2_strides_t*,
                                        const void* x, const void*, const void*, const void*,
                                        const void* d, const void* m, void* y, void*, size_t,
                                        gspn2_stream_t) {

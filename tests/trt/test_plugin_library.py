@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import pytest
 
 import gspn2_deploy
-from gspn2_deploy.build.tensorrt_plugin import (
+from gspn2_deploy.errors import KernelLibraryError
+from gspn2_deploy.spec import PLUGIN_TYPES
+from gspn2_deploy.tensorrt_plugin import (
     LIBRARY_NAME,
     PLUGIN_VARIABLE,
     find_plugin,
     library_version,
     load_plugin,
 )
-from gspn2_deploy.errors import KernelLibraryError
-from gspn2_deploy.spec import PLUGIN_TYPES
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_missing_creator_is_named(tmp_path, accepts, creators):
 VERSION_SCRIPT = """
 import ctypes, sys
 from types import SimpleNamespace
-from gspn2_deploy.build.tensorrt_plugin import library_version
+from gspn2_deploy.tensorrt_plugin import library_version
 ctypes.CDLL(sys.argv[1])
 print(library_version(SimpleNamespace(__version__=sys.argv[2])))
 """
@@ -174,7 +174,7 @@ def test_the_version_of_an_installed_tensorrt_8():
     if not python or not site:
         pytest.skip("TENSORRT_PYTHON and TENSORRT_SITE name no Python with TensorRT 8")
     script = (
-        "import ctypes, tensorrt; from gspn2_deploy.build.tensorrt_plugin import library_version; "
+        "import ctypes, tensorrt; from gspn2_deploy.tensorrt_plugin import library_version; "
         "print(library_version(tensorrt), ctypes.CDLL('libnvinfer.so.8').getInferLibVersion())"
     )
     root = Path(__file__).parents[2]

@@ -7,7 +7,13 @@ import pytest
 from case_writer import PRECISIONS
 from proof_layers import SIZES, layer_nodes, write_layers
 
-from gspn2_deploy.spec import CHANNEL_NORM, DEPTHWISE, DEPTHWISE_KERNELS, FUSED_TYPES
+from gspn2_deploy.spec import (
+    CHANNEL_NORM,
+    DEPTHWISE,
+    DEPTHWISE_KERNELS,
+    DEPTHWISE_NORM,
+    FUSED_TYPES,
+)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -37,13 +43,16 @@ def test_a_case_has_every_file_that_it_names(tmp_path):
     nodes = layer_nodes("float16")
     assert "model" not in kinds
     assert kinds.count("sample") == len(SIZES)
-    assert kinds.count("output") == len(SIZES) * len(nodes)
+    outputs = [name for index, node in enumerate(nodes) for name in node.outputs(index)]
+    assert len(outputs) == len(nodes) + sum(node.op_type == DEPTHWISE_NORM for node in nodes)
+    assert kinds.count("output") == len(SIZES) * len(outputs)
     for kind, _, *rest in lines:
         if kind in ("input", "output"):
             count = math.prod(map(int, rest[0].split("x")))
             assert (tmp_path / rest[1]).stat().st_size == count * (2 if kind == "input" else 4)
     written = [line for line in lines if line[0] == "node"]
     assert [line[1] for line in written] == [node.op_type for node in nodes]
+    assert [name for line in written for name in line[2].split(",")] == outputs
     assert {line[3] for line in written} == {"linear", "hwc8"}
     for line in written:
         assert re.fullmatch(r"\w+=[\w.-]+(,\w+=[\w.-]+)*", line[4]), line

@@ -8,7 +8,7 @@
 #include "gspn2/kernels.h"
 
 extern "C" gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
-                                       const gspn2_batch_strides_t* strides, const void* x,
+                                       const gspn2_strides_t* strides, const void* x,
                                        const void* lam, const void* w, const void* u, const void* d,
                                        const void* m, void* y, void* workspace,
                                        size_t workspace_bytes, gspn2_stream_t stream) {

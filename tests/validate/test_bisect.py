@@ -275,7 +275,13 @@ def test_engines_are_built_like_the_one_that_is_looked_into(three_blocks, tmp_pa
 
     seen = []
     monkeypatch.setattr("gspn2_deploy.build.build_engine", lambda *a, **k: seen.append((a, k)))
-    asked = BuildOptions(optimization_level=5, embed_plugin=True, weights="stripped", tf32=True)
+    asked = BuildOptions(
+        optimization_level=5,
+        embed_plugin=True,
+        weights="stripped",
+        tf32=True,
+        timing_cache_path=Path("of-the-user"),
+    )
     factory = Factory.__new__(Factory)
     factory.profiles, factory.machine = (IMAGES,), install(monkeypatch)
     of_before = {"pack": False}  # an option that is no more

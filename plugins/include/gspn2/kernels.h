@@ -11,7 +11,7 @@
  * NaN and Inf included. With chunk > 0 a line of L steps is cut in segments of `chunk` steps,
  * counted from the scan's own first step; the last one may be shorter.
  *
- * Every tensor is dense (gspn2_batch_strides_t has the exceptions), row-major, in image coordinates
+ * Every tensor is dense (gspn2_strides_t has the exceptions), row-major, in image coordinates
  * (N, C, H, W) for every direction, and of the one dtype of the call; the state and every sum are
  * float32.
  *
@@ -33,7 +33,7 @@
 extern "C" {
 #endif
 
-#define GSPN2_KERNELS_ABI_VERSION 4
+#define GSPN2_KERNELS_ABI_VERSION 5
 
 /* Pointers need the alignment of their element only (16 bytes are faster), a workspace 256 bytes.
  * The current device must be the one that the buffers and the stream belong to. Arguments are
@@ -74,14 +74,27 @@ typedef struct {
   gspn2_normalize_t normalize;
 } gspn2_problem_t;
 
-/* Elements from one batch item to the next, where the items are parts of larger ones: features,
- * gates and affinities that one convolution gives lie side by side in the channels of its output. 0
- * is a dense tensor's; any other is a multiple of h * w, and no less than that. */
+/* How a map (N, C, H, W) lies in memory. */
+typedef enum {
+  GSPN2_NCHW = 0, /* row-major */
+  GSPN2_NHWC8 = 1 /* (N, H, W, C') with C' the next multiple of 8 of C; float16 and bfloat16. What
+                     lies behind the last channel is not used, and written as 0. */
+} gspn2_layout_t;
+
+/* Elements from one batch item to the next, and from one position to the next, where the inputs are
+ * parts of larger tensors: features, gates and affinities that one convolution gives lie side by
+ * side in the channels of its output. */
 typedef struct {
+  /* 0: dense; any other is a multiple of h * w * position, where a position of 0 counts as 1, and
+   * no less than an item. */
   int64_t x;
   int64_t gates; /* lam, u and d alike */
   int64_t w;
-} gspn2_batch_strides_t;
+  /* 0 or 1 where the tensors are GSPN2_NCHW, or else C' of the tensors in GSPN2_NHWC8, aligned to
+   * 16 bytes, that they are parts of. A part is a pointer to its first channel of the first
+   * position; its axes between N and H are adjacent channels, in their order. */
+  int64_t position;
+} gspn2_strides_t;
 
 /* One direction: h (N,C,H,W) from x (N,C,H,W), lam (N,C,H,W), w (N,3,G,H,W).
  * h must not overlap an input. One kernel launch, and a memset of the workspace ahead of it where
@@ -97,25 +110,19 @@ GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* proble
 
 /* Four directions: y (N,C,H,W) = sum_k m_k (u_k h_k + d_k x), from x (N,C,H,W), lam, u and the
  * optional d (N,4,C,H,W), w (N,4,3,G,H,W) and the optional m (4). d and m may be null, and so may
- * `strides` where every tensor is dense; what lies between the items is not read. y must not
- * overlap an input, nor lie between its items. The same guarantees as gspn2_line_scan, over one or
- * more launches and, where the items of x lie apart, copies. The workspace depends on the strides:
- * it may have to hold x. */
+ * `strides` where every tensor is dense; what lies between the items and between the channels of
+ * positions is not used. y is GSPN2_NCHW; it must not overlap an input, nor lie between its items
+ * or positions. The same guarantees as gspn2_line_scan, over one or more launches and, where the
+ * items of x or the channels of positions lie apart, copies. The workspace depends on the strides:
+ * it may have to hold x, or every input. */
 GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
-                                      const gspn2_batch_strides_t* strides, const void* x,
+                                      const gspn2_strides_t* strides, const void* x,
                                       const void* lam, const void* w, const void* u, const void* d,
                                       const void* m, void* y, void* workspace,
                                       size_t workspace_bytes, gspn2_stream_t stream);
 GSPN2_API gspn2_status_t gspn2_prop2d_workspace(const gspn2_problem_t* problem,
-                                                const gspn2_batch_strides_t* strides, int has_d,
+                                                const gspn2_strides_t* strides, int has_d,
                                                 size_t* bytes);
-
-/* How a map (N, C, H, W) lies in memory. */
-typedef enum {
-  GSPN2_NCHW = 0, /* row-major */
-  GSPN2_NHWC8 = 1 /* (N, H, W, C') with C' the next multiple of 8 of C; float16 and bfloat16. What
-                     lies behind the last channel is not used, and written as 0. */
-} gspn2_layout_t;
 
 typedef struct {
   int64_t n, c, h, w; /* each at least 1 */
@@ -174,6 +181,18 @@ typedef struct {
 GSPN2_API gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x,
                                          const void* weight, const void* bias, void* y,
                                          gspn2_stream_t stream);
+
+#define GSPN2_DEPTHWISE_NORM_KERNEL 3
+#define GSPN2_DEPTHWISE_NORM_MAX_CHANNELS 1024
+
+/* The same with a layer normalisation over the channels of each position behind it: y is the
+ * convolution, rounded to the dtype, and z that y normalised as by gspn2_channel_norm with epsilon,
+ * scale (C) and shift (C). For the kernel and the channels above, and n * h * w below 2^30. z lies
+ * as y does, and overlaps nothing else. One launch, or two. */
+GSPN2_API gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon,
+                                              const void* x, const void* weight, const void* bias,
+                                              const void* scale, const void* shift, void* y,
+                                              void* z, gspn2_stream_t stream);
 
 /* The message of this thread's last call that did not return GSPN2_SUCCESS: what was given, what
  * was expected. Never null; valid until this thread's next call. */

@@ -60,17 +60,49 @@ inline nvinfer1::PluginTensorDesc inFormat(nvinfer1::PluginTensorDesc desc,
 
 // For calls that a check ends: the buffers are null, or made up and never read.
 inline void enqueue(const Layer& layer, const std::vector<nvinfer1::PluginTensorDesc>& inputs,
-                    const nvinfer1::PluginTensorDesc& output,
-                    const std::vector<const void*>& buffers = {}, void* result = nullptr,
+                    const std::vector<nvinfer1::PluginTensorDesc>& outputs,
+                    const std::vector<const void*>& buffers, std::vector<void*> results,
                     void* workspace = nullptr) {
   std::vector<const void*> in = buffers;
   in.resize(kMaxInputs, nullptr);
-  void* out[kOutputs] = {result};
-  layer.enqueue(inputs.data(), output, in.data(), out, workspace, nullptr);
+  results.resize(kMaxOutputs, nullptr);
+  layer.enqueue(inputs.data(), outputs.data(), in.data(), results.data(), workspace, nullptr);
+}
+// The same of a layer with one output.
+inline void enqueue(const Layer& layer, const std::vector<nvinfer1::PluginTensorDesc>& inputs,
+                    const nvinfer1::PluginTensorDesc& output,
+                    const std::vector<const void*>& buffers = {}, void* result = nullptr,
+                    void* workspace = nullptr) {
+  enqueue(layer, inputs, std::vector<nvinfer1::PluginTensorDesc>{output}, buffers,
+          std::vector<void*>{result}, workspace);
 }
 
 inline const void* madeUp(uintptr_t position) {
   return reinterpret_cast<const void*>(position << 20);
+}
+
+// The half-precision types of this TensorRT.
+inline std::vector<nvinfer1::DataType> halfTypes() {
+  std::vector<nvinfer1::DataType> types = {nvinfer1::DataType::kHALF};
+#if GSPN2_TRT_BF16
+  types.push_back(nvinfer1::DataType::kBF16);
+#endif
+  return types;
+}
+
+// Each of the inputs named, the first ones, must be refused where it is null.
+inline void checkNullInputs(const Layer& layer,
+                            const std::vector<nvinfer1::PluginTensorDesc>& inputs,
+                            const std::vector<nvinfer1::PluginTensorDesc>& outputs,
+                            const std::vector<const void*>& given,
+                            const std::vector<void*>& results,
+                            const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    std::vector<const void*> buffers = given;
+    buffers[i] = nullptr;
+    checkRefused([&] { enqueue(layer, inputs, outputs, buffers, results); },
+                 {std::string(layer.name()) + ": " + names[i] + " is null"});
+  }
 }
 
 // What is wrong with a state whose byte `offset` is replaced.

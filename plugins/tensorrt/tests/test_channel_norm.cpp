@@ -93,7 +93,7 @@ GSPN2_TEST(channel_norm_state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(channel_norm_state_format_is_fixed) {
-  const Bytes expected = {'S', 'P', 'N', '2', 4, 0,    0, 0, 28,   0,    0, 0, 2, 0,
+  const Bytes expected = {'S', 'P', 'N', '2', 5, 0,    0, 0, 28,   0,    0, 0, 2, 0,
                           0,   0,   0,   0,   0, 0x3F, 0, 0, 0x80, 0x3E, 5, 0, 0, 0};
   CHECK(ChannelNorm(ChannelNormParameters{0.5F, 0.25F, 5}).state() == expected);
 }
@@ -102,7 +102,7 @@ GSPN2_TEST(channel_norm_refuses_damaged_states) {
   const ChannelNorm layer(ChannelNormParameters{0.5F, 0.25F, 5});
   checkDamagedStates(kOp, layer.state(),
                      {{0, 0, "was not written by this plugin"},
-                      {4, 3, "format 3, this library reads format 4"},
+                      {4, 4, "format 4, this library reads format 5"},
                       {8, 29, "truncated or damaged"},
                       {12, 9, "op is 9"},
                       {12, 0, "belongs to GspnProp2D"},
@@ -166,11 +166,7 @@ GSPN2_TEST(channel_norm_refuses_wrong_shapes) {
 
 GSPN2_TEST(channel_norm_formats) {
   const ChannelNorm layer = make(0);
-  std::vector<DataType> halves = {DataType::kHALF};
-#if GSPN2_TRT_BF16
-  halves.push_back(DataType::kBF16);
-#endif
-  std::vector<DataType> floats = halves;
+  std::vector<DataType> floats = halfTypes();
   floats.push_back(DataType::kFLOAT);
   const auto supports = [&](int32_t position, const PluginTensorDesc& tensor,
                             const PluginTensorDesc& first, int32_t count) {
@@ -206,10 +202,6 @@ GSPN2_TEST(channel_norm_formats) {
 
 GSPN2_TEST(channel_norm_takes_eight_channels_side_by_side) {
   const ChannelNorm layer = make(0);
-  std::vector<DataType> halves = {DataType::kHALF};
-#if GSPN2_TRT_BF16
-  halves.push_back(DataType::kBF16);
-#endif
   const auto supports = [&](Extents extents, DataType type) {
     const PluginTensorDesc x = inFormat(makeDesc(extents, type), TensorFormat::kHWC8);
     const bool taken = layer.supportsFormat(0, x, x, 3);
@@ -221,7 +213,7 @@ GSPN2_TEST(channel_norm_takes_eight_channels_side_by_side) {
     CHECK(!layer.supportsFormat(3, makeDesc(extents, type), x, 3));
     return taken;
   };
-  for (const DataType type : halves) {
+  for (const DataType type : halfTypes()) {
     for (const int64_t channels : {1, 7, 8, 80, 2048}) {
       CHECK(supports({2, channels, 5, 7}, type));
       CHECK(supports({-1, channels, -1, -1}, type));
@@ -330,17 +322,11 @@ GSPN2_TEST(channel_norm_checks_before_it_launches) {
 GSPN2_TEST(channel_norm_refuses_null_pointers) {
   void* const y = const_cast<void*>(madeUp(9));
   const std::vector<const void*> given = {madeUp(1), madeUp(2), madeUp(3), madeUp(4), madeUp(5)};
-  const char* const names[] = {"x", "scale", "shift"};
   for (const int32_t count : {3, 5}) {
     const auto inputs = describe({2, 8, 5, 7}, count);
     const ChannelNorm layer = make(count);
     checkRefused([&] { enqueue(layer, inputs, inputs[0], given); }, {"y is null"});
-    for (size_t i = 0; i < 3; ++i) {
-      std::vector<const void*> buffers = given;
-      buffers[i] = nullptr;
-      checkRefused([&] { enqueue(layer, inputs, inputs[0], buffers, y); },
-                   {std::string("GspnChannelNorm: ") + names[i] + " is null"});
-    }
+    checkNullInputs(layer, inputs, {inputs[0]}, given, {y}, {"x", "scale", "shift"});
   }
   const auto inputs = describe({2, 8, 5, 7}, 5);
   const ChannelNorm layer = make(5);
@@ -363,13 +349,8 @@ GSPN2_TEST(channel_norm_passes_the_projection_on) {
   const std::vector<const void*> given = {madeUp(1), madeUp(2), madeUp(3),
                                           madeUp(4), madeUp(5), madeUp(6)};
   checkRefused([&] { enqueue(layer, inputs, inputs[0], given); }, {"y is null"});
-  const char* const names[] = {"x", "scale", "shift", "proxy", "weight", "bias"};
-  for (size_t i = 0; i < given.size(); ++i) {
-    std::vector<const void*> buffers = given;
-    buffers[i] = nullptr;
-    checkRefused([&] { enqueue(layer, inputs, inputs[0], buffers, y); },
-                 {std::string("GspnChannelNorm: ") + names[i] + " is null"});
-  }
+  checkNullInputs(layer, inputs, {inputs[0]}, given, {y},
+                  {"x", "scale", "shift", "proxy", "weight", "bias"});
   auto wrong = inputs;
   wrong[3] = makeDesc({2, 2, 7, 5}, DataType::kHALF);
   checkRefused([&] { enqueue(layer, wrong, wrong[0], given, y); },

@@ -103,7 +103,7 @@ GSPN2_TEST(depthwise_state_round_trips) {
 
 // Engines of this format are in the field: it may not change without a new version number.
 GSPN2_TEST(depthwise_state_format_is_fixed) {
-  const Bytes expected = {'S', 'P', 'N', '2', 4, 0, 0, 0, 28, 0, 0, 0, 3, 0,
+  const Bytes expected = {'S', 'P', 'N', '2', 5, 0, 0, 0, 28, 0, 0, 0, 3, 0,
                           0,   0,   1,   0,   0, 0, 1, 0, 0,  0, 2, 0, 0, 0};
   CHECK(Depthwise(DepthwiseParameters{GSPN2_SILU, true, 2}).state() == expected);
 }
@@ -112,7 +112,7 @@ GSPN2_TEST(depthwise_refuses_damaged_states) {
   const Depthwise layer(DepthwiseParameters{GSPN2_SILU, true, 2});
   checkDamagedStates(kOp, layer.state(),
                      {{0, 0, "was not written by this plugin"},
-                      {4, 5, "format 5, this library reads format 4"},
+                      {4, 6, "format 6, this library reads format 5"},
                       {8, 0, "truncated or damaged"},
                       {12, 9, "op is 9"},
                       {12, 1, "belongs to GspnLineScan"},
@@ -160,11 +160,7 @@ GSPN2_TEST(depthwise_refuses_wrong_shapes) {
 
 GSPN2_TEST(depthwise_formats) {
   const Depthwise layer = make(0);
-  std::vector<DataType> halves = {DataType::kHALF};
-#if GSPN2_TRT_BF16
-  halves.push_back(DataType::kBF16);
-#endif
-  for (const DataType type : halves) {
+  for (const DataType type : halfTypes()) {
     const auto tensors = describe(8, 3, type);
     const PluginTensorDesc& x = tensors[0];
     const PluginTensorDesc linear = inFormat(x, TensorFormat::kLINEAR);
@@ -226,13 +222,7 @@ GSPN2_TEST(depthwise_refuses_what_the_kernels_do) {
   void* const y = const_cast<void*>(madeUp(9));
   const std::vector<const void*> given = {madeUp(1), madeUp(2), madeUp(3)};
   const auto inputs = describe(8, 3);
-  const char* const names[] = {"x", "weight", "bias"};
-  for (size_t i = 0; i < 3; ++i) {
-    std::vector<const void*> buffers = given;
-    buffers[i] = nullptr;
-    checkRefused([&] { enqueue(make(3), inputs, inputs[0], buffers, y); },
-                 {std::string("GspnDepthwise: ") + names[i] + " is null"});
-  }
+  checkNullInputs(make(3), inputs, {inputs[0]}, given, {y}, {"x", "weight", "bias"});
   checkRefused([&] { enqueue(make(2), inputs, inputs[0], given); }, {"y is null"});
   const auto wide = describe(8, 3, DataType::kFLOAT);
   checkRefused([&] { enqueue(make(3), wide, wide[0], given, y); },

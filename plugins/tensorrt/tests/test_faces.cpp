@@ -82,7 +82,7 @@ std::string complaint(Plugin* plugin) {
                                      makeDesc({4})};
   const PluginTensorDesc output = makeDesc({2, 2, 3, 5});
   const void* in[kMaxInputs] = {};
-  void* out[kOutputs] = {};
+  void* out[kMaxOutputs] = {};
   LogCapture log;
   CHECK(plugin->enqueue(inputs, &output, in, out, nullptr, nullptr) != 0);
   return log.take();

@@ -31,22 +31,36 @@ struct Node {
   std::vector<PluginField> badFields;
   const char* refusal;  // of these
   std::vector<PluginTensorDesc> inputs;
+  int32_t outputs;
+  bool learns;  // how many inputs it has
 };
 
 std::vector<Node> nodes() {
   const auto half = [](Extents extents) { return makeDesc(extents, DataType::kHALF); };
   const PluginTensorDesc x = inFormat(half({2, 8, 5, 7}), TensorFormat::kHWC8);
-  return {{Op::kChannelNorm,
-           {realField("epsilon", &kEpsilon), realField("response_epsilon", &kEpsilon)},
-           {realField("epsilon", &kNegative)},
-           "createPlugin: GspnChannelNorm: epsilon is -1",
-           {x, half({8}), half({8}), half({8}), half({8}), half({2, 2, 5, 7}), half({2, 8}),
-            half({8})}},
-          {Op::kDepthwise,
-           {textField("activation", "silu"), integerField("residual", &kOne)},
-           {textField("activation", "relu")},
-           "createPlugin: GspnDepthwise: activation is \"relu\"",
-           {x, half({8, 1, 3, 3}), half({8})}}};
+  return {
+      {Op::kChannelNorm,
+       {realField("epsilon", &kEpsilon), realField("response_epsilon", &kEpsilon)},
+       {realField("epsilon", &kNegative)},
+       "createPlugin: GspnChannelNorm: epsilon is -1",
+       {x, half({8}), half({8}), half({8}), half({8}), half({2, 2, 5, 7}), half({2, 8}), half({8})},
+       1,
+       true},
+      {Op::kDepthwise,
+       {textField("activation", "silu"), integerField("residual", &kOne)},
+       {textField("activation", "relu")},
+       "createPlugin: GspnDepthwise: activation is \"relu\"",
+       {x, half({8, 1, 3, 3}), half({8})},
+       1,
+       true},
+      {Op::kDepthwiseNorm,
+       {realField("epsilon", &kEpsilon), textField("activation", "silu"),
+        integerField("residual", &kOne)},
+       {realField("epsilon", &kNegative)},
+       "createPlugin: GspnDepthwiseNorm: epsilon is -1",
+       {x, half({8, 1, 3, 3}), half({8}), half({8}), half({8})},
+       2,
+       false}};
 }
 
 int32_t inputCount(const Node& node) { return static_cast<int32_t>(node.inputs.size()); }
@@ -74,9 +88,10 @@ Bytes expectedState(const Node& node) {
 template <typename Plugin>
 std::string complaint(Plugin* plugin, const Node& node) {
   const void* in[kMaxInputs] = {};
-  void* out[kOutputs] = {};
+  void* out[kMaxOutputs] = {};
+  const std::vector<PluginTensorDesc> outputs(kMaxOutputs, node.inputs[0]);
   LogCapture log;
-  CHECK(plugin->enqueue(node.inputs.data(), node.inputs.data(), in, out, nullptr, nullptr) != 0);
+  CHECK(plugin->enqueue(node.inputs.data(), outputs.data(), in, out, nullptr, nullptr) != 0);
   return log.take();
 }
 
@@ -89,6 +104,7 @@ void checkConfigured(Plugin* plugin, const Node& node) {
 
 template <typename Plugin>
 void checkNotConfigured(Plugin* plugin, const Node& node) {
+  if (!node.learns) return;
   CHECK(complaint(plugin, node).find("not been configured") != std::string::npos);
 }
 
@@ -117,11 +133,12 @@ IPluginV3OneRuntime* runtimeOf(const Plugin& plugin) {
       plugin->getCapabilityInterface(PluginCapabilityType::kRUNTIME));
 }
 
-int32_t infer(const Plugin& plugin, const Node& node, int32_t count, DimsExprs* output) {
+int32_t infer(const Plugin& plugin, const Node& node, int32_t count, DimsExprs* outputs) {
   FakeShapes shapes;
   const auto inputs = symbolic(node, &shapes);
   nvinfer1::IExprBuilder* unused = nullptr;
-  return buildOf(plugin)->getOutputShapes(inputs.data(), count, nullptr, 0, output, 1, *unused);
+  return buildOf(plugin)->getOutputShapes(inputs.data(), count, nullptr, 0, outputs, node.outputs,
+                                          *unused);
 }
 
 std::vector<PluginField> keptFields(const Plugin& plugin) {
@@ -143,12 +160,12 @@ GSPN2_TEST(creators_of_layers_describe_themselves) {
     CHECK_EQ(std::string(creator.getPluginName()), opName(node.op));
     CHECK_EQ(std::string(creator.getPluginVersion()), "1");
     CHECK_EQ(std::string(creator.getPluginNamespace()), "");
-    CHECK_EQ(creator.getFieldNames()->nbFields, 2);
+    CHECK_EQ(creator.getFieldNames()->nbFields, static_cast<int32_t>(node.fields.size()));
     const Plugin plugin = create(node.op, node.fields);
     auto* core =
         static_cast<IPluginV3OneCore*>(plugin->getCapabilityInterface(PluginCapabilityType::kCORE));
     CHECK_EQ(std::string(core->getPluginName()), opName(node.op));
-    CHECK_EQ(buildOf(plugin)->getNbOutputs(), 1);
+    CHECK_EQ(buildOf(plugin)->getNbOutputs(), node.outputs);
   }
 }
 
@@ -156,13 +173,15 @@ GSPN2_TEST(layers_are_cloned_with_what_they_learnt) {
   for (const Node& node : nodes()) {
     const Plugin plugin = create(node.op, node.fields);
     checkNotConfigured(runtimeOf(plugin), node);
-    DimsExprs output{};
-    CHECK_EQ(infer(plugin, node, inputCount(node), &output), 0);
-    CHECK_EQ(output.nbDims, 4);
+    DimsExprs outputs[kMaxOutputs] = {};
+    CHECK_EQ(infer(plugin, node, inputCount(node), outputs), 0);
     DataType types[kMaxInputs] = {DataType::kHALF};
-    DataType type = DataType::kFLOAT;
-    CHECK_EQ(buildOf(plugin)->getOutputDataTypes(&type, 1, types, inputCount(node)), 0);
-    CHECK(type == DataType::kHALF);
+    DataType given[kMaxOutputs] = {};
+    CHECK_EQ(buildOf(plugin)->getOutputDataTypes(given, node.outputs, types, inputCount(node)), 0);
+    for (int32_t i = 0; i < node.outputs; ++i) {
+      CHECK_EQ(outputs[i].nbDims, 4);
+      CHECK(given[i] == DataType::kHALF);
+    }
     const Plugin clone(plugin->clone());
     CHECK(clone.get() != plugin.get());
     checkConfigured(runtimeOf(clone), node);
@@ -175,8 +194,8 @@ GSPN2_TEST(layers_are_cloned_with_what_they_learnt) {
 GSPN2_TEST(engine_states_recreate_layers) {
   for (const Node& node : nodes()) {
     const Plugin plugin = create(node.op, node.fields);
-    DimsExprs output{};
-    CHECK_EQ(infer(plugin, node, inputCount(node), &output), 0);
+    DimsExprs outputs[kMaxOutputs] = {};
+    CHECK_EQ(infer(plugin, node, inputCount(node), outputs), 0);
     CHECK(keptState(plugin) == expectedState(node));
     const Plugin again = create(node.op, keptFields(plugin), TensorRTPhase::kRUNTIME);
     CHECK(again != nullptr);
@@ -199,18 +218,22 @@ GSPN2_TEST(layers_are_configured_and_asked_through_their_interface) {
     for (const PluginTensorDesc& input : node.inputs) {
       tensors.push_back({input, input.dims, input.dims, input.dims});
     }
-    tensors.push_back(tensors[0]);  // the output
     const int32_t count = inputCount(node);
+    tensors.resize(static_cast<size_t>(count + node.outputs), tensors[0]);
+    const DynamicPluginTensorDesc* const outputs = tensors.data() + count;
     IPluginV3OneBuild* build = buildOf(plugin);
-    CHECK_EQ(build->configurePlugin(tensors.data(), count, &tensors.back(), 1), 0);
-    for (int32_t i = 0; i <= count; ++i) {
-      CHECK(build->supportsFormatCombination(i, tensors.data(), count, 1));
+    CHECK_EQ(build->configurePlugin(tensors.data(), count, outputs, node.outputs), 0);
+    for (int32_t i = 0; i < count + node.outputs; ++i) {
+      CHECK(build->supportsFormatCombination(i, tensors.data(), count, node.outputs));
     }
-    const size_t bytes = build->getWorkspaceSize(tensors.data(), count, &tensors.back(), 1);
+    const size_t bytes = build->getWorkspaceSize(tensors.data(), count, outputs, node.outputs);
     CHECK_EQ(bytes > 0, node.op == Op::kChannelNorm);
     checkConfigured(runtimeOf(plugin), node);
+    const std::vector<PluginTensorDesc> described(kMaxOutputs, node.inputs[0]);
     const Plugin fresh = create(node.op, node.fields);
-    CHECK_EQ(runtimeOf(fresh)->onShapeChange(node.inputs.data(), count, node.inputs.data(), 1), 0);
+    CHECK_EQ(
+        runtimeOf(fresh)->onShapeChange(node.inputs.data(), count, described.data(), node.outputs),
+        0);
     checkConfigured(runtimeOf(fresh), node);
   }
 }
@@ -223,8 +246,8 @@ GSPN2_TEST(errors_of_layers_stay_inside) {
     CHECK(create(node.op, node.fields, TensorRTPhase::kRUNTIME) == nullptr);
     CHECK(log.take().find("rebuild the engine") != std::string::npos);
     const Plugin plugin = create(node.op, node.fields);
-    DimsExprs output{};
-    CHECK(infer(plugin, node, 1, &output) != 0);
+    DimsExprs outputs[kMaxOutputs] = {};
+    CHECK(infer(plugin, node, 1, outputs) != 0);
     CHECK(log.take().find("the node has 1 inputs") != std::string::npos);
   }
 }
@@ -252,7 +275,8 @@ int32_t infer(const Plugin& plugin, const Node& node, int32_t count) {
   FakeShapes shapes;
   const auto inputs = symbolic(node, &shapes);
   nvinfer1::IExprBuilder* unused = nullptr;
-  return plugin->getOutputDimensions(0, inputs.data(), count, *unused).nbDims;
+  const int32_t last = node.outputs - 1;
+  return plugin->getOutputDimensions(last, inputs.data(), count, *unused).nbDims;
 }
 
 Bytes keptState(const Plugin& plugin) {
@@ -269,10 +293,10 @@ GSPN2_TEST(creators_of_layers_describe_themselves) {
     CHECK_EQ(std::string(creator.getPluginName()), opName(node.op));
     CHECK_EQ(std::string(creator.getPluginVersion()), "1");
     CHECK_EQ(std::string(creator.getPluginNamespace()), "");
-    CHECK_EQ(creator.getFieldNames()->nbFields, 2);
+    CHECK_EQ(creator.getFieldNames()->nbFields, static_cast<int32_t>(node.fields.size()));
     const Plugin plugin = create(node.op, node.fields);
     CHECK_EQ(std::string(plugin->getPluginType()), opName(node.op));
-    CHECK_EQ(plugin->getNbOutputs(), 1);
+    CHECK_EQ(plugin->getNbOutputs(), node.outputs);
   }
 }
 
@@ -283,7 +307,7 @@ GSPN2_TEST(layers_are_cloned_with_what_they_learnt) {
     plugin->setPluginNamespace("space");
     CHECK_EQ(infer(plugin, node, inputCount(node)), 4);
     const DataType types[kMaxInputs] = {DataType::kHALF};
-    CHECK(plugin->getOutputDataType(0, types, inputCount(node)) == DataType::kHALF);
+    CHECK(plugin->getOutputDataType(node.outputs - 1, types, inputCount(node)) == DataType::kHALF);
     const Plugin clone(plugin->clone());
     CHECK(clone.get() != plugin.get());
     CHECK_EQ(std::string(clone->getPluginNamespace()), "space");
@@ -316,17 +340,18 @@ GSPN2_TEST(layers_are_configured_and_asked_through_their_interface) {
   for (const Node& node : nodes()) {
     const Plugin plugin = create(node.op, node.fields);
     std::vector<PluginTensorDesc> tensors = node.inputs;
-    tensors.push_back(tensors[0]);  // the output
+    const int32_t count = inputCount(node);
+    tensors.resize(static_cast<size_t>(count + node.outputs), tensors[0]);
     std::vector<DynamicPluginTensorDesc> dynamic;
     for (const PluginTensorDesc& tensor : tensors) {
       dynamic.push_back({tensor, tensor.dims, tensor.dims});
     }
-    const int32_t count = inputCount(node);
-    plugin->configurePlugin(dynamic.data(), count, &dynamic.back(), 1);
-    for (int32_t i = 0; i <= count; ++i) {
-      CHECK(plugin->supportsFormatCombination(i, tensors.data(), count, 1));
+    plugin->configurePlugin(dynamic.data(), count, dynamic.data() + count, node.outputs);
+    for (int32_t i = 0; i < count + node.outputs; ++i) {
+      CHECK(plugin->supportsFormatCombination(i, tensors.data(), count, node.outputs));
     }
-    const size_t bytes = plugin->getWorkspaceSize(tensors.data(), count, &tensors.back(), 1);
+    const size_t bytes =
+        plugin->getWorkspaceSize(tensors.data(), count, tensors.data() + count, node.outputs);
     CHECK_EQ(bytes > 0, node.op == Op::kChannelNorm);
     checkConfigured(plugin.get(), node);
   }

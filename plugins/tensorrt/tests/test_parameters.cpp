@@ -228,14 +228,14 @@ GSPN2_TEST(state_round_trips) {
 GSPN2_TEST(state_format_is_fixed) {
   const uint8_t none = 0xFF;  // -1 is four of them
   const uint8_t expected[kStateBytes] = {
-      'S',  'P',  'N',  '2',  4,    0,    0,    0,    64,   0,    0,    0,    1,
+      'S',  'P',  'N',  '2',  5,    0,    0,    0,    64,   0,    0,    0,    1,
       0,    0,    0,    2,    0,    0,    0,    3,    0,    0,    0,    0,    0,
       0,    0,    0,    0,    0,    0,    0x40, 0xE2, 1,    0,    0,    0,    0,
       0,    0,    0,    0,    0,    none, none, none, none, none, none, none, none,
       none, none, none, none, none, none, none, none, none, none, none, none};
   const std::vector<uint8_t> state = serialize(sample());
   CHECK(std::memcmp(state.data(), expected, kStateBytes) == 0);
-  const uint8_t packed[kStateBytes] = {'S', 'P', 'N', '2', 4,  0, 0, 0, 64, 0, 0, 0, 0,  0, 0, 0,
+  const uint8_t packed[kStateBytes] = {'S', 'P', 'N', '2', 5,  0, 0, 0, 64, 0, 0, 0, 0,  0, 0, 0,
                                        1,   0,   0,   0,   0,  0, 0, 0, 2,  0, 0, 0, 1,  0, 0, 0,
                                        0,   0,   0,   0,   0,  0, 0, 0, 2,  0, 0, 0, 39, 0, 0, 0,
                                        3,   0,   0,   0,   11, 0, 0, 0, 19, 0, 0, 0, 27, 0, 0, 0};
@@ -248,7 +248,7 @@ GSPN2_TEST(altered_state_is_refused) {
     uint8_t value;
     const char* message;
   } changes[] = {{0, 0, "was not written by this plugin"},
-                 {4, 3, "format 3, this library reads format 4"},
+                 {4, 4, "format 4, this library reads format 5"},
                  {8, 65, "truncated or damaged"},
                  {12, 9, "op is 9"},
                  {12, 0, "belongs to GspnProp2D"},

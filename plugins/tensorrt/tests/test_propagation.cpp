@@ -168,6 +168,31 @@ GSPN2_TEST(formats_are_linear_and_of_one_float_type) {
   checkRefused([&] { core.supportsFormat(5, first, first, 4); }, {"position 5 of 5"});
 }
 
+// The prediction has two formats where it holds x, what comes with it one.
+GSPN2_TEST(a_prediction_that_holds_x_may_have_eight_channels_side_by_side) {
+  const Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  const Propagation besideX = makePacked({1, 0, -1, 0, 8, -1, 16});
+  const Propagation unpacked = makePropagation(Op::kProp2D);
+  for (const DataType type : halfTypes()) {
+    const PluginTensorDesc linear = makeDesc({-1, 30, -1, -1}, type);
+    const PluginTensorDesc rows = inFormat(linear, TensorFormat::kHWC8);
+    for (const PluginTensorDesc& first : {linear, rows}) {
+      CHECK(core.supportsFormat(0, first, first, 2));
+      for (const int32_t position : {1, 2}) {  // m and y
+        CHECK(core.supportsFormat(position, linear, first, 2));
+        CHECK(!core.supportsFormat(position, rows, first, 2));
+      }
+    }
+    const PluginTensorDesc other = inFormat(linear, TensorFormat::kCHW32);
+    CHECK(!core.supportsFormat(0, other, other, 2));
+    CHECK(!besideX.supportsFormat(0, rows, rows, 2));
+    CHECK(!besideX.supportsFormat(1, rows, linear, 2));
+    CHECK(!unpacked.supportsFormat(0, rows, rows, 4));
+  }
+  const PluginTensorDesc wide = inFormat(makeDesc({1, 30, 3, 5}), TensorFormat::kHWC8);
+  CHECK(!core.supportsFormat(0, wide, wide, 1));
+}
+
 GSPN2_TEST(enqueue_checks_before_it_launches) {
   const PluginTensorDesc x = makeDesc({1, 2, 3, 5});
   const PluginTensorDesc lam = makeDesc({1, 2, 3, 5});
@@ -185,6 +210,42 @@ GSPN2_TEST(enqueue_checks_before_it_launches) {
   checkRefused(
       [&] { enqueue(core, {whole, whole, makeDesc({1, 3, 1, 3, 5}, DataType::kINT32)}, whole); },
       {"the data type 3 is not supported"});
+}
+
+// Which formats an engine holds is not in a layer's state.
+GSPN2_TEST(enqueue_refuses_other_formats) {
+  const PluginTensorDesc y = makeDesc({1, 2, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc prediction = makeDesc({1, 30, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc wide = makeDesc({1, 30, 3, 5});
+  const PluginTensorDesc m = makeDesc({4}, DataType::kHALF);
+  const auto rows = [](const PluginTensorDesc& desc) {
+    return inFormat(desc, TensorFormat::kHWC8);
+  };
+  Propagation core = makePacked({1, 2, 28, 0, 8, -1, 16});
+  core.configure(listInputs(std::vector<PluginTensorDesc>({prediction, m}).data(), 2));
+  for (const PluginTensorDesc& first : {prediction, rows(prediction)}) {
+    checkRefused([&] { enqueue(core, {first, m}, y); }, {"y is null"});
+    checkRefused([&] { enqueue(core, {first, rows(m)}, y); },
+                 {"GspnProp2D: m is in the format 2; expected linear"});
+    checkRefused([&] { enqueue(core, {first, m}, rows(y)); },
+                 {"GspnProp2D: the output is in the format 2; expected linear"});
+  }
+  const PluginTensorDesc other = inFormat(prediction, TensorFormat::kCHW32);
+  checkRefused([&] { enqueue(core, {other, m}, y); },
+               {"prediction is in the format 5; expected linear or eight channels side by side"});
+  checkRefused([&] { enqueue(core, {rows(wide), makeDesc({4})}, makeDesc({1, 2, 3, 5})); },
+               {"prediction is in the format 2; expected linear"});
+  Propagation besideX = makePacked({1, 0, -1, 0, 8, -1, 16});
+  besideX.configure(listInputs(std::vector<PluginTensorDesc>({y, prediction}).data(), 2));
+  checkRefused([&] { enqueue(besideX, {rows(y), prediction}, y); },
+               {"x is in the format 2; expected linear"});
+  checkRefused([&] { enqueue(besideX, {y, rows(prediction)}, y); },
+               {"prediction is in the format 2; expected linear"});
+  const PluginTensorDesc w = makeDesc({1, 3, 1, 3, 5}, DataType::kHALF);
+  Propagation scan = makePropagation(Op::kLineScan);
+  scan.configure(listInputs(std::vector<PluginTensorDesc>({y, y, w}).data(), 3));
+  checkRefused([&] { enqueue(scan, {y, rows(y), w}, y); },
+               {"GspnLineScan: lam is in the format 2; expected linear"});
 }
 
 GSPN2_TEST(enqueue_checks_a_prediction) {
@@ -235,9 +296,40 @@ GSPN2_TEST(parts_of_a_prediction_reach_the_kernels) {
     const PluginTensorDesc inputs[] = {alone ? predicted : map, predicted};
     core.configure(listInputs(inputs, alone ? 1 : 2));
     const void* in[kMaxInputs] = {alone ? prediction.data() : x.data(), prediction.data()};
-    void* out[kOutputs] = {prediction.data() + (channels + entry.channel) * plane};
-    checkRefused([&] { core.enqueue(inputs, map, in, out, nullptr, nullptr); },
+    void* out[kMaxOutputs] = {prediction.data() + (channels + entry.channel) * plane};
+    checkRefused([&] { core.enqueue(inputs, &map, in, out, nullptr, nullptr); },
                  {std::string("overlaps the input ") + entry.name + " ("});
+  }
+}
+
+// Where a position's channels lie side by side, padded to 40, an output of two halves can lie in
+// the last position at the very end of a part: it begins with the part's last channel.
+GSPN2_TEST(parts_of_rows_reach_the_kernels) {
+  const int64_t position = 40, plane = 15;
+  const PluginTensorDesc map = makeDesc({1, 1, 3, 5}, DataType::kHALF);
+  const PluginTensorDesc prediction =
+      inFormat(makeDesc({1, 33, 3, 5}, DataType::kHALF), TensorFormat::kHWC8);
+  const std::vector<uint16_t> values(plane * position + plane);
+  const struct {
+    Packing packing;
+    int64_t channel;
+    const char* name;
+  } cases[] = {{{1, 1, 32, 0, 4, -1, 8}, 32, "x"},
+               {{1, 1, 0, 29, 1, -1, 8}, 32, "lam"},
+               {{1, 1, 0, 1, 29, -1, 8}, 32, "u"},
+               {{1, 1, 0, 1, 5, 29, 9}, 32, "d"},
+               {{1, 1, 0, 1, 5, -1, 21}, 32, "w"}};
+  for (const auto& entry : cases) {
+    Propagation core = makePacked(entry.packing);
+    core.configure(listInputs(&prediction, 1));
+    for (const int64_t beyond : {0, 1}) {  // in the part, and behind all of them
+      const void* in[kMaxInputs] = {values.data()};
+      const auto at = static_cast<size_t>((plane - 1) * position + entry.channel + beyond);
+      void* out[kMaxOutputs] = {const_cast<uint16_t*>(values.data()) + at};
+      const std::string refusal =
+          beyond == 0 ? std::string("overlaps the input ") + entry.name + " (" : "workspace";
+      checkRefused([&] { core.enqueue(&prediction, &map, in, out, nullptr, nullptr); }, {refusal});
+    }
   }
 }
 
@@ -291,15 +383,34 @@ GSPN2_TEST(a_packed_node_asks_for_as_much_workspace) {
 }
 
 GSPN2_TEST(a_prediction_that_holds_x_asks_for_room_to_copy_it) {
-  for (const DataType type : {DataType::kFLOAT, DataType::kHALF}) {
-    for (const int64_t n : {int64_t{1}, int64_t{8}}) {
-      const PluginTensorDesc prediction = makeDesc({n, 50, 300, 200}, type);
-      Propagation core = makePacked({1, 4, 46, 0, 16, -1, 32});
-      const InputList list = listInputs(&prediction, 1);
-      core.configure(list);
-      const size_t x = static_cast<size_t>(n * 4 * 300 * 200) * (type == DataType::kHALF ? 2 : 4);
-      const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
-      CHECK_EQ(core.workspaceBytes(list), workspaceOf(Op::kProp2D, type, n, 4, 300, 200) + copied);
+  for (const int64_t n : {int64_t{1}, int64_t{8}}) {
+    const PluginTensorDesc prediction = makeDesc({n, 50, 300, 200});
+    Propagation core = makePacked({1, 4, 46, 0, 16, -1, 32});
+    const InputList list = listInputs(&prediction, 1);
+    core.configure(list);
+    const size_t x = static_cast<size_t>(n * 4 * 300 * 200) * sizeof(float);
+    const size_t copied = n == 1 ? 0 : (x + 255) / 256 * 256;
+    CHECK_EQ(core.workspaceBytes(list),
+             workspaceOf(Op::kProp2D, DataType::kFLOAT, n, 4, 300, 200) + copied);
+  }
+}
+
+// In half precision it may be in rows, of which every part becomes planes: asked for whatever
+// format is told.
+GSPN2_TEST(a_prediction_that_may_be_in_rows_asks_for_room_for_its_planes) {
+  for (const int64_t n : {int64_t{1}, int64_t{8}}) {
+    for (const int32_t d : {-1, 48}) {
+      const PluginTensorDesc linear = makeDesc({n, 66, 300, 200}, DataType::kHALF);
+      Propagation core = makePacked({1, 4, 44, 0, 16, d, 32});
+      core.configure(listInputs(&linear, 1));
+      size_t planes = 0;
+      for (const int64_t channels : {4, 16, 16, d < 0 ? 0 : 16, 12}) {
+        planes += static_cast<size_t>(n * channels * 300 * 200 * 2 + 255) / 256 * 256;
+      }
+      const size_t expected = workspaceOf(Op::kProp2D, DataType::kHALF, n, 4, 300, 200) + planes;
+      for (const PluginTensorDesc& told : {linear, inFormat(linear, TensorFormat::kHWC8)}) {
+        CHECK_EQ(core.workspaceBytes(listInputs(&told, 1)), expected);
+      }
     }
   }
 }

@@ -173,6 +173,11 @@ void copyBulk(uint32_t target, const void* source, int bytes, uint32_t barrier) 
 
 void storeRemote(uint32_t address, const void* value, int bytes, uint32_t barrier) {
   requireHopper("st.async");
+  if (gMachine->current()->block->cluster->blocks.size() == 1) {
+    fail(
+        "a remote store in a launch without clusters, which a GPU takes for an illegal "
+        "instruction");
+  }
   Transfer transfer = newTransfer(Transfer::Kind::kRemote, bytes, address, barrier);
   if (address >> kSlotShift != barrier >> kSlotShift) {
     fail("a remote store to one block is counted on a barrier of another");

@@ -53,23 +53,21 @@ uint64_t seed() {
   return value != nullptr ? std::strtoull(value, nullptr, 0) : 0;
 }
 
-// Major * 10 + minor; read once, as the kernels' host code does.
-int computeCapability() {
-  static const int capability = [] {
-    const char* const value = std::getenv("GSPN2_EMULATION_CC");
+// The device as the environment has it at the first question about it.
+struct Device {
+  int capability;     // major * 10 + minor
+  int largeClusters;  // of more than eight blocks, at once; -1: as an H200; -2: it does not say
+};
+const Device& emulatedDevice() {
+  static const Device kDevice = [] {
+    const char* const capability = std::getenv("GSPN2_EMULATION_CC");
+    const char* const clusters = std::getenv("GSPN2_EMULATION_LARGE_CLUSTERS");
     int major = 9;
     int minor = 0;
-    if (value != nullptr) std::sscanf(value, "%d.%d", &major, &minor);
-    return major * 10 + minor;
+    if (capability != nullptr) std::sscanf(capability, "%d.%d", &major, &minor);
+    return Device{major * 10 + minor, clusters != nullptr ? std::atoi(clusters) : -1};
   }();
-  return capability;
-}
-
-// How many clusters of more than eight blocks the device says that it has at once; -1: as an H200;
-// -2: it does not say.
-int largeClusters() {
-  const char* const value = std::getenv("GSPN2_EMULATION_LARGE_CLUSTERS");
-  return value != nullptr ? std::atoi(value) : -1;
+  return kDevice;
 }
 
 std::string nameKernel(const void* kernel, const char* signature) {
@@ -174,7 +172,7 @@ cudaError_t checkLaunch(const cudaLaunchConfig_t& config, const Function& functi
                                                    " blocks in a grid of " +
                                                    std::to_string(grid.x));
   }
-  if (cluster > 1 && computeCapability() < 90) {
+  if (cluster > 1 && emulatedDevice().capability < 90) {
     return report(cudaErrorNotSupported, "clusters before compute capability 9.0");
   }
   if (config.dynamicSmemBytes > static_cast<size_t>(function.sharedBytes)) {
@@ -201,7 +199,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const c
   Launch launch{};
   launch.grid = {config.gridDim.x, config.gridDim.y, config.gridDim.z};
   launch.block = {block.x, block.y, block.z};
-  launch.computeCapability = computeCapability();
+  launch.computeCapability = emulatedDevice().capability;
   launch.clusterBlocks = cluster;
   launch.dynamicBytes = config.dynamicSmemBytes;
   launch.residentClusters = std::max(blocks / cluster, 1U);
@@ -258,13 +256,13 @@ cudaError_t cudaGetDevice(int* device) {
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (device != 0) return report(cudaErrorInvalidDevice, "there is one device");
-  const bool hopper = computeCapability() >= 90;
+  const bool hopper = emulatedDevice().capability >= 90;
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-      *value = computeCapability() / 10;
+      *value = emulatedDevice().capability / 10;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = computeCapability() % 10;
+      *value = emulatedDevice().capability % 10;
       return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
       *value = kMultiprocessors;
@@ -319,7 +317,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
   const char* const image = std::getenv("GSPN2_EMULATION_IMAGE");
   *attributes = {};
   attributes->maxDynamicSharedSizeBytes = gFunctions[kernel].sharedBytes;
-  attributes->ptxVersion = image != nullptr ? std::atoi(image) : computeCapability();
+  attributes->ptxVersion = image != nullptr ? std::atoi(image) : emulatedDevice().capability;
   return cudaSuccess;
 }
 
@@ -357,7 +355,7 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*,
       size <= 2 ? kMultiprocessors / static_cast<int>(size) : 120 / static_cast<int>(size);
   *clusters = wrong ? 0 : groups * blocks;
   constexpr unsigned kPortable = 8;
-  if (const int large = largeClusters(); size > kPortable && large != -1) {
+  if (const int large = emulatedDevice().largeClusters; size > kPortable && large != -1) {
     if (large < 0) return report(cudaErrorInvalidClusterSize, "no clusters of so many blocks");
     *clusters = large;
   }

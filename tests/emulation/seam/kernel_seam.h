@@ -158,6 +158,9 @@ inline uint64_t clusterPointer(uint32_t address, uint32_t rank) {
 inline void storeRemote(uint32_t address, float value, uint32_t barrier) {
   emulation::storeRemote(address, &value, sizeof(value), barrier);
 }
+inline void storeRemote(uint32_t address, float2 value, uint32_t barrier) {
+  emulation::storeRemote(address, &value, sizeof(value), barrier);
+}
 inline void storeRemote(uint32_t address, float4 value, uint32_t barrier) {
   emulation::storeRemote(address, &value, sizeof(value), barrier);
 }

@@ -1,7 +1,7 @@
 /* What libgspn2_tensorrt.so exports, for programs that link it or open it themselves.
  *
- * The library holds the creators of GspnProp2D and GspnLineScan, plugin version "1". From TensorRT
- * 8.6 on, IPluginRegistry::loadLibrary loads and registers it, and nothing here is needed:
+ * The library holds the creators of the plugins that docs/plugin.md lists, version "1". From
+ * TensorRT 8.6 on, IPluginRegistry::loadLibrary loads and registers it, and nothing here is needed:
  * trtexec --dynamicPlugins=libgspn2_tensorrt.so does so. loadLibrary returns null when the creators
  * are registered already: use one way or the other.
  */
@@ -21,11 +21,12 @@
 extern "C" {
 #endif
 
-/* Registers both creators with the TensorRT library of this process, which must be loaded already.
+/* Registers the creators with the TensorRT library of this process, which must be loaded already.
  * `logger` is an nvinfer1::ILogger that outlives the library, or null: messages then go to stderr.
  * `pluginNamespace` is "" (null means the same): engines name these plugins so. Calling it again is
  * harmless. Returns false, with the reason in the log, when TensorRT is not loaded, has another
- * major version than the headers of this build, or refuses a creator. */
+ * major version than the headers of this build, or refuses a creator, or when libgspn2_kernels.so
+ * is of another ABI version. */
 GSPN2_PLUGIN_API bool initLibGspn2Plugins(void* logger, const char* pluginNamespace);
 
 /* NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH of the headers of this

@@ -67,12 +67,14 @@ Field readField(const std::string& text) {
 
 Node readNode(std::istream& line) {
   Node node;
-  std::string format, fields;
-  line >> node.op >> node.output >> format >> fields;
+  std::string outputs, format, fields;
+  line >> node.op >> outputs >> format >> fields;
   node.vectorised = format == "hwc8";
   if (line.fail() || (format != "linear" && !node.vectorised)) {
     throw std::runtime_error("case.txt: incomplete node " + node.op);
   }
+  std::istringstream names(outputs);
+  for (std::string output; std::getline(names, output, ',');) node.outputs.push_back(output);
   std::istringstream list(fields == "-" ? "" : fields);
   for (std::string field; std::getline(list, field, ',');) node.fields.push_back(readField(field));
   for (std::string input; line >> input;) node.inputs.push_back(input);
@@ -130,6 +132,15 @@ std::string toString(const Shape& shape) {
   for (const int64_t extent : shape) text += (text.empty() ? "" : "x") + std::to_string(extent);
   return text;
 }
+
+int64_t ownChannels(const Node& node) {
+  for (const Field& field : node.fields) {
+    if (field.name == "channels") return field.integers[0];
+  }
+  return 0;
+}
+
+bool hasVectorisedOutputs(const Node& node) { return node.vectorised && ownChannels(node) == 0; }
 
 Case readCase(const std::string& folder) {
   std::ifstream stream(folder + "/case.txt");

@@ -5,9 +5,10 @@
 //   model FILE                           absent where the nodes are proven without a network
 //   precision fp32 | fp16 | bf16 | mixed
 //   plugins COUNT                        plugin layers that the network must hold
-//   node OP OUTPUT FORMAT FIELDS INPUT...
-//                                        one plugin layer; FORMAT of its first input and its output
-//                                        is linear or hwc8, FIELDS a list as
+//   node OP OUTPUTS FORMAT FIELDS INPUT...
+//                                        one plugin layer; OUTPUTS as y or y,z, FORMAT of its first
+//                                        input, and of its outputs where they are like it, is
+//                                        linear or hwc8, FIELDS a list as
 //                                        normalize=none,packed_offsets=-1x0x8x-1x16,epsilon=1e-06,
 //                                        or
 //                                        -
@@ -64,11 +65,17 @@ struct Field {
 
 // A plugin layer on its own, for a case whose samples hold all that goes in and out of it.
 struct Node {
-  std::string op, output;
-  bool vectorised = false;  // whether x and the output have eight channels side by side
+  std::string op;
+  std::vector<std::string> outputs;
+  bool vectorised = false;  // whether the first input has eight channels side by side
   std::vector<Field> fields;
   std::vector<std::string> inputs;
 };
+
+// C where the first input holds x and is not x, or else 0.
+int64_t ownChannels(const Node& node);
+// Whether the output has eight channels side by side: where the first input is x, and has.
+bool hasVectorisedOutputs(const Node& node);
 
 struct Case {
   std::string name;

@@ -63,24 +63,16 @@ class Fields {
   PluginFieldCollection mCollection{};
 };
 
-// C where the first input holds x and is not x, or else 0.
-int64_t ownChannels(const Node& node) {
-  for (const Field& field : node.fields) {
-    if (field.name == "channels") return field.integers[0];
-  }
-  return 0;
-}
-
-// The tensors as the builder describes them: the inputs, then the output, which is like x.
+// The tensors as the builder describes them: the inputs, then the outputs, which are like x.
 std::vector<DynamicPluginTensorDesc> describe(const Node& node,
                                               const std::vector<InputRange>& inputs,
                                               DataType type) {
   std::vector<InputRange> tensors = inputs;
-  tensors.push_back(inputs[0]);
+  InputRange output = inputs[0];
   if (const int64_t channels = ownChannels(node); channels != 0) {
-    InputRange& output = tensors.back();
     for (Shape* shape : {&output.smallest, &output.tuned, &output.largest}) (*shape)[1] = channels;
   }
+  tensors.insert(tensors.end(), node.outputs.size(), output);
   std::vector<DynamicPluginTensorDesc> descriptions;
   for (const InputRange& range : tensors) {
     DynamicPluginTensorDesc description{};
@@ -94,9 +86,10 @@ std::vector<DynamicPluginTensorDesc> describe(const Node& node,
     description.max = toDims(range.largest);
     descriptions.push_back(description);
   }
-  if (node.vectorised) {
-    for (auto* map : {&descriptions.front(), &descriptions.back()}) {
-      map->desc.format = TensorFormat::kHWC8;
+  if (node.vectorised) descriptions.front().desc.format = TensorFormat::kHWC8;
+  if (hasVectorisedOutputs(node)) {
+    for (size_t i = inputs.size(); i < descriptions.size(); ++i) {
+      descriptions[i].desc.format = TensorFormat::kHWC8;
     }
   }
   return descriptions;
@@ -167,26 +160,26 @@ class RunnerV3 : public Runner {
  public:
   explicit RunnerV3(IPluginV3* plugin) : mPlugin(plugin) {}
   void setShapes(const std::vector<PluginTensorDesc>& inputs,
-                 const PluginTensorDesc& output) override {
+                 const std::vector<PluginTensorDesc>& outputs) override {
     mInputs = inputs;
-    mOutput = output;
+    mOutputs = outputs;
     demand(runtimeOf(mPlugin.get())
-                   ->onShapeChange(mInputs.data(), static_cast<int32_t>(mInputs.size()), &mOutput,
-                                   1) == 0,
+                   ->onShapeChange(mInputs.data(), static_cast<int32_t>(mInputs.size()),
+                                   mOutputs.data(), static_cast<int32_t>(mOutputs.size())) == 0,
            "onShapeChange failed");
   }
-  void enqueue(const std::vector<const void*>& inputs, void* output, void* workspace,
-               cudaStream_t stream) override {
-    demand(
-        runtimeOf(mPlugin.get())
-                ->enqueue(mInputs.data(), &mOutput, inputs.data(), &output, workspace, stream) == 0,
-        "enqueue failed");
+  void enqueue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+               void* workspace, cudaStream_t stream) override {
+    demand(runtimeOf(mPlugin.get())
+                   ->enqueue(mInputs.data(), mOutputs.data(), inputs.data(), outputs.data(),
+                             workspace, stream) == 0,
+           "enqueue failed");
   }
 
  private:
   std::unique_ptr<IPluginV3> mPlugin;
   std::vector<PluginTensorDesc> mInputs;
-  PluginTensorDesc mOutput{};
+  std::vector<PluginTensorDesc> mOutputs;
 };
 
 class LayerV3 : public Layer {
@@ -218,23 +211,27 @@ class LayerV3 : public Layer {
     const auto count = static_cast<int32_t>(inputs.size());
     plugin::tests::FakeShapes shapes;
     const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
-    DimsExprs output{};
+    const auto outputs = static_cast<int32_t>(node.outputs.size());
+    demand(build->getNbOutputs() == outputs, "the plugin has another number of outputs");
+    std::vector<DimsExprs> extents(node.outputs.size());
     plugin::tests::FakeBuilder builder;
-    demand(build->getOutputShapes(symbols.data(), count, nullptr, 0, &output, 1, builder) == 0,
+    demand(build->getOutputShapes(symbols.data(), count, nullptr, 0, extents.data(), outputs,
+                                  builder) == 0,
            "getOutputShapes failed");
-    demandShapeOfX(node, output, symbols[0]);
+    for (const DimsExprs& output : extents) demandShapeOfX(node, output, symbols[0]);
     const std::vector<DataType> types(inputs.size(), type);
-    DataType outputType{};
-    demand(
-        build->getOutputDataTypes(&outputType, 1, types.data(), count) == 0 && outputType == type,
-        "the output's type is not that of x");
+    std::vector<DataType> given(node.outputs.size());
+    demand(build->getOutputDataTypes(given.data(), outputs, types.data(), count) == 0 &&
+               given == std::vector<DataType>(node.outputs.size(), type),
+           "the output's type is not that of x");
     const std::vector<DynamicPluginTensorDesc> tensors = describe(node, inputs, type);
     demandFormats(tensors, [&](int32_t position, const std::vector<DynamicPluginTensorDesc>& all) {
-      return build->supportsFormatCombination(position, all.data(), count, 1);
+      return build->supportsFormatCombination(position, all.data(), count, outputs);
     });
-    demand(build->configurePlugin(tensors.data(), count, &tensors.back(), 1) == 0,
+    const DynamicPluginTensorDesc* const results = tensors.data() + count;
+    demand(build->configurePlugin(tensors.data(), count, results, outputs) == 0,
            "configurePlugin failed");
-    mWorkspace = build->getWorkspaceSize(tensors.data(), count, &tensors.back(), 1);
+    mWorkspace = build->getWorkspaceSize(tensors.data(), count, results, outputs);
   }
 
   std::unique_ptr<IPluginV3> mPlugin;
@@ -271,21 +268,21 @@ class RunnerV2 : public Runner {
   ~RunnerV2() override { mPlugin->detachFromContext(); }
   // TensorRT 8 passes the shapes to enqueue alone.
   void setShapes(const std::vector<PluginTensorDesc>& inputs,
-                 const PluginTensorDesc& output) override {
+                 const std::vector<PluginTensorDesc>& outputs) override {
     mInputs = inputs;
-    mOutput = output;
+    mOutputs = outputs;
   }
-  void enqueue(const std::vector<const void*>& inputs, void* output, void* workspace,
-               cudaStream_t stream) override {
-    demand(
-        mPlugin->enqueue(mInputs.data(), &mOutput, inputs.data(), &output, workspace, stream) == 0,
-        "enqueue failed");
+  void enqueue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+               void* workspace, cudaStream_t stream) override {
+    demand(mPlugin->enqueue(mInputs.data(), mOutputs.data(), inputs.data(), outputs.data(),
+                            workspace, stream) == 0,
+           "enqueue failed");
   }
 
  private:
   Plugin mPlugin;
   std::vector<PluginTensorDesc> mInputs;
-  PluginTensorDesc mOutput{};
+  std::vector<PluginTensorDesc> mOutputs;
 };
 
 class LayerV2 : public Layer {
@@ -318,11 +315,15 @@ class LayerV2 : public Layer {
     plugin::tests::FakeShapes shapes;
     const std::vector<DimsExprs> symbols = symbolic(inputs, &shapes);
     plugin::tests::FakeBuilder builder;
-    demandShapeOfX(node, plugin->getOutputDimensions(0, symbols.data(), count, builder),
-                   symbols[0]);
+    const auto outputs = static_cast<int32_t>(node.outputs.size());
+    demand(plugin->getNbOutputs() == outputs, "the plugin has another number of outputs");
     const std::vector<DataType> types(inputs.size(), type);
-    demand(plugin->getOutputDataType(0, types.data(), count) == type,
-           "the output's type is not that of x");
+    for (int32_t i = 0; i < outputs; ++i) {
+      demandShapeOfX(node, plugin->getOutputDimensions(i, symbols.data(), count, builder),
+                     symbols[0]);
+      demand(plugin->getOutputDataType(i, types.data(), count) == type,
+             "the output's type is not that of x");
+    }
     const std::vector<DynamicPluginTensorDesc> tensors = describe(node, inputs, type);
     std::vector<PluginTensorDesc> largest;
     for (const DynamicPluginTensorDesc& tensor : tensors) {
@@ -330,10 +331,10 @@ class LayerV2 : public Layer {
       largest.back().dims = tensor.max;
     }
     demandFormats(largest, [&](int32_t position, const std::vector<PluginTensorDesc>& all) {
-      return plugin->supportsFormatCombination(position, all.data(), count, 1);
+      return plugin->supportsFormatCombination(position, all.data(), count, outputs);
     });
-    plugin->configurePlugin(tensors.data(), count, &tensors.back(), 1);
-    mWorkspace = plugin->getWorkspaceSize(largest.data(), count, &largest.back(), 1);
+    plugin->configurePlugin(tensors.data(), count, tensors.data() + count, outputs);
+    mWorkspace = plugin->getWorkspaceSize(largest.data(), count, largest.data() + count, outputs);
   }
 
   Plugin mPlugin;

@@ -26,10 +26,10 @@ class Runner {
   virtual ~Runner() = default;
   // Announces the shapes, as TensorRT does when they change.
   virtual void setShapes(const std::vector<nvinfer1::PluginTensorDesc>& inputs,
-                         const nvinfer1::PluginTensorDesc& output) = 0;
+                         const std::vector<nvinfer1::PluginTensorDesc>& outputs) = 0;
   // Throws where the plugin reports a failure.
-  virtual void enqueue(const std::vector<const void*>& inputs, void* output, void* workspace,
-                       cudaStream_t stream) = 0;
+  virtual void enqueue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+                       void* workspace, cudaStream_t stream) = 0;
 };
 
 // What an engine holds: a plugin that went through its serialized form.

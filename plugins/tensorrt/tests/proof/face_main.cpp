@@ -88,60 +88,73 @@ class Context {
   void replay(int count) {
     cudaGraphExec_t graph = captureGraph(mStream, [this] { run(); });
     for (int i = 0; i < count; ++i) {
-      mOutput->poison(mStream);
+      poison();
       checkCuda(cudaGraphLaunch(graph, mStream), "cudaGraphLaunch");
     }
     checkCuda(cudaStreamSynchronize(mStream), "waiting for the graph");
     checkCuda(cudaGraphExecDestroy(graph), "cudaGraphExecDestroy");
   }
-  std::vector<uint8_t> fetch() {
+  // The outputs.
+  std::vector<std::vector<uint8_t>> fetch() {
     checkCuda(cudaStreamSynchronize(mStream), "waiting for the stream");
-    if (mOutput->overrun()) throw std::runtime_error("wrote past the output's end");
     if (mWorkspace.overrun()) throw std::runtime_error("wrote past the workspace's end");
-    std::vector<uint8_t> bytes(mOutput->bytes());
-    checkCuda(cudaMemcpy(bytes.data(), mOutput->data(), bytes.size(), cudaMemcpyDeviceToHost),
-              "cudaMemcpy");
-    return mVectorised ? fromVectorised(bytes, mShape) : bytes;
+    std::vector<std::vector<uint8_t>> fetched;
+    for (const auto& output : mOutputs) {
+      if (output->overrun()) throw std::runtime_error("wrote past the output's end");
+      std::vector<uint8_t> bytes(output->bytes());
+      checkCuda(cudaMemcpy(bytes.data(), output->data(), bytes.size(), cudaMemcpyDeviceToHost),
+                "cudaMemcpy");
+      fetched.push_back(mVectorised ? fromVectorised(bytes, mShape) : bytes);
+    }
+    return fetched;
   }
 
  private:
   void bind(const Node& node, const Sample& sample) {
     std::vector<PluginTensorDesc> descriptions;
     mBuffers.clear();
-    mVectorised = node.vectorised;
+    mVectorised = hasVectorisedOutputs(node);
     for (const std::string& name : node.inputs) {
       const InputData& input = named(sample.inputs, name);
-      const bool vectorised = mVectorised && mBuffers.empty();  // x
+      const bool vectorised = node.vectorised && mBuffers.empty();
       descriptions.push_back(describe(input.shape, mType, vectorised));
       const auto bytes = vectorised ? toVectorised(input.bytes, input.shape) : input.bytes;
       mBuffers.push_back(std::make_unique<GuardedBuffer>(bytes.size()));
       mBuffers.back()->upload(bytes);
     }
-    mShape = named(sample.outputs, node.output).shape;
-    // As x, which vectorised is the first input.
-    mOutput = std::make_unique<GuardedBuffer>(mVectorised ? mBuffers.front()->bytes()
-                                                          : static_cast<size_t>(elements(mShape)) *
-                                                                elementBytes(mType));
-    mRunner->setShapes(descriptions, describe(mShape, mType, mVectorised));
+    mShape = named(sample.outputs, node.outputs[0]).shape;
+    // As the first input, which then is x.
+    const size_t bytes = mVectorised ? mBuffers.front()->bytes()
+                                     : static_cast<size_t>(elements(mShape)) * elementBytes(mType);
+    mOutputs.clear();
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      mOutputs.push_back(std::make_unique<GuardedBuffer>(bytes));
+    }
+    mRunner->setShapes(descriptions, {node.outputs.size(), describe(mShape, mType, mVectorised)});
+  }
+  void poison() {
+    for (const auto& output : mOutputs) output->poison(mStream);
   }
   void launch() {
-    mOutput->poison(mStream);
+    poison();
     run();
   }
   void run() {
     std::vector<const void*> inputs;
     for (const auto& buffer : mBuffers) inputs.push_back(buffer->data());
-    mRunner->enqueue(inputs, mOutput->data(), mWorkspace.data(), mStream);
+    std::vector<void*> outputs;
+    for (const auto& buffer : mOutputs) outputs.push_back(buffer->data());
+    mRunner->enqueue(inputs, outputs, mWorkspace.data(), mStream);
   }
 
   std::unique_ptr<Runner> mRunner;
   GuardedBuffer mWorkspace;
   DataType mType;
   cudaStream_t mStream = nullptr;
-  bool mVectorised = false;
-  Shape mShape;  // of the output
+  bool mVectorised = false;  // whether the outputs are
+  Shape mShape;              // of each output
   std::vector<std::unique_ptr<GuardedBuffer>> mBuffers;
-  std::unique_ptr<GuardedBuffer> mOutput;
+  std::vector<std::unique_ptr<GuardedBuffer>> mOutputs;
 };
 
 // Every sample in every context, two contexts a sample apart; then again as a graph.
@@ -152,7 +165,7 @@ std::string prove(const PluginLibrary& library, const Case& test, const Node& no
   for (int i = 0; i < kContexts; ++i) {
     contexts.push_back(std::make_unique<Context>(layer.get(), type));
   }
-  std::map<std::string, std::vector<uint8_t>> first;
+  std::map<std::string, std::vector<std::vector<uint8_t>>> first;
   double worst = 0;
   for (size_t round = 0; round < test.samples.size(); ++round) {
     for (size_t i = 0; i < contexts.size(); ++i) {
@@ -160,16 +173,19 @@ std::string prove(const PluginLibrary& library, const Case& test, const Node& no
     }
     for (size_t i = 0; i < contexts.size(); ++i) {
       const Sample& sample = test.samples[(round + i) % test.samples.size()];
-      const std::vector<uint8_t> bytes = contexts[i]->fetch();
-      const double error = worstError(toFloat(type, bytes), named(sample.outputs, node.output));
-      if (!(error <= 1)) {
-        throw std::runtime_error(sample.name + ": error " + std::to_string(error) +
-                                 " of the tolerance");
+      const auto outputs = contexts[i]->fetch();
+      for (size_t o = 0; o < outputs.size(); ++o) {
+        const std::string& name = node.outputs[o];
+        const double error = worstError(toFloat(type, outputs[o]), named(sample.outputs, name));
+        if (!(error <= 1)) {
+          throw std::runtime_error(sample.name + ", " + name + ": error " + std::to_string(error) +
+                                   " of the tolerance");
+        }
+        worst = std::max(worst, error);
       }
-      worst = std::max(worst, error);
-      const auto known = first.emplace(sample.name, bytes).first;
+      const auto known = first.emplace(sample.name, outputs).first;
       contexts[i]->replay(kReplays);
-      if (known->second != bytes || contexts[i]->fetch() != bytes) {
+      if (known->second != outputs || contexts[i]->fetch() != outputs) {
         throw std::runtime_error(sample.name + ": contexts or a replayed graph differ in bits");
       }
     }
@@ -190,7 +206,7 @@ int run(int argc, char** argv) {
     const Case test = readCase(argv[i]);
     if (!hasType(test.precision)) continue;
     for (const Node& node : test.nodes) {
-      const std::string what = test.name + ", " + node.op + " " + node.output;
+      const std::string what = test.name + ", " + node.op + " " + node.outputs[0];
       try {
         std::printf("ok      %s: %s\n", what.c_str(), prove(library, test, node).c_str());
         ++proven;
