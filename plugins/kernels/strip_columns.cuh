@@ -29,7 +29,7 @@ struct ColumnFlushes {
   int chunkColumn;     // the chunk's first step in the tile
   int flushes;         // of those rows in the tile
   int first, count;    // of them, the warp's own
-  Out* target;         // of the first row, at the map's first column; may lie before the map
+  Out* target;         // of the slice's first row, at its first column; may lie before the map
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
@@ -50,13 +50,20 @@ struct ColumnFlushes {
     first = max(low - row + C::kFlushRows - 1, 0) / C::kFlushRows;
     count = max(high - row + C::kFlushRows - 1, 0) / C::kFlushRows - first;
     count = max(count, 0);
+    stride = int64_t{C::kFlushRows} * p.steps;
+  }
+
+  // Lets what follows go to a slice.
+  __device__ __forceinline__ void aim(const StripParams& p, const StripBlock& block,
+                                      const StripStates<C::kRows, false>& states, int slice) {
     if constexpr (C::kGated) {
       target = p.sums;
     } else {
       target = static_cast<Out*>(p.out);
     }
-    target += block.slice * p.plane + int64_t{block.rank * p.own + own + row} * p.steps;
-    stride = int64_t{C::kFlushRows} * p.steps;
+    const int own = states.warp * states.kStride + states.skipped() - block.lead;
+    const int row = block.rank * p.own + own + states.lane / C::kRowChunks;
+    target += slice * p.plane + int64_t{row} * p.steps;
   }
 };
 
@@ -84,7 +91,7 @@ struct ColumnWalker {
   StripStates<kRows, false> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
-  const ColumnFlushes<C> places;
+  ColumnFlushes<C> places;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
@@ -97,10 +104,8 @@ struct ColumnWalker {
       : p(params),
         block(block_),
         barriers(barriers_),
-        order(params.steps),
-        states(params, block_, exchange,
-               C::kReverse ? params.steps - kStripRun * ((params.steps + kStripRun - 1) / kStripRun)
-                           : 0),
+        order(params),
+        states(params, block_, exchange, 0),
         lane(states.lane),
         stages(keepInRegister(sharedAddress(shared))),
         tile(keepInRegister(
@@ -117,7 +122,8 @@ struct ColumnWalker {
   }
 
   // Reads the sub-th chunk of the run-th run of every tensor at the lane's rows. Behind the last
-  // run it reads in vain what a stage still holds, so that no register has to keep what it had.
+  // run of all it reads in vain what a stage still holds, so that no register has to keep what it
+  // had.
   __device__ __forceinline__ void load(int run, int sub) {
     const int i = run * C::kRunChunks + sub;
     const bool inside = run < order.runs;
@@ -182,7 +188,8 @@ struct ColumnWalker {
       const int row = lane * kRows + r - states.skipped();
 #pragma unroll
       for (int c = 0; c < C::kRunOutChunks; ++c) {
-        const int chunk = run % C::kTileRuns * C::kRunOutChunks + c;
+        const int chunk =
+            static_cast<int>(static_cast<unsigned>(run) % C::kTileRuns) * C::kRunOutChunks + c;
         storeSharedVector(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess,
                           *reinterpret_cast<const uint4*>(&results[r][c * C::kOutChunkSteps]));
       }
@@ -192,7 +199,8 @@ struct ColumnWalker {
   // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
   __device__ __forceinline__ void flush(int run) const {
     __syncwarp();
-    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + places.chunkColumn;
+    const int tile = static_cast<int>(static_cast<unsigned>(run) / C::kTileRuns);
+    const int column = tile * C::kTileRuns * kStripRun + places.chunkColumn;
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
       Out* target = places.target + column;
@@ -232,26 +240,70 @@ struct ColumnWalker {
     *reinterpret_cast<uint4*>(target) = words;
   }
 
+  // The n-th span's first run, or what lies behind all of them.
+  __device__ __forceinline__ int beginOf(int n) const {
+    const ColumnTour<C> tour(p);
+    return n < tour.count() ? order.begin(tour.span(n).first) : order.runs;
+  }
+
+  // Walks a span, the first steps of which have been prepared, and prepares those of the next.
+  __device__ __forceinline__ void walk(Step (&steps)[kTurns], const StripSpan& span, int next) {
+    constexpr int kOutside = kStripRun - 1;
+    const int before = C::kReverse ? kOutside - (p.steps + kOutside) % kStripRun : 0;
+    const int begin = order.begin(span.first);
+    const int step = begin * kStripRun - before;  // the first one's number
+    places.aim(p, block, states, span.slice);
+    states.left = step <= 0 ? step : (p.chunk - step % p.chunk) % p.chunk;
+    if constexpr (C::kTours) {
+      if (span.first > 0) states.goOn(handedBy(-1));
+    }
+    walk(steps, begin, order.begin(span.end), next);
+  }
+
+  // Where this cluster hands states on, or the one before it.
+  __device__ __forceinline__ uint64_t* handedBy(int which) const {
+    return p.handed + int64_t{stripCluster(p) + which} * p.line;
+  }
+
+  // Walks a whole tour. What it needs of the tour it works out anew each time, so that no register
+  // holds it meanwhile.
   __device__ __forceinline__ void scan() {
     Step steps[kTurns];
-    load(0, 0);
+    load(beginOf(0), 0);
 #pragma unroll
     for (int s = 0; s < kAhead; ++s) prepare(steps[s], s);
-    for (int i = 0; i < order.runs; ++i) {
+    for (int n = 0; n < ColumnTour<C>(p).count(); ++n) {
+      walk(steps, ColumnTour<C>(p).span(n), beginOf(n + 1));
+      if constexpr (C::kTours) {
+        if (ColumnTour<C>(p).span(n).end < order.units) states.handOn(handedBy(0));
+      }
+    }
+  }
+
+  // Walks the runs of a span, the first steps of which have been prepared, and prepares the first
+  // ones of run `next`.
+  __device__ __forceinline__ void walk(Step (&steps)[kTurns], int begin, int end, int next) {
+    for (int i = begin;; ++i) {
+      const bool last = i + 1 == end;
       const uint32_t restarts = states.template restarts<kStripRun>();
       alignas(16) Out results[kRows][kStripRun];
 #pragma unroll
       for (int s = 0; s < kStripRun; ++s) {
         const Step& step = steps[s % kTurns];
-        states.step(step.weights, (restarts >> s & 1U) != 0,
-                    [&] { prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps); });
+        states.step(step.weights, (restarts >> s & 1U) != 0, [&] {
+          const int ahead = (s + kAhead) % kChunkSteps;
+          if (ahead == 0) {  // all of a chunk has been prepared
+            const int chunk = (s + kAhead) / kChunkSteps;
+            const bool isOfNext = chunk / C::kRunChunks > 0;
+            load(!isOfNext ? i : last ? next : i + 1, chunk % C::kRunChunks);
+            return;
+          }
+          // A chunk's first step with its second, so that there is a step for its load to land.
+          if (ahead == 1) prepare(steps[(s + kAhead - 1) % kTurns], 0);
+          prepare(steps[(s + kAhead) % kTurns], ahead);
+        });
         collect(results, step, s);
-        if ((s + kAhead + 1) % kChunkSteps == 0) {  // the chunk's last step has been prepared
-          const int chunk = (s + kAhead + 1) / kChunkSteps;
-          load(i + chunk / C::kRunChunks, chunk % C::kRunChunks);
-        }
       }
-      const bool last = i + 1 == order.runs;
       if (!last) states.publish();
       keep(order.run(i), results);
       if (order.closesTile(i)) flush(order.run(i));

@@ -16,6 +16,7 @@
 #include "hopper.cuh"
 #include "stage_cursor.cuh"
 #include "strip_layout.h"
+#include "strip_tour.cuh"
 #include "tiled_math.cuh"
 
 namespace gspn2 {
@@ -43,14 +44,18 @@ struct StripBlock {
   int lead;                       // positions before the block's own
   int start;                      // the line's position of its first; may be negative
 
-  __device__ __forceinline__ explicit StripBlock(const StripParams& p)
-      : rank(rankOf(p)), slice(static_cast<int>(blockIdx.x) / p.parts) {
-    const int n = static_cast<int>(slice) / p.channels;
-    const int c = static_cast<int>(slice) - n * p.channels;
-    gate = n * p.gateBatch + c;
-    affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
+  __device__ __forceinline__ explicit StripBlock(const StripParams& p) : rank(rankOf(p)) {
     lead = p.parts > 1 || p.warps > 1 ? kStripEdge : 0;
     start = rank * p.own - lead;
+    takeSlice(p, static_cast<int>(blockIdx.x) / p.parts);
+  }
+
+  __device__ __forceinline__ void takeSlice(const StripParams& p, int taken) {
+    const int n = taken / p.channels;
+    const int c = taken - n * p.channels;
+    slice = taken;
+    gate = n * p.gateBatch + c;
+    affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
   }
 
  private:
@@ -193,6 +198,24 @@ struct StripStates {
     if (hasRight) next[kRows - 1] = fmaf(weights.plus[kRows - 1], above, next[kRows - 1]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[r] : next[r];
+  }
+
+  // Hands the warp's own states to whoever goes on with the slice, and takes all of them from
+  // whoever has begun it.
+  __device__ __forceinline__ void handOn(uint64_t* words) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (writes(r)) storeWordGlobal(words + position(r), h[r], kStripHandedNumber);
+    }
+  }
+  __device__ __forceinline__ void goOn(const uint64_t* words) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (position(r) >= 0 && position(r) < p.line) {
+        h[r] = awaitWordGlobal(words + position(r), kStripHandedNumber);
+      }
+    }
+    __syncwarp();
   }
 
   // Gives the neighbouring warps and blocks this one's states.

@@ -7,14 +7,16 @@
 #include "by_dtype.h"
 #include "paths.h"
 #include "plan_arithmetic.h"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int64_t kMaxCoordinate = 1 << 30;
-constexpr int kSharedSlack = 2048;         // edges, halos and barriers of a block
-constexpr int kMinPart = 128;              // positions that are worth a block of their own
-constexpr int kMaxPart = 1024;             // 16 warps, 2 positions to a lane
+constexpr int kSharedSlack = 2048;  // edges, halos and barriers of a block
+constexpr int kMinPart = 128;       // positions that are worth a block of their own
+constexpr int kMaxPart = 1024;      // 16 warps, 2 positions to a lane
+constexpr int kMaxStages = 4;
 constexpr int kMaxTileColumnBytes = 2816;  // of a row of 8-row tiles, two of which have to fit
 
 // Splits the line into `parts` of a multiple of 8 positions.
@@ -65,11 +67,20 @@ TiledPlan planTiledScan(const DirectionScan& scan, const DeviceInfo& device) {
   cut(plan, problem, device);
   if (plan.parts > kMaxClusterParts) return {};
 
+  int tuned[2];  // steps of a tile, stages
+  const bool isTuned = readTuning("GSPN2_TILED_PLAN", 2, tuned);
+  if (isTuned) plan.tileSteps = tuned[0];
   const int positions = plan.boxes() * plan.boxPositions();
   const int stage =
       scanTensors(scan.output) * ((positions * plan.tileSteps * bytes + 1023) / 1024 * 1024);
   const int room = device.sharedBytesPerBlock - kSharedSlack;
-  plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 ? 4 : 2);
+  // Two stages leave room for other blocks on the multiprocessor, where there are others.
+  const bool alone = problem.n * problem.c * plan.parts <= device.multiprocessors;
+  plan.stages = std::min(room / stage, plan.parts > 1 || bytes == 4 || alone ? kMaxStages : 2);
+  if (isTuned && tuned[1] <= room / stage) {
+    plan.stages = tuned[1];
+    countTuned();
+  }
   return plan.stages >= 2 ? plan : TiledPlan{};
 }
 
