@@ -7,13 +7,15 @@
 // half of all instructions are these.
 //
 // Where blocks of 32 channels and patches of two rows would be few, they have eight channels and
-// patches of one row: more blocks, whose lanes have half as much to do.
+// patches of one row: more blocks, whose lanes have half as much to do. Where they are many,
+// tensor cores multiply: depthwise_bands.cu.
 #include <cstdint>
 
 #include "by_dtype.h"
 #include "channel_norm.h"
 #include "common.cuh"
 #include "depthwise.h"
+#include "depthwise_bands.h"
 #include "depthwise_patch.cuh"
 #include "depthwise_tiles.h"
 #include "hopper.cuh"
@@ -261,6 +263,23 @@ cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
   }
 }
 
+// Whether tensor cores take a call: of 5x5 and more, where they have enough blocks and not much
+// more room for results than the blocks here, of which each result takes several times as long.
+bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
+  const int64_t blocks = depthwiseBandBlocks(conv);
+  if (blocks == 0) return false;
+  if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_MMA", 1, tuned)) {
+    countTuned();
+    return tuned[0] != 0;
+  }
+  if (int tuned[1]; readTuning("GSPN2_DEPTHWISE_FEW", 1, tuned)) return false;
+  const int tile = depthwiseTile(conv);
+  const int64_t others = blocksOf(conv, tile, false);
+  const int64_t room = others * tile * tile * depthwiseChannels(false);
+  return conv.kernel > 3 && others > 2 * device.multiprocessors &&
+         blocks >= device.multiprocessors && 2 * blocks * kDepthwiseBandRoom <= 3 * room;
+}
+
 }  // namespace
 
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
@@ -268,6 +287,7 @@ int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
 }
 
 cudaError_t launchDepthwise(const DepthwiseCall& call, const DeviceInfo& device) {
+  if (takesBands(call.conv, device)) return launchDepthwiseBands(call, device);
   return call.conv.dtype == GSPN2_FLOAT16 ? launch<__half>(call, device)
                                           : launch<__nv_bfloat16>(call, device);
 }

@@ -1,13 +1,15 @@
-// What the fast kernels use beyond CUDA C++: mbarriers and asynchronous copies, and of compute
-// capability 9.0 the bulk tensor copy engine and distributed shared memory, as thin wrappers over
-// PTX. All of the kernels' PTX is here: tests/emulation puts functions of the same names in its
-// place.
+// What the fast kernels use beyond CUDA C++: mbarriers, asynchronous copies and tensor cores, and
+// of compute capability 9.0 the bulk tensor copy engine and distributed shared memory, as thin
+// wrappers over PTX. All of the kernels' PTX is here: tests/emulation puts functions of the same
+// names in its place.
 //
-// Source: PTX ISA, sections on mbarrier, cp.async.bulk.tensor, st.async and mapa.
+// Source: PTX ISA, sections on mbarrier, ldmatrix, mma, cp.async.bulk.tensor, st.async and mapa.
 #ifndef GSPN2_KERNELS_HOPPER_CUH_
 #define GSPN2_KERNELS_HOPPER_CUH_
 
 #include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <cstdint>
 
@@ -36,6 +38,17 @@ __device__ __forceinline__ uint4 loadSharedWordsNow(uint32_t address) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "r"(address)
+               : "memory");
+  return value;
+}
+
+// 16 bytes of global memory, at this place of the instruction stream, of a line whose other bytes
+// blocks beside this one want.
+__device__ __forceinline__ uint4 loadGlobalWordsNow(const void* source) {
+  uint4 value;
+  asm volatile("ld.global.L2::128B.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(__cvta_generic_to_global(source))
                : "memory");
   return value;
 }
@@ -204,6 +217,36 @@ __device__ __forceinline__ float minKeepNan(float x, float limit) {
   float y;
   asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
   return y;
+}
+
+// ---- tensor cores ------------------------------------------------------------------------------
+// All lanes of a warp take part. g is lane / 4 and q is lane % 4; a word holds two adjacent values.
+
+// Four matrices of 8 x 8 values of 16 bits. Lane 8 i + j has the address of the i-th one's row j,
+// and gets of each of them the q-th word of row g.
+__device__ __forceinline__ void loadMatrices(uint32_t address, uint32_t (&words)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(address)
+               : "memory");
+}
+
+// sums += a b, of 16 x 16 and 16 x 8 values, added up in float32. A lane has the rows g and g + 8
+// of a in columns 2 q and 2 q + 1, then in columns 8 further; of b the rows where these are a's
+// columns, in column g; of the sums rows g and g + 8, in columns 2 q and 2 q + 1 each.
+__device__ __forceinline__ void multiplyAdd(float (&sums)[4], const uint32_t (&a)[4],
+                                            const uint32_t (&b)[2], const __half*) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void multiplyAdd(float (&sums)[4], const uint32_t (&a)[4],
+                                            const uint32_t (&b)[2], const __nv_bfloat16*) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // ---- sums in global memory ----------------------------------------------------------------------

@@ -79,6 +79,30 @@ def test_lanes(machine: ctypes.CDLL, width: int) -> None:
     assert bool((votes == 1).all())
 
 
+def test_matrices(machine: ctypes.CDLL) -> None:
+    out, error = probe(machine, "matrices", size=128)[1:]
+    assert not error
+    # Row j of the i-th matrix is 31 - 8 i - j in memory, of four words.
+    lane, matrix = torch.arange(32)[:, None], torch.arange(4)
+    assert torch.equal(out.view(32, 4), 4.0 * (31 - 8 * matrix - lane // 4) + lane % 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("product16", torch.float16), ("productB16", torch.bfloat16)]
+)
+def test_products(machine: ctypes.CDLL, name: str, dtype: torch.dtype) -> None:
+    for seed in SEEDS:
+        with emulated.seeded(seed):
+            given, out, error = probe(machine, name, size=16 * 16 + 2 * 16 * 8)
+        assert not error
+        a, b = (part.to(dtype).double() for part in given[:384].split((256, 128)))
+        exact = given[384:].double().view(16, 8) + a.view(16, 16) @ b.view(8, 16).T
+        product = out[:128].double().view(16, 8)
+        # The float32 next to it towards 0.
+        assert bool(((product - exact).abs() <= exact.abs() * 2.0**-23).all())
+        assert bool((product.abs() <= exact.abs()).all())
+
+
 def test_blocks(machine: ctypes.CDLL) -> None:
     for seed in SEEDS:
         with emulated.seeded(seed):
@@ -130,6 +154,9 @@ def test_tiles(machine: ctypes.CDLL, box: int) -> None:
     [
         ("lanesApart", 1, 32, 0, "lanes of a warp meet for different things"),
         ("lanesApart", 2, 32, 0, "leaves out its caller"),
+        ("matrices", 1, 128, 0, "misaligned"),
+        ("product16", 1, 512, 0, "matrices of the lanes 0xfffffff7 alone"),
+        ("product16", 2, 512, 0, "lanes of a warp meet for different things"),
         ("turnRound", 2, 288, 0, "deadlock"),
         ("turnRound", 3, 288, 0, "outside its shared memory, 384 bytes"),
         ("turnRound", 4, 288, 0, "memory at 0x"),

@@ -71,6 +71,14 @@ DEPTHWISE_SIZES = {
     (LARGE_TILE, True): ((1, 8, 7, 8), (1, 40, 15, 9)),
     (LARGE_TILE, False): ((265, 8, 8, 1), (67, 40, 15, 1)),
 }
+# N, C, H, W of 5x5 and 7x7 that tensor cores take, by the patches of a tile's side; and of such as
+# have as many blocks, most of whose room would be empty, or fewer than multiprocessors.
+BAND_SIZES = {
+    1: ((32, 1056, 6, 6), (64, 528, 7, 7)),
+    2: ((265, 24, 14, 13),),
+    4: ((34, 64, 20, 24),),
+}
+NO_BAND_SIZES = ((17, 1056, 2, 2), (67, 40, 15, 1), (64, 512, 7, 7), (265, 8, 14, 14))
 # N, C, H, W, and of the one launch the vectors that a block may have and its tile; few blocks
 # first.
 DEPTHWISE_NORM_SIZES = (
@@ -143,7 +151,9 @@ def test_every_kernel_is_reached(built: Path, opener: Opener) -> None:
                 size = sizes[layout][0]
                 reached += Counter(norm_kernels(opener(choice), size, layout, projects=projects))
         reached += Counter(rows_kernels(opener(choice), (1, 2, 136, 8)))
-        depthwise(*depthwise_inputs((1, 8, 7, 7), 3, DTYPES[1], "cpu"), library=opener(choice))
+        for size, kernel in (((1, 8, 7, 7), 3), ((64, 528, 1, 1), 7)):
+            inputs = depthwise_inputs(size, kernel, DTYPES[1], "cpu")
+            depthwise(*inputs, library=opener(choice))
         inputs = depthwise_norm_inputs((1, 8, 7, 7), DTYPES[1], "cpu")
         depthwise_norm(*inputs, library=opener(choice))
         reached += Counter(take_templates(opener(choice)))
@@ -245,6 +255,21 @@ def test_depthwise_blocks_by_the_size_of_the_map(
         for size in sizes:
             (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
             assert instance.endswith(f", {kernel}, {tile}, {str(few).lower()}>"), (size, instance)
+
+
+@pytest.mark.parametrize("kernel", [5, 7])
+def test_depthwise_convolutions_by_tensor_cores(opener: Opener, kernel: int) -> None:
+    dtype = DTYPES[1 + kernel // 2 % 2]
+    for side, sizes in BAND_SIZES.items():
+        for size in sizes:
+            (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
+            assert "depthwiseBandKernel<" in instance, (size, instance)
+            assert instance.endswith(f", {kernel}, {side}>"), (size, instance)
+            (instance,) = depthwise_kernels(opener("fastest"), size, 3, dtype)
+            assert "depthwiseKernel<" in instance, (size, instance)
+    for size in NO_BAND_SIZES:
+        (instance,) = depthwise_kernels(opener("fastest"), size, kernel, dtype)
+        assert "depthwiseKernel<" in instance, (size, instance)
 
 
 def depthwise_norm_kernels(library: ctypes.CDLL, size: tuple[int, int, int, int]) -> list[str]:
@@ -433,9 +458,15 @@ def test_any_schedule_of_a_norm(opener: Opener, layout: int, response: bool) -> 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("size", [(1, 40, 7, 7), (2, 8, 5, 3), (1, 72, 15, 16)], ids=str)
+@pytest.mark.parametrize("tensor_cores", ["0", "1"])
 def test_any_schedule_of_a_depthwise_convolution(
-    opener: Opener, size: tuple[int, int, int, int], kernel: int
+    opener: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+    tensor_cores: str,
+    size: tuple[int, int, int, int],
+    kernel: int,
 ) -> None:
+    monkeypatch.setenv("GSPN2_DEPTHWISE_MMA", tensor_cores)
     for dtype in DTYPES[1:] if FULL else (DTYPES[1 + kernel // 2 % 2],):
         inputs = depthwise_inputs(size, kernel, dtype, "cpu")
         expected = layer_reference.depthwise(*inputs, silu=True, residual=True)

@@ -165,6 +165,23 @@ def test_depthwise_blocks(library: ctypes.CDLL, few: str) -> None:
         assert_close(out, expected, FORWARD[torch.float16])
 
 
+@pytest.mark.parametrize("mma", ["0", "1"])
+def test_depthwise_convolutions_with_and_without_tensor_cores(
+    library: ctypes.CDLL, mma: str
+) -> None:
+    for size, kernel in (((1, 8, 5, 6), 3), ((64, 528, 1, 1), 7)):
+        inputs = depthwise_inputs(size, kernel, torch.float16, "cpu")
+        emulated.take_kernels(library)
+        before = library.gspn2_tuned_plans()
+        with emulated.environment(GSPN2_DEPTHWISE_MMA=mma):
+            out = depthwise(*inputs, residual=True, library=library)
+        (instance,) = emulated.take_kernels(library)
+        expected = "depthwiseBandKernel" if mma == "1" else "depthwiseKernel"
+        assert emulated.kernel_template(instance) == expected
+        assert library.gspn2_tuned_plans() > before
+        assert_close(out, layer_reference.depthwise(*inputs, residual=True), FORWARD[torch.float16])
+
+
 @pytest.mark.parametrize(
     ("plan", "channels", "is_taken"),
     [

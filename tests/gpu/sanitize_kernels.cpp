@@ -264,8 +264,10 @@ constexpr int kRowsKinds = 2 * kRowsForms;  // by dtype and form
 constexpr int kNormForms = 3;
 constexpr int kNormKinds = (5 + 2) * kNormForms;  // by source, as makeNorm says, and form
 constexpr int kDepthwiseKinds = 3 * 4;            // by the kernel's width, dtype and tile
+constexpr int kDepthwiseBandKinds = 2 * 3;        // by the kernel's width and tile
 constexpr int kDepthwiseNormKinds = 3 * 2;        // by the channels and dtype
-constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds + kDepthwiseNormKinds;
+constexpr int kKinds = kScanKinds + kRowsKinds + kNormKinds + kDepthwiseKinds +
+                       kDepthwiseBandKinds + kDepthwiseNormKinds;
 
 Call makeScan(const gspn2_problem_t& problem, int op) {
   return [=](std::mt19937& random) {
@@ -337,6 +339,25 @@ Call makeDepthwise(int kind, int64_t height, int64_t width) {
   return [=](std::mt19937& random) { convolve(conv, conv.kernel != 5, random); };
 }
 
+// Of so many channels that tensor cores take most of them, on up to 134 multiprocessors: maps that
+// share a block with others, and maps of a block and more.
+Call makeDepthwiseBands(int kind, int64_t height, int64_t width) {
+  constexpr int64_t kItems[] = {16, 4, 1};
+  constexpr int64_t kLeast[] = {1, 8, 15};
+  constexpr int64_t kMost[] = {7, 14, 30};
+  const int tile = kind % 3;
+  gspn2_depthwise_t conv{};
+  conv.n = kItems[tile];
+  conv.c = 2136;
+  conv.h = std::clamp(height, kLeast[tile], kMost[tile]);
+  conv.w = std::clamp(width, kLeast[tile], kMost[tile]);
+  conv.dtype = (kind + kind / 3) % 2 == 0 ? GSPN2_FLOAT16 : GSPN2_BFLOAT16;
+  conv.kernel = 5 + kind / 3 * 2;
+  conv.activation = tile == 0 ? GSPN2_SILU : GSPN2_IDENTITY;
+  conv.residual = tile == 1 ? 1 : 0;
+  return [=](std::mt19937& random) { convolve(conv, tile != 1, random); };
+}
+
 // Of one block, of sixteen and of nine of a cluster; the larger maps have larger tiles, and of 640
 // channels fewer blocks.
 Call makeDepthwiseNorm(int kind, int64_t height, int64_t width) {
@@ -363,8 +384,10 @@ Call makeCall(int kind, int64_t height, int64_t width) {
   kind -= kRowsKinds;
   if (kind < kNormKinds) return makeNorm(kind, height, width);
   kind -= kNormKinds;
-  return kind < kDepthwiseKinds ? makeDepthwise(kind, height, width)
-                                : makeDepthwiseNorm(kind - kDepthwiseKinds, height, width);
+  if (kind < kDepthwiseKinds) return makeDepthwise(kind, height, width);
+  kind -= kDepthwiseKinds;
+  return kind < kDepthwiseBandKinds ? makeDepthwiseBands(kind, height, width)
+                                    : makeDepthwiseNorm(kind - kDepthwiseBandKinds, height, width);
 }
 
 // Every kind of call on every map, one round of all kinds after the other. Neighbours are of other

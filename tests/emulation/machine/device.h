@@ -38,6 +38,9 @@ GSPN2_EMULATION_HIDDEN void syncWarp(uint32_t mask);
 GSPN2_EMULATION_HIDDEN uint64_t shuffle(uint32_t mask, uint64_t value, int source);
 // The lanes of the mask that gave true.
 GSPN2_EMULATION_HIDDEN uint32_t ballot(uint32_t mask, bool value);
+// Of all lanes of a warp, as hopper.cuh has them; two adjacent values of a and b for each word.
+GSPN2_EMULATION_HIDDEN void loadMatrices(uint32_t address, uint32_t (&words)[4]);
+GSPN2_EMULATION_HIDDEN void multiplyAdd(const float (&a)[8], const float (&b)[4], float (&sums)[4]);
 GSPN2_EMULATION_HIDDEN uint32_t liveLanes();
 GSPN2_EMULATION_HIDDEN uint32_t clusterRank();
 GSPN2_EMULATION_HIDDEN void arriveCluster();

@@ -52,9 +52,9 @@ struct Fiber {
   void* stack;
 };
 
-// Lanes that meet: a shuffle, a ballot or a mere barrier.
+// Lanes that meet: a mere barrier, a shuffle, a ballot, or matrices that all lanes hold.
 struct Meeting {
-  enum class Kind : uint8_t { kSync, kShuffle, kBallot };
+  enum class Kind : uint8_t { kSync, kShuffle, kBallot, kMatrices, kProduct };
   Kind kind;
   uint32_t mask, arrived;
   uint64_t values[kLanes];
@@ -187,6 +187,10 @@ class Machine {
 // Fails where the launch's device is older than compute capability 9.0.
 void requireHopper(const char* what);
 void leaveMeetings(Fiber* fiber);
+// All lanes of a warp give the addresses of what they hold, for one of the two below.
+void meetForMatrices(Meeting::Kind kind, void* operands);
+void finishMatrices(const uint64_t (&lanes)[kLanes]);
+void finishProduct(const uint64_t (&lanes)[kLanes]);
 // "block 3, warp 1, lane 0"
 std::string nameOf(const Fiber* fiber);
 // What every thread of the clusters waits for, lanes of a warp together.

@@ -10,8 +10,17 @@ bool complete(const Meeting& meeting, uint32_t live) {
   return meeting.arrived != 0 && (meeting.mask & live & ~meeting.arrived) == 0;
 }
 
+bool isOfMatrices(Meeting::Kind kind) {
+  return kind == Meeting::Kind::kMatrices || kind == Meeting::Kind::kProduct;
+}
+
 // Gives every lane its result; all but the running one become ready.
 void finish(Warp& warp, const Meeting& meeting) {
+  if (isOfMatrices(meeting.kind)) {
+    if (meeting.arrived != ~0U) fail("matrices of the lanes %#x alone", meeting.arrived);
+    const bool loads = meeting.kind == Meeting::Kind::kMatrices;
+    (loads ? finishMatrices : finishProduct)(meeting.values);
+  }
   uint32_t votes = 0;
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((meeting.arrived & bit(lane)) != 0 && meeting.values[lane] != 0) votes |= bit(lane);
@@ -156,6 +165,9 @@ uint64_t shuffle(uint32_t mask, uint64_t value, int source) {
 }
 uint32_t ballot(uint32_t mask, bool value) {
   return static_cast<uint32_t>(meet(Meeting::Kind::kBallot, mask, value ? 1 : 0, 0));
+}
+void meetForMatrices(Meeting::Kind kind, void* operands) {
+  meet(kind, ~0U, reinterpret_cast<uint64_t>(operands), 0);
 }
 uint32_t liveLanes() { return gMachine->current()->warp->live; }
 uint32_t clusterRank() {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "common.cuh"
 #include "gspn2/kernels.h"
 #include "hopper.cuh"
 #include "launch.cuh"
@@ -14,8 +15,6 @@
 namespace probes {
 
 using namespace gspn2;
-
-constexpr unsigned kFullMask = 0xffffffffU;
 
 // What a probe is given; `variant` 0 keeps to the rules.
 struct Call {
@@ -54,6 +53,52 @@ __global__ void lanesApart(Call p) {
   } else {
     p.out[lane] = __shfl_sync(kFullMask, p.in[lane], 0);
   }
+}
+
+// Four matrices of 8 x 8 from shared memory, whose rows are given in reverse. Variant 1 reads at an
+// address that is no row's.
+__global__ void matrices(Call p) {
+  auto* const shared = dynamicShared<uint32_t>();
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = 0; i < 4; ++i) shared[4 * lane + i] = static_cast<uint32_t>(4 * lane + i);
+  __syncwarp();
+  uint32_t words[4];
+  loadMatrices(sharedAddress(shared + 4 * (31 - lane)) + (p.variant == 1 ? 4 : 0), words);
+  for (int i = 0; i < 4; ++i) p.out[4 * lane + i] = static_cast<float>(words[i]);
+}
+
+template <typename T>
+__device__ uint32_t pairOf(const float* values) {
+  const AlignedVector<T, 2> pair = {fromFloat<T>(values[0]), fromFloat<T>(values[1])};
+  uint32_t word;
+  memcpy(&word, &pair, sizeof(word));
+  return word;
+}
+
+// in: a of 16 x 16, b of 16 x 8 transposed, c of 16 x 8; out: c + a b, where PTX has its places.
+// Variant 1: a lane has ended. Variant 2: a lane is elsewhere.
+template <typename T>
+__global__ void product(Call p) {
+  const int lane = static_cast<int>(threadIdx.x);
+  if (p.variant == 1 && lane == 3) return;
+  if (p.variant == 2 && lane == 3) {
+    __syncwarp();
+    return;
+  }
+  const int row = lane / 4;
+  const int column = lane % 4 * 2;
+  const float* const ofB = p.in + 16 * 16;
+  const float* const ofC = ofB + 8 * 16;
+  uint32_t a[4], b[2];
+  for (int i = 0; i < 4; ++i) {
+    a[i] = pairOf<T>(p.in + (row + i % 2 * 8) * 16 + column + i / 2 * 8);
+  }
+  for (int i = 0; i < 2; ++i) b[i] = pairOf<T>(ofB + row * 16 + column + i * 8);
+  float sums[4];
+  const auto place = [&](int i) { return (row + i / 2 * 8) * 8 + column + i % 2; };
+  for (int i = 0; i < 4; ++i) sums[i] = ofC[place(i)];
+  multiplyAdd(sums, a, b, static_cast<const T*>(nullptr));
+  for (int i = 0; i < 4; ++i) p.out[place(i)] = sums[i];
 }
 
 // ---- blocks ------------------------------------------------------------------------------------
@@ -165,6 +210,11 @@ GSPN2_API int gspn2_probe(const char* name, int variant, const float* in, float*
   using gspn2::launchKernel;
   if (is("lanes")) return launchKernel(probes::lanes, 1, 32, 0, nullptr, call);
   if (is("lanesApart")) return launchKernel(probes::lanesApart, 1, 32, 0, nullptr, call);
+  if (is("matrices")) return launchKernel(probes::matrices, 1, 32, 512, nullptr, call);
+  if (is("product16")) return launchKernel(probes::product<__half>, 1, 32, 0, nullptr, call);
+  if (is("productB16")) {
+    return launchKernel(probes::product<__nv_bfloat16>, 1, 32, 0, nullptr, call);
+  }
   if (is("turnRound")) return launchKernel(probes::turnRound, 3, 96, 96 * 4, nullptr, call);
   if (is("someEnd")) return launchKernel(probes::someEnd, 1, 128, 512, nullptr, call);
   if (is("chunks")) return launchKernel(probes::chunks, 1, 64, 1024, nullptr, call);

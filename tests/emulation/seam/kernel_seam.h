@@ -4,6 +4,8 @@
 #define GSPN2_KERNELS_HOPPER_CUH_
 #define GSPN2_KERNELS_SHARED_MEMORY_CUH_
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 namespace gspn2 {
@@ -32,6 +34,10 @@ inline uint32_t sharedAddress(const void* pointer) { return emulation::sharedAdd
 
 inline uint4 loadSharedWordsNow(uint32_t address) {
   return *static_cast<const uint4*>(emulation::ownShared(address, sizeof(uint4)));
+}
+inline uint4 loadGlobalWordsNow(const void* source) {
+  emulation::checkAligned(source, sizeof(uint4));
+  return *static_cast<const uint4*>(source);
 }
 template <int kCount>
 void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
@@ -90,6 +96,23 @@ inline float reciprocalHardware(float x) {
 inline float minKeepNan(float x, float limit) {
   if (isnan(x)) return x;
   return limit < x ? limit : x;
+}
+
+inline void loadMatrices(uint32_t address, uint32_t (&words)[4]) {
+  emulation::loadMatrices(address, words);
+}
+inline float halfOf(uint32_t word, int index, const __half*) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * index))));
+}
+inline float halfOf(uint32_t word, int index, const __nv_bfloat16*) {
+  return __uint_as_float(index == 0 ? word << 16 : word & 0xffff0000U);
+}
+template <typename T>
+void multiplyAdd(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const T* type) {
+  float ofA[8], ofB[4];
+  for (int i = 0; i < 8; ++i) ofA[i] = halfOf(a[i / 2], i % 2, type);
+  for (int i = 0; i < 4; ++i) ofB[i] = halfOf(b[i / 2], i % 2, type);
+  emulation::multiplyAdd(ofA, ofB, sums);
 }
 
 // The order in which threads' sums meet is the scheduler's, as on a device.

@@ -74,6 +74,16 @@ inline float __uint_as_float(unsigned bits) {
 }
 inline int __float_as_int(float value) { return static_cast<int>(__float_as_uint(value)); }
 inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }
+// Bytes of low, then of high, by four digits of the selector.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
+  unsigned result = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned from = selector >> (4 * i) & 7U;
+    result |= static_cast<unsigned>(bytes >> (8 * from) & 0xffU) << (8 * i);
+  }
+  return result;
+}
 
 // Source: CUDA C++ Programming Guide, "Intrinsic Functions": 0 where 2^126 < |y| < 2^128.
 inline float __fdividef(float x, float y) {
