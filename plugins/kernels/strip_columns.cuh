@@ -188,8 +188,7 @@ struct ColumnWalker {
       const int row = lane * kRows + r - states.skipped();
 #pragma unroll
       for (int c = 0; c < C::kRunOutChunks; ++c) {
-        const int chunk =
-            static_cast<int>(static_cast<unsigned>(run) % C::kTileRuns) * C::kRunOutChunks + c;
+        const int chunk = run % C::kTileRuns * C::kRunOutChunks + c;
         storeSharedVector(tile + row * kStripTile + (chunk ^ (row & 7)) * kStripAccess,
                           *reinterpret_cast<const uint4*>(&results[r][c * C::kOutChunkSteps]));
       }
@@ -199,8 +198,7 @@ struct ColumnWalker {
   // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
   __device__ __forceinline__ void flush(int run) const {
     __syncwarp();
-    const int tile = static_cast<int>(static_cast<unsigned>(run) / C::kTileRuns);
-    const int column = tile * C::kTileRuns * kStripRun + places.chunkColumn;
+    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + places.chunkColumn;
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
       Out* target = places.target + column;
@@ -290,19 +288,14 @@ struct ColumnWalker {
 #pragma unroll
       for (int s = 0; s < kStripRun; ++s) {
         const Step& step = steps[s % kTurns];
-        states.step(step.weights, (restarts >> s & 1U) != 0, [&] {
-          const int ahead = (s + kAhead) % kChunkSteps;
-          if (ahead == 0) {  // all of a chunk has been prepared
-            const int chunk = (s + kAhead) / kChunkSteps;
-            const bool isOfNext = chunk / C::kRunChunks > 0;
-            load(!isOfNext ? i : last ? next : i + 1, chunk % C::kRunChunks);
-            return;
-          }
-          // A chunk's first step with its second, so that there is a step for its load to land.
-          if (ahead == 1) prepare(steps[(s + kAhead - 1) % kTurns], 0);
-          prepare(steps[(s + kAhead) % kTurns], ahead);
-        });
+        states.step(step.weights, (restarts >> s & 1U) != 0,
+                    [&] { prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps); });
         collect(results, step, s);
+        if ((s + kAhead + 1) % kChunkSteps == 0) {  // the chunk's last step has been prepared
+          const int chunk = (s + kAhead + 1) / kChunkSteps;
+          const bool isOfNext = chunk / C::kRunChunks > 0;
+          load(!isOfNext ? i : last ? next : i + 1, chunk % C::kRunChunks);
+        }
       }
       if (!last) states.publish();
       keep(order.run(i), results);

@@ -72,26 +72,20 @@ struct ColumnOrder {
   // visited.
   __device__ __forceinline__ bool opensPiece(int i, int sub) const {
     if constexpr (C::kPieceIsRun) return sub == 0;
-    return i == 0 || placeOf(i) == (C::kReverse ? C::kPieceChunks - 1 : 0);
+    return i == 0 || chunk(i) % C::kPieceChunks == (C::kReverse ? C::kPieceChunks - 1 : 0);
   }
   __device__ __forceinline__ bool closesPiece(int i, int sub) const {
     if constexpr (C::kPieceIsRun) return sub == C::kRunChunks - 1;
-    return i == chunks - 1 || placeOf(i) == (C::kReverse ? 0 : C::kPieceChunks - 1);
+    return i == chunks - 1 || chunk(i) % C::kPieceChunks == (C::kReverse ? 0 : C::kPieceChunks - 1);
   }
   // The chunk's place in its piece.
   __device__ __forceinline__ int place(int i, int sub) const {
     if constexpr (C::kPieceIsRun) return C::kReverse ? C::kRunChunks - 1 - sub : sub;
-    return placeOf(i);
+    return chunk(i) % C::kPieceChunks;
   }
   // Whether the i-th run is the last of its tile to be visited.
   __device__ __forceinline__ bool closesTile(int i) const {
-    return i == runs - 1 ||
-           static_cast<unsigned>(run(i)) % C::kTileRuns == (C::kReverse ? 0 : C::kTileRuns - 1);
-  }
-
- private:
-  __device__ __forceinline__ int placeOf(int i) const {
-    return static_cast<int>(static_cast<unsigned>(chunk(i)) % C::kPieceChunks);
+    return i == runs - 1 || run(i) % C::kTileRuns == (C::kReverse ? 0 : C::kTileRuns - 1);
   }
 };
 
