@@ -277,7 +277,7 @@ bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
   const int64_t others = blocksOf(conv, tile, false);
   const int64_t room = others * tile * tile * depthwiseChannels(false);
   return conv.kernel > 3 && others > 2 * device.multiprocessors &&
-         blocks >= device.multiprocessors && 2 * blocks * kDepthwiseBandRoom <= 3 * room;
+         4 * blocks >= 3 * device.multiprocessors && 2 * blocks * kDepthwiseBandRoom <= 3 * room;
 }
 
 }  // namespace

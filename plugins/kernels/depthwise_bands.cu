@@ -154,7 +154,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.residual = conv.residual != 0;
   return launchClusters(depthwiseBandKernel<T, kKernel, kSide>, static_cast<unsigned>(grid.blocks),
                         Tile::kThreads, 1, sizeof(typename Tile::Shared), call.stream, params,
-                        device.computeCapability >= 90);
+                        device.computeCapability >= kClusterCapability);
 }
 
 template <typename T, int kKernel>
