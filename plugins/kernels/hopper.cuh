@@ -164,7 +164,7 @@ __device__ __forceinline__ void storeWordGlobal(uint64_t* target, float value, u
                : "memory");
 }
 
-// Waits until it carries `number`; then its value.
+// Waits until it carries `number`, for every lane of the warp; then its value.
 __device__ __forceinline__ float awaitWordGlobal(const uint64_t* source, uint32_t number) {
   uint64_t word;
   do {
@@ -172,7 +172,7 @@ __device__ __forceinline__ float awaitWordGlobal(const uint64_t* source, uint32_
                  : "=l"(word)
                  : "l"(__cvta_generic_to_global(source))
                  : "memory");
-  } while (static_cast<uint32_t>(word >> 32) != number);
+  } while (!__all_sync(0xffffffffU, static_cast<uint32_t>(word >> 32) == number));
   return __uint_as_float(static_cast<uint32_t>(word));
 }
 

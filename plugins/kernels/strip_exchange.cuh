@@ -37,25 +37,28 @@ struct StripBarriers {
   }
 };
 
-// What a block works on.
-struct StripBlock {
-  int rank;                       // its part of the line
-  int64_t slice, gate, affinity;  // planes of x; of lam and u; of w-
-  int lead;                       // positions before the block's own
-  int start;                      // the line's position of its first; may be negative
+// The planes that a slice has.
+struct StripPlanes {
+  int64_t slice, gate, affinity;  // of x; of lam and u; of w-
 
-  __device__ __forceinline__ explicit StripBlock(const StripParams& p) : rank(rankOf(p)) {
-    lead = p.parts > 1 || p.warps > 1 ? kStripEdge : 0;
-    start = rank * p.own - lead;
-    takeSlice(p, static_cast<int>(blockIdx.x) / p.parts);
-  }
-
-  __device__ __forceinline__ void takeSlice(const StripParams& p, int taken) {
+  __device__ __forceinline__ StripPlanes(const StripParams& p, int taken) : slice(taken) {
     const int n = taken / p.channels;
     const int c = taken - n * p.channels;
-    slice = taken;
     gate = n * p.gateBatch + c;
     affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
+  }
+};
+
+// What a block works on: its part of the line and, but for tours, the planes of its slice.
+struct StripBlock : StripPlanes {
+  int rank;   // its part of the line
+  int lead;   // positions before the block's own
+  int start;  // the line's position of its first; may be negative
+
+  __device__ __forceinline__ explicit StripBlock(const StripParams& p)
+      : StripPlanes(p, static_cast<int>(blockIdx.x) / p.parts), rank(rankOf(p)) {
+    lead = p.parts > 1 || p.warps > 1 ? kStripEdge : 0;
+    start = rank * p.own - lead;
   }
 
  private:
@@ -211,11 +214,10 @@ struct StripStates {
   __device__ __forceinline__ void goOn(const uint64_t* words) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      if (position(r) >= 0 && position(r) < p.line) {
-        h[r] = awaitWordGlobal(words + position(r), kStripHandedNumber);
-      }
+      const int at = position(r);
+      const float handed = awaitWordGlobal(words + max(0, min(at, p.line - 1)), kStripHandedNumber);
+      if (at >= 0 && at < p.line) h[r] = handed;
     }
-    __syncwarp();
   }
 
   // Gives the neighbouring warps and blocks this one's states.

@@ -53,6 +53,8 @@ struct StripParams {
   int stages;
   // Horizontal scans: see strip_tour.cuh.
   int slices, clusters, units;
+  int whole, share, larger;  // where slices are cut: whole slices and units to a cluster, and
+                             // clusters with one unit more
   uint64_t* handed;
 };
 

@@ -231,6 +231,9 @@ void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
   const int64_t share = planCeilDiv(remaining * units, resident);
   if (remaining == 0 || share >= units - units / kWorthCutting) return;
   params->units = static_cast<int>(units);
+  params->whole = params->slices / resident;
+  params->share = static_cast<int>(remaining * units / resident);
+  params->larger = static_cast<int>(remaining * units % resident);
   params->handed = static_cast<uint64_t*>(scan.workspace);
 }
 

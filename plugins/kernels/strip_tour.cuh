@@ -18,78 +18,58 @@ namespace gspn2 {
 
 constexpr uint32_t kStripHandedNumber = 1;  // of a word with a state that has been handed on
 
-// The number of the cluster that a thread is in.
-__device__ __forceinline__ int stripCluster(const StripParams& p) {
-  return static_cast<int>(keepInRegister(blockIdx.x)) / p.parts;
-}
-
-// Some units of a slice, in the order in which the scan visits them.
+// Some units of a slice, in the order in which the scan visits them; none: end is 0.
 struct StripSpan {
   int slice, first, end;
 };
 
-// One slice to each cluster.
-class StripSlice {
- public:
-  __device__ explicit StripSlice(const StripParams& p) : mSlice(stripCluster(p)) {}
-  __device__ int count() const { return 1; }
-  __device__ StripSpan span(int) const { return {mSlice, 0, 1}; }
-
- private:
-  int mSlice;
-};
-
 class StripTour {
  public:
-  __device__ explicit StripTour(const StripParams& p) : StripTour(p, stripCluster(p)) {}
-  __host__ __device__ StripTour(const StripParams& p, int cluster)
-      : mClusters(p.clusters), mUnits(p.units), mCluster(cluster), mWhole(p.slices / p.clusters) {
-    const int remaining = (p.slices - mWhole * mClusters) * mUnits;
-    mShare = remaining / mClusters;
-    mLarger = remaining - mShare * mClusters;
-    mBegin = beginOf(mCluster);
-    mEnd = beginOf(mCluster + 1);
-    // Of these units some end a slice that another cluster has begun, and some begin the next one.
-    const int slice = mBegin / mUnits;
-    mBorder = min(mEnd, (slice + 1) * mUnits);
-    mTurn = min(mCluster - clusterOf(slice * mUnits), mWhole);
-  }
+  __device__ __forceinline__ explicit StripTour(const StripParams& p)
+      : mParams(p), mCluster(static_cast<int>(keepInRegister(blockIdx.x)) / p.parts) {}
 
-  __host__ __device__ int count() const {
-    return mWhole + (mBegin < mBorder ? 1 : 0) + (mBorder < mEnd ? 1 : 0);
-  }
+  __device__ __forceinline__ int cluster() const { return mCluster; }
 
-  // The n-th, or nothing behind the last one.
-  __host__ __device__ StripSpan span(int n) const {
-    if (mBorder < mEnd && n-- == 0) return remainder(mBorder, mEnd);
-    if (mBegin < mBorder) {
-      if (n == mTurn) return remainder(mBegin, mBorder);
-      if (n > mTurn) --n;
+  // The n-th, or none behind the last one.
+  __device__ __forceinline__ StripSpan span(int n) const {
+    if (mParams.units == 1) {
+      const int slice = n * mParams.clusters + mCluster;
+      return {slice, 0, slice < mParams.slices ? 1 : 0};
     }
-    return n < mWhole ? StripSpan{n * mClusters + mCluster, 0, mUnits} : StripSpan{0, 0, 0};
+    // Of the remaining units that are this cluster's some end a slice that another one has begun,
+    // and some begin the next slice.
+    const int begin = beginOf(mCluster);
+    const int end = beginOf(mCluster + 1);
+    const int slice = begin / mParams.units;
+    const int border = min(end, (slice + 1) * mParams.units);
+    if (border < end && n-- == 0) return remainder(slice + 1, border, end);
+    if (begin < border) {
+      const int turn = min(mCluster - clusterOf(slice * mParams.units), mParams.whole);
+      if (n == turn) return remainder(slice, begin, border);
+      if (n > turn) --n;
+    }
+    return {n * mParams.clusters + mCluster, 0, n < mParams.whole ? mParams.units : 0};
   }
 
  private:
-  __host__ __device__ static int min(int a, int b) { return a < b ? a : b; }
-  // The first of a cluster's units.
-  __host__ __device__ int beginOf(int cluster) const {
-    return cluster * mShare + min(cluster, mLarger);
+  // The first of a cluster's remaining units.
+  __device__ __forceinline__ int beginOf(int cluster) const {
+    return cluster * mParams.share + min(cluster, mParams.larger);
   }
   // The cluster that has a unit.
-  __host__ __device__ int clusterOf(int unit) const {
-    const int larger = mLarger * (mShare + 1);  // units of the clusters that have one more
-    if (unit < larger || mShare == 0) return unit / (mShare + 1);
-    return mLarger + (unit - larger) / mShare;
+  __device__ __forceinline__ int clusterOf(int unit) const {
+    // Units of the clusters that have one more.
+    const int larger = mParams.larger * (mParams.share + 1);
+    if (unit < larger || mParams.share == 0) return unit / (mParams.share + 1);
+    return mParams.larger + (unit - larger) / mParams.share;
   }
-  __host__ __device__ StripSpan remainder(int begin, int end) const {
-    const int slice = begin / mUnits;
-    return {mWhole * mClusters + slice, begin - slice * mUnits, end - slice * mUnits};
+  __device__ __forceinline__ StripSpan remainder(int slice, int begin, int end) const {
+    return {mParams.whole * mParams.clusters + slice, begin - slice * mParams.units,
+            end - slice * mParams.units};
   }
 
-  int mClusters, mUnits, mCluster, mWhole;
-  int mShare, mLarger;        // units to a cluster, clusters with one more
-  int mBegin, mBorder, mEnd;  // this one's
-  int mTurn;                  // whole slices before those up to mBorder
+  const StripParams& mParams;
+  const int mCluster;
 };
 
 }  // namespace gspn2
