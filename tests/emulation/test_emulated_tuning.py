@@ -67,9 +67,11 @@ def test_a_strip_plan_is_taken(
 
 
 # Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster
-# and two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has.
+# and two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has,
+# slices of one run and of three.
 TOURS = (
     (5, (200, 40), "2,1", 0),
+    (5, (200, 12), "2,1", 0),
     (7, (200, 24), "3,0", 16),
     (16, (192, 260), "7,1", 0),
     (17, (200, 264), "5,1", 100),
