@@ -62,9 +62,11 @@ struct ColumnFlushes {
   // Lets what follows go to a slice of a tour.
   __device__ __forceinline__ void aim(const StripParams& p,
                                       const StripStates<C::kRows, false>& states, int slice) {
-    const int row = states.position(0) - states.lane * C::kRows + states.skipped();  // the warp's
-    target = static_cast<Out*>(p.out) + slice * p.plane +
-             int64_t{row + states.lane / C::kRowChunks} * p.steps;
+    // Computed anew each time, so that no register holds any of it.
+    const int lane = static_cast<int>(keepInRegister(states.lane));
+    const int row = states.position(0) - lane * C::kRows + states.skipped();  // the warp's first
+    target =
+        static_cast<Out*>(p.out) + slice * p.plane + int64_t{row + lane / C::kRowChunks} * p.steps;
   }
 };
 

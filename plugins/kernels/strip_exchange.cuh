@@ -206,9 +206,13 @@ struct StripStates {
   // Hands the warp's own states to whoever goes on with the slice, and takes all of them from
   // whoever has begun it.
   __device__ __forceinline__ void handOn(uint64_t* words) const {
+    // The block's lead once more, so that no register holds it for this.
+    const int lead = keepInRegister(p.warps) > 1 || p.parts > 1 ? kStripEdge : 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      if (writes(r)) storeWordGlobal(words + position(r), h[r], kStripHandedNumber);
+      if (isOwn() && isBetween(first, lead, p.own) && position(r) < p.line) {
+        storeWordGlobal(words + position(r), h[r], kStripHandedNumber);
+      }
     }
   }
   __device__ __forceinline__ void goOn(const uint64_t* words) {
