@@ -118,7 +118,8 @@ gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* problem,
   if (status == GSPN2_SUCCESS) status = gspn2::checkDirection(direction);
   if (status == GSPN2_SUCCESS) status = gspn2::checkOut(bytes);
   if (status != GSPN2_SUCCESS) return status;
-  *bytes = gspn2::genericLineScanWorkspace(*problem, direction);
+  *bytes = std::max(gspn2::genericLineScanWorkspace(*problem, direction),
+                    gspn2::stripLineScanWorkspace(*problem, direction));
   return GSPN2_SUCCESS;
 }
 

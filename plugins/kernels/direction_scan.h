@@ -32,6 +32,7 @@ struct DirectionScan {
   void* out;
   float* sums;
   bool add;
+  void* workspace;  // of a line scan
   cudaStream_t stream;
 
   bool horizontal() const {
@@ -64,6 +65,7 @@ inline DirectionScan directionOf(const LineScanCall& call) {
   scan.lam = call.lam;
   scan.w = call.w;
   scan.out = call.h;
+  scan.workspace = call.workspace;
   scan.stream = call.stream;
   return scan;
 }

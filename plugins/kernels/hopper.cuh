@@ -157,6 +157,25 @@ __device__ __forceinline__ void awaitWords(uint32_t address, uint32_t number,
 }
 #undef GSPN2_CLUSTER_SCOPE
 
+// A word in global memory, for any block of the grid.
+__device__ __forceinline__ void storeWordGlobal(uint64_t* target, float value, uint32_t number) {
+  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(__cvta_generic_to_global(target)),
+               "l"(wordOf(value, number))
+               : "memory");
+}
+
+// Waits until it carries `number`, for every lane of the warp; then its value.
+__device__ __forceinline__ float awaitWordGlobal(const uint64_t* source, uint32_t number) {
+  uint64_t word;
+  do {
+    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];"
+                 : "=l"(word)
+                 : "l"(__cvta_generic_to_global(source))
+                 : "memory");
+  } while (!__all_sync(0xffffffffU, static_cast<uint32_t>(word >> 32) == number));
+  return __uint_as_float(static_cast<uint32_t>(word));
+}
+
 __device__ __forceinline__ void storeSharedVector(uint32_t address, uint4 value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)

@@ -66,6 +66,41 @@ inline cudaLaunchAttribute clusterAttribute(unsigned blocks) {
   return attribute;
 }
 
+// How many such clusters the current device has at once.
+template <typename Parameters>
+cudaError_t maxActiveClusters(void (*kernel)(Parameters), unsigned block, unsigned clusterBlocks,
+                              size_t sharedBytes, int* clusters) {
+  const cudaError_t status = allowCluster(kernel, clusterBlocks, sharedBytes);
+  if (status != cudaSuccess) return status;
+  cudaLaunchAttribute attribute = clusterAttribute(clusterBlocks);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(clusterBlocks);
+  config.blockDim = dim3(block);
+  config.dynamicSmemBytes = sharedBytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+}
+
+// How many blocks the current device has at once.
+template <typename Parameters>
+cudaError_t maxActiveBlocks(void (*kernel)(Parameters), unsigned block, size_t sharedBytes,
+                            int* blocks) {
+  int device = 0;
+  int multiprocessors = 0;
+  cudaError_t status = allowShared(kernel, sharedBytes);
+  if (status == cudaSuccess) status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, kernel, static_cast<int>(block),
+                                                           sharedBytes);
+  }
+  *blocks *= multiprocessors;
+  return status;
+}
+
 // Launches a kernel in clusters of `clusterBlocks` blocks, with as much shared memory as the device
 // lends a block on request. A cluster of one block is none. A kernel that `overlaps` may start
 // while the one before it on the stream ends: it waits for it by waitForPreviousKernel()

@@ -30,6 +30,7 @@ cudaError_t launchTiledLineScan(const LineScanCall& call, const DeviceInfo& devi
 // hundred positions, or one before compute capability 9.0.
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device);
 cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& device);
+size_t stripLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction);
 
 // Four directions, a scan each: the horizontal ones by strips, the vertical ones by strips or
 // tiles.

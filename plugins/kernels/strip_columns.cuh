@@ -29,7 +29,7 @@ struct ColumnFlushes {
   int chunkColumn;     // the chunk's first step in the tile
   int flushes;         // of those rows in the tile
   int first, count;    // of them, the warp's own
-  Out* target;         // of the first row, at the map's first column; may lie before the map
+  Out* target;         // of the slice's first row, at its first column; may lie before the map
   int64_t stride;      // of the map between those rows
 
   __device__ __forceinline__ ColumnFlushes(const StripParams& p, const StripBlock& block,
@@ -58,6 +58,16 @@ struct ColumnFlushes {
     target += block.slice * p.plane + int64_t{block.rank * p.own + own + row} * p.steps;
     stride = int64_t{C::kFlushRows} * p.steps;
   }
+
+  // Lets what follows go to a slice of a tour.
+  __device__ __forceinline__ void aim(const StripParams& p,
+                                      const StripStates<C::kRows, false>& states, int slice) {
+    // Computed anew each time, so that no register holds any of it.
+    const int lane = static_cast<int>(keepInRegister(states.lane));
+    const int row = states.position(0) - lane * C::kRows + states.skipped();  // the warp's first
+    target =
+        static_cast<Out*>(p.out) + slice * p.plane + int64_t{row + lane / C::kRowChunks} * p.steps;
+  }
 };
 
 // A warp that walks.
@@ -84,10 +94,11 @@ struct ColumnWalker {
   StripStates<kRows, false> states;
   const int lane;
   const uint32_t stages, tile;  // shared memory
-  const ColumnFlushes<C> places;
+  ColumnFlushes<C> places;
   const int stageBytes;
   const float merge;
   uint32_t rowOffsets[kRows];
+  uint32_t kept;  // on a tour: where in the tile the lane's chunk 0 lies; 0: nowhere
   StageCursor cursor;
   alignas(16) T raw[C::kTensors][kRows][kChunkSteps];
 
@@ -98,9 +109,7 @@ struct ColumnWalker {
         block(block_),
         barriers(barriers_),
         order(params.steps),
-        states(params, block_, exchange,
-               C::kReverse ? params.steps - kStripRun * ((params.steps + kStripRun - 1) / kStripRun)
-                           : 0),
+        states(params, block_, exchange, C::kReverse ? -stepsBefore(params) : 0),
         lane(states.lane),
         stages(keepInRegister(sharedAddress(shared))),
         tile(keepInRegister(
@@ -108,6 +117,12 @@ struct ColumnWalker {
         places(params, block_, states, tile),
         stageBytes(static_cast<int>(keepInRegister(layout.stageBytes))),
         merge(C::kGated ? mergeWeight<T>(params.m, 0) : 1.0F) {
+    static_assert(!C::kTours || kRows == 2, "a lane's rows turn chunks alike, or by the first bit");
+    if constexpr (C::kTours) {
+      const int row = lane * kRows - states.skipped();
+      const uint32_t first = tile + row * kStripTile + (row & 7) * kStripAccess;
+      kept = keepInRegister(states.isOwn() ? first : 0);
+    }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       // Of the last warp's positions some may be further up than what the block needs and loads.
@@ -116,16 +131,11 @@ struct ColumnWalker {
     }
   }
 
-  // Reads the sub-th chunk of the run-th run of every tensor at the lane's rows. Behind the last
-  // run it reads in vain what a stage still holds, so that no register has to keep what it had.
-  __device__ __forceinline__ void load(int run, int sub) {
-    const int i = run * C::kRunChunks + sub;
-    const bool inside = run < order.runs;
-    if (inside && order.opensPiece(i, sub)) {
-      barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
-    }
+  // Reads a chunk of every tensor at the lane's rows; `find` says its place in the piece.
+  template <typename Find>
+  __device__ __forceinline__ void read(const Find& find) {
     const uint32_t stage = stages + cursor.stage * stageBytes;
-    const int place = inside ? order.place(i, sub) : 0;
+    const int place = find();
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const uint32_t source = stage + (rowOffsets[r] ^ (place * kStripAccess));
@@ -134,11 +144,25 @@ struct ColumnWalker {
         *reinterpret_cast<uint4*>(raw[j][r]) = loadSharedWordsNow(source + j * C::kPieceBytes);
       }
     }
-    if (inside && order.closesPiece(i, sub)) {
-      __syncwarp();
-      if (lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
-      cursor.advance(p.stages);
-    }
+  }
+
+  __device__ __forceinline__ void awaitPiece() const {
+    barrierWait(barriers.full + 8 * cursor.stage, cursor.parity);
+  }
+  __device__ __forceinline__ void leavePiece() {
+    __syncwarp();
+    if (lane == 0) barrierArrive(barriers.empty + 8 * cursor.stage);
+    cursor.advance(p.stages);
+  }
+
+  // Reads the sub-th chunk of the run-th run. Behind the last run it reads in vain what a stage
+  // still holds, so that no register has to keep what it had.
+  __device__ __forceinline__ void load(int run, int sub) {
+    const int i = run * C::kRunChunks + sub;
+    const bool inside = run < order.runs;
+    if (inside && order.opensPiece(i, sub)) awaitPiece();
+    read([&] { return inside ? order.place(i, sub) : 0; });
+    if (inside && order.closesPiece(i, sub)) leavePiece();
   }
 
   // What a step needs, from the chunk that has been read.
@@ -189,10 +213,27 @@ struct ColumnWalker {
     }
   }
 
+  // The same on a tour, of the chunk that is the c-th to be complete. Tiles begin at multiples of
+  // 128 bytes, and a lane's first row is even.
+  __device__ __forceinline__ void keepOnTour(int run, int c,
+                                             const Out (&results)[kRows][kStripRun]) const {
+    if (kept == 0) return;
+    const int at = C::kReverse ? C::kRunOutChunks - 1 - c : c;
+    const uint32_t chunk = static_cast<unsigned>(run) % C::kTileRuns * C::kRunOutChunks;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      storeSharedVector((kept ^ chunk * kStripAccess ^ (at ^ r) * kStripAccess) + r * kStripTile,
+                        *reinterpret_cast<const uint4*>(&results[r][at * C::kOutChunkSteps]));
+    }
+  }
+
   // The tile that run `run` is in to memory: eight lanes to a row of 128 bytes.
   __device__ __forceinline__ void flush(int run) const {
     __syncwarp();
-    const int column = run / C::kTileRuns * C::kTileRuns * kStripRun + places.chunkColumn;
+    const int number = C::kTours  // which the compiler does not know to be positive
+                           ? static_cast<int>(static_cast<unsigned>(run) / C::kTileRuns)
+                           : run / C::kTileRuns;
+    const int column = number * C::kTileRuns * kStripRun + places.chunkColumn;
     const bool visited = C::kReverse || column < (run + 1) * kStripRun;
     if (visited && column < p.steps) {
       Out* target = places.target + column;
@@ -232,31 +273,119 @@ struct ColumnWalker {
     *reinterpret_cast<uint4*>(target) = words;
   }
 
-  __device__ __forceinline__ void scan() {
-    Step steps[kTurns];
-    load(0, 0);
+  // The steps of a run and their results. Once all of a chunk has been prepared, `readOn` reads the
+  // next one, counted from the run's first; `complete` has the chunks whose results are complete.
+  template <typename ReadOn, typename Complete>
+  __device__ __forceinline__ void walk(Step (&steps)[kTurns], Out (&results)[kRows][kStripRun],
+                                       const ReadOn& readOn, const Complete& complete) {
+    const uint32_t restarts = states.template restarts<kStripRun>();
+#pragma unroll
+    for (int s = 0; s < kStripRun; ++s) {
+      const Step& step = steps[s % kTurns];
+      states.step(step.weights, (restarts >> s & 1U) != 0,
+                  [&] { prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps); });
+      collect(results, step, s);
+      if ((s + kAhead + 1) % kChunkSteps == 0) readOn((s + kAhead + 1) / kChunkSteps);
+      if ((s + 1) % C::kOutChunkSteps == 0) complete(s / C::kOutChunkSteps);
+    }
+  }
+
+  __device__ __forceinline__ void prepareFirst(Step (&steps)[kTurns]) const {
 #pragma unroll
     for (int s = 0; s < kAhead; ++s) prepare(steps[s], s);
+  }
+
+  // Walks the cluster's slice.
+  __device__ __forceinline__ void scanSlice() {
+    Step steps[kTurns];
+    load(0, 0);
+    prepareFirst(steps);
     for (int i = 0; i < order.runs; ++i) {
-      const uint32_t restarts = states.template restarts<kStripRun>();
       alignas(16) Out results[kRows][kStripRun];
-#pragma unroll
-      for (int s = 0; s < kStripRun; ++s) {
-        const Step& step = steps[s % kTurns];
-        states.step(step.weights, (restarts >> s & 1U) != 0,
-                    [&] { prepare(steps[(s + kAhead) % kTurns], (s + kAhead) % kChunkSteps); });
-        collect(results, step, s);
-        if ((s + kAhead + 1) % kChunkSteps == 0) {  // the chunk's last step has been prepared
-          const int chunk = (s + kAhead + 1) / kChunkSteps;
-          load(i + chunk / C::kRunChunks, chunk % C::kRunChunks);
-        }
-      }
+      const auto readNext = [&](int chunk) {
+        load(i + chunk / C::kRunChunks, chunk % C::kRunChunks);
+      };
+      walk(steps, results, readNext, [](int) {});
       const bool last = i + 1 == order.runs;
       if (!last) states.publish();
       keep(order.run(i), results);
       if (order.closesTile(i)) flush(order.run(i));
       if (last) break;
       states.take();
+    }
+  }
+
+  // Walks the cluster's tour. A run's walk asks no more than whether the run is the last of its
+  // piece and of its span. What is needed there is worked out anew each time, so that no register
+  // holds it meanwhile.
+  __device__ __forceinline__ void scanTour() {
+    using Runs = ColumnRuns<C>;
+    Step steps[kTurns];
+    int n = 0;
+    int run = Runs(p).first(StripTour(p).span(0));
+    int stop = Runs(p).lastOfPiece(run);  // the last run of the piece that is read
+    const auto readOn = [&](int ahead, int sub) {
+      read([&] { return Runs::place(ahead, sub); });
+      if (sub == C::kRunChunks - 1 && ahead == stop) leavePiece();
+    };
+    awaitPiece();
+    readOn(run, 0);
+    prepareFirst(steps);
+    for (;;) {
+      int last, next;  // the span's last run, the next span's first one
+      beginSpan(n, &last, &next);
+      for (;;) {
+        alignas(16) Out results[kRows][kStripRun];
+        int ahead = run;  // the run that is read
+        const auto readNext = [&](int chunk) {
+          if (chunk == C::kRunChunks) {
+            ahead = Runs::following(run);
+            if (run == stop) {
+              if (run == last) ahead = next;
+              stop = Runs(p).lastOfPiece(ahead);
+              if (ahead >= 0) awaitPiece();
+            }
+          }
+          readOn(ahead, chunk % C::kRunChunks);
+        };
+        walk(steps, results, readNext, [&](int c) {
+          if (c == C::kRunOutChunks - 1 && run != last) states.publish();
+          keepOnTour(run, c, results);
+        });
+        if (run == last || Runs::closesTile(run)) flush(run);
+        if (run == last) break;
+        states.take();
+        run = ahead;
+      }
+      if (!Runs(p).endsSlice(last)) states.handOn(handedBy(StripTour(p).cluster()));
+      if (next < 0) break;
+      run = next;
+      ++n;
+    }
+  }
+
+  // Makes the warp ready for the n-th span.
+  __device__ __forceinline__ void beginSpan(int n, int* last, int* next) {
+    const ColumnRuns<C> runs(p);
+    const StripTour tour(p);
+    const StripSpan span = tour.span(n);
+    *last = static_cast<int>(keepInRegister(runs.last(span)));
+    *next = static_cast<int>(keepInRegister(runs.first(tour.span(n + 1))));
+    places.aim(p, states, span.slice);
+    states.left = runs.toSegment(p, span);
+    if (span.first > 0) states.goOn(handedBy(tour.cluster() - 1));
+  }
+
+  // Where a cluster hands states on.
+  __device__ __forceinline__ uint64_t* handedBy(int cluster) const {
+    return p.handed + int64_t{cluster} * p.line;
+  }
+
+  __device__ __forceinline__ void scan() {
+    if constexpr (C::kTours) {
+      scanTour();
+    } else {
+      scanSlice();
     }
   }
 };

@@ -11,7 +11,8 @@ template <typename T, int kRows, bool kReverse, ScanOutput kOutput>
 cudaError_t launchStripColumns(const DirectionScan& scan, const StripPlan& plan) {
   return withNormalisation(scan.problem.normalize, [&](auto normalize) {
     using Config = ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput>;
-    return launchStrips(stripColumnsKernel<Config>, scan, plan);
+    static ResidentClusters known;
+    return launchTours(stripColumnsKernel<Config>, &known, scan, plan);
   });
 }
 

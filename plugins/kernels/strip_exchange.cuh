@@ -16,6 +16,7 @@
 #include "hopper.cuh"
 #include "stage_cursor.cuh"
 #include "strip_layout.h"
+#include "strip_tour.cuh"
 #include "tiled_math.cuh"
 
 namespace gspn2 {
@@ -36,19 +37,26 @@ struct StripBarriers {
   }
 };
 
-// What a block works on.
-struct StripBlock {
-  int rank;                       // its part of the line
-  int64_t slice, gate, affinity;  // planes of x; of lam and u; of w-
-  int lead;                       // positions before the block's own
-  int start;                      // the line's position of its first; may be negative
+// The planes that a slice has.
+struct StripPlanes {
+  int64_t slice, gate, affinity;  // of x; of lam and u; of w-
 
-  __device__ __forceinline__ explicit StripBlock(const StripParams& p)
-      : rank(rankOf(p)), slice(static_cast<int>(blockIdx.x) / p.parts) {
-    const int n = static_cast<int>(slice) / p.channels;
-    const int c = static_cast<int>(slice) - n * p.channels;
+  __device__ __forceinline__ StripPlanes(const StripParams& p, int taken) : slice(taken) {
+    const int n = taken / p.channels;
+    const int c = taken - n * p.channels;
     gate = n * p.gateBatch + c;
     affinity = n * p.affinityBatch + (p.affinities == 1 ? 0 : c);
+  }
+};
+
+// What a block works on: its part of the line and, but for tours, the planes of its slice.
+struct StripBlock : StripPlanes {
+  int rank;   // its part of the line
+  int lead;   // positions before the block's own
+  int start;  // the line's position of its first; may be negative
+
+  __device__ __forceinline__ explicit StripBlock(const StripParams& p)
+      : StripPlanes(p, static_cast<int>(blockIdx.x) / p.parts), rank(rankOf(p)) {
     lead = p.parts > 1 || p.warps > 1 ? kStripEdge : 0;
     start = rank * p.own - lead;
   }
@@ -193,6 +201,27 @@ struct StripStates {
     if (hasRight) next[kRows - 1] = fmaf(weights.plus[kRows - 1], above, next[kRows - 1]);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) h[r] = restart ? weights.input[r] : next[r];
+  }
+
+  // Hands the warp's own states to whoever goes on with the slice, and takes all of them from
+  // whoever has begun it.
+  __device__ __forceinline__ void handOn(uint64_t* words) const {
+    // The block's lead once more, so that no register holds it for this.
+    const int lead = keepInRegister(p.warps) > 1 || p.parts > 1 ? kStripEdge : 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (isOwn() && isBetween(first, lead, p.own) && position(r) < p.line) {
+        storeWordGlobal(words + position(r), h[r], kStripHandedNumber);
+      }
+    }
+  }
+  __device__ __forceinline__ void goOn(const uint64_t* words) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int at = position(r);
+      const float handed = awaitWordGlobal(words + max(0, min(at, p.line - 1)), kStripHandedNumber);
+      if (at >= 0 && at < p.line) h[r] = handed;
+    }
   }
 
   // Gives the neighbouring warps and blocks this one's states.

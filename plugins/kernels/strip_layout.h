@@ -30,6 +30,9 @@ constexpr int stripPieceBytes(ScanOutput output, gspn2_normalize_t normalize, in
   return (narrow ? 2 : 4) * kStripAccess;
 }
 
+// The most clusters of a horizontal scan that hand states on (strip_tour.cuh).
+constexpr int kStripHandingClusters = 64;
+
 // Everything a launch needs; lives in constant memory. Pointers are those of the scan's direction.
 struct StripParams {
   const void *x, *lam, *w;
@@ -48,6 +51,11 @@ struct StripParams {
   int warps;                         // that walk
   int producers;                     // warps that load
   int stages;
+  // Horizontal scans: see strip_tour.cuh.
+  int slices, clusters, units;
+  int whole, share, larger;  // where slices are cut: whole slices and units to a cluster, and
+                             // clusters with one unit more
+  uint64_t* handed;
 };
 
 // Positions of a warp that are its own to compute, unless it holds the whole line.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "paths.h"
 #include "plan_arithmetic.h"
 #include "tuning.h"
 
@@ -24,6 +25,10 @@ constexpr int kMinStages = 2;
 constexpr int64_t kPairedLine = 192;
 constexpr int64_t kMaxPairedLine = 512;
 constexpr int64_t kColumnPart = 128;
+// Slices are cut where each has many tiles of results.
+constexpr int64_t kCutTiles = 8;
+constexpr int64_t kCutSlices = 16;
+constexpr int64_t kLongestLine = kMaxParts * stripColumnWalkers(2) * stripStride(2);
 
 // Positions of a lane and the most warps of a block, in the order of preference.
 struct Shape {
@@ -31,6 +36,13 @@ struct Shape {
 };
 constexpr Shape kColumnShapes[] = {{1, stripColumnWalkers(1)}, {2, stripColumnWalkers(2)}};
 constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalkers}};
+
+constexpr int kWorthCutting = 4;  // a part of a slice that a cluster must be spared
+
+// Steps of a tile of results, between which slices are cut.
+int64_t tileSteps(const gspn2_problem_t& problem) {
+  return kStripTile / planElementBytes(problem.dtype);
+}
 
 // Whether a block's shared memory holds the plan, whose size it sets.
 bool holds(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan) {
@@ -179,7 +191,50 @@ StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
   params.warps = plan.warps;
   params.producers = plan.producers;
   params.stages = plan.stages;
+  params.slices = static_cast<int>(problem.n * problem.c);
+  params.clusters = params.slices;
+  params.units = 1;
   return params;
+}
+
+size_t stripLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction) {
+  const bool horizontal = direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;
+  if (!horizontal || problem.h < kPairedLine || problem.w < kCutTiles * tileSteps(problem) ||
+      problem.n * problem.c < kCutSlices) {
+    return 0;
+  }
+  // No less than smaller problems want: some callers ask for the largest one alone.
+  return sizeof(uint64_t) * kStripHandingClusters * std::min<int64_t>(problem.h, kLongestLine);
+}
+
+bool sharesSlices(const DirectionScan& scan, const StripPlan& plan) {
+  return scan.horizontal() && scan.output == ScanOutput::kStates && plan.rows > 1 && plan.warps > 1;
+}
+
+void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
+                 StripParams* params) {
+  int tuned[2] = {-1, 1};  // clusters, whether slices are cut
+  if (!sharesSlices(scan, plan)) return;
+  if (readTuning("GSPN2_STRIP_TOUR", 2, tuned)) {
+    countTuned();
+    if (tuned[0] == 0) return;
+    if (tuned[0] > 0) resident = tuned[0];
+  }
+  if (resident < 1 || resident >= params->slices) return;
+  params->clusters = resident;
+  const bool hasRoom = scan.workspace != nullptr && scan.line() <= kLongestLine &&
+                       stripLineScanWorkspace(scan.problem, scan.direction) > 0;
+  if (!hasRoom || resident > kStripHandingClusters || tuned[1] == 0) return;
+  // The longest way with cuts and without, in units.
+  const int64_t units = planCeilDiv(scan.steps(), tileSteps(scan.problem));
+  const int64_t remaining = params->slices % resident;
+  const int64_t share = planCeilDiv(remaining * units, resident);
+  if (remaining == 0 || share >= units - units / kWorthCutting) return;
+  params->units = static_cast<int>(units);
+  params->whole = params->slices / resident;
+  params->share = static_cast<int>(remaining * units / resident);
+  params->larger = static_cast<int>(remaining * units % resident);
+  params->handed = static_cast<uint64_t*>(scan.workspace);
 }
 
 }  // namespace gspn2

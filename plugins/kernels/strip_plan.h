@@ -28,6 +28,14 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
 // The parameters of a scan's kernel.
 StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
+// Lets as many clusters as the device has at once share the slices of a horizontal scan, where that
+// pays; by default each has one. `words`: the scan's workspace.
+void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
+                 StripParams* params);
+
+// Whether shareSlices wants to know of `resident`.
+bool sharesSlices(const DirectionScan& scan, const StripPlan& plan);
+
 // One translation unit per dtype and orientation.
 cudaError_t launchStripColumnsFloat32(const DirectionScan& scan, const StripPlan& plan);
 cudaError_t launchStripColumnsFloat16(const DirectionScan& scan, const StripPlan& plan);

@@ -66,6 +66,51 @@ def test_a_strip_plan_is_taken(
     assert library.gspn2_tuned_plans() > before
 
 
+# Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster
+# and two, a last tile that is not whole, cuts in the middle of a segment, lines that one block has,
+# slices of one run and of three.
+TOURS = (
+    (5, (200, 40), "2,1", 0),
+    (5, (200, 12), "2,1", 0),
+    (7, (200, 24), "3,0", 16),
+    (16, (192, 260), "7,1", 0),
+    (17, (200, 264), "5,1", 100),
+    (23, (192, 300), "7,1", 7),
+    (9, (128, 40), "4,1", 0),
+)
+
+
+@pytest.mark.parametrize("direction", [HORIZONTAL, "right_to_left"])
+@pytest.mark.parametrize(
+    ("dtype", "normalize"),
+    [(torch.float32, "none"), (torch.float16, "sigmoid"), (torch.bfloat16, "none")],
+)
+def test_clusters_share_slices(
+    library: ctypes.CDLL, dtype: torch.dtype, normalize: str, direction: str
+) -> None:
+    for slices, (height, width), tour, chunk in TOURS:
+        steps = 8 * (width * 4 // dtype.itemsize // 8)
+        inputs = line_scan_inputs((1, slices, height, steps), True, dtype, normalize, "cpu")
+        outs = []
+        for value in ("0,0", tour):
+            before = library.gspn2_tuned_plans()
+            with emulated.environment(GSPN2_STRIP_TOUR=value):
+                outs.append(line_scan(*inputs, direction, normalize, chunk, library=library))
+            assert library.gspn2_tuned_plans() > before
+        assert torch.equal(*outs), (slices, height, steps, tour)
+        expected = scan_reference.line_scan(*inputs, direction, normalize, chunk)
+        assert_close(outs[1], expected, FORWARD[dtype], f"{tour} {direction}")
+
+
+@pytest.mark.parametrize("plan", ["4,4", "8,3", "12,2"])
+def test_a_tiled_plan_is_taken(library: ctypes.CDLL, plan: str) -> None:
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_TILED_PLAN=plan):
+        (kernel,) = check_scan(library, (50, 136), VERTICAL)
+    assert "tiled" in kernel
+    assert library.gspn2_tuned_plans() > before
+
+
 def test_a_plan_that_no_block_holds_is_left(library: ctypes.CDLL) -> None:
     before = library.gspn2_tuned_plans()
     with emulated.environment(GSPN2_STRIP_PLAN="1,1,4,1"):  # some 40 warps

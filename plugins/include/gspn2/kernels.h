@@ -97,9 +97,10 @@ typedef struct {
 } gspn2_strides_t;
 
 /* One direction: h (N,C,H,W) from x (N,C,H,W), lam (N,C,H,W), w (N,3,G,H,W).
- * h must not overlap an input. One kernel launch; no allocation, no synchronisation; legal under
- * CUDA graph capture; the same inputs give the same bits. `workspace` may be null when
- * gspn2_line_scan_workspace says 0; its content is neither read before it is written nor kept. */
+ * h must not overlap an input. One kernel launch, and a memset of the workspace ahead of it where
+ * there is one; no allocation, no synchronisation; legal under CUDA graph capture; the same inputs
+ * give the same bits. `workspace` may be null when gspn2_line_scan_workspace says 0; its content is
+ * neither read before it is written nor kept. */
 GSPN2_API gspn2_status_t gspn2_line_scan(const gspn2_problem_t* problem,
                                          gspn2_direction_t direction, const void* x,
                                          const void* lam, const void* w, void* h, void* workspace,

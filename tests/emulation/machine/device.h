@@ -76,6 +76,9 @@ GSPN2_EMULATION_HIDDEN void waitBarrier(uint32_t address, uint32_t parity);
 GSPN2_EMULATION_HIDDEN void storeWord(uint32_t address, uint32_t value, uint32_t number);
 // Waits until the block's own word carries the number.
 GSPN2_EMULATION_HIDDEN uint32_t awaitWord(uint32_t address, uint32_t number);
+// The same in global memory.
+GSPN2_EMULATION_HIDDEN void storeWordGlobal(uint64_t* target, uint32_t value, uint32_t number);
+GSPN2_EMULATION_HIDDEN uint32_t awaitWordGlobal(const uint64_t* source, uint32_t number);
 
 // ---- copies behind the threads' backs ----------------------------------------------------------
 

@@ -191,4 +191,23 @@ uint32_t awaitWord(uint32_t address, uint32_t number) {
   }
 }
 
+void storeWordGlobal(uint64_t* target, uint32_t value, uint32_t number) {
+  checkAligned(target, sizeof(*target));
+  mayYield();
+  *target = static_cast<uint64_t>(number) << 32 | value;
+  mayYield();
+}
+
+uint32_t awaitWordGlobal(const uint64_t* source, uint32_t number) {
+  constexpr int kTurns = 100'000'000;
+  checkAligned(source, sizeof(*source));
+  mayYield();
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const uint64_t word = *source;
+    if (word >> 32 == number) return static_cast<uint32_t>(word);
+    gMachine->yield();
+  }
+  fail("no word of number %u came", number);
+}
+
 }  // namespace emulation

@@ -67,6 +67,12 @@ void awaitWords(uint32_t address, uint32_t number, float (&values)[kCount]) {
     values[i] = __uint_as_float(emulation::awaitWord(address + 8 * i, number));
   }
 }
+inline void storeWordGlobal(uint64_t* target, float value, uint32_t number) {
+  emulation::storeWordGlobal(target, __float_as_uint(value), number);
+}
+inline float awaitWordGlobal(const uint64_t* source, uint32_t number) {
+  return __uint_as_float(emulation::awaitWordGlobal(source, number));
+}
 inline void storeSharedVector(uint32_t address, uint4 value) {
   *static_cast<uint4*>(emulation::ownShared(address, sizeof(value))) = value;
 }
