@@ -293,7 +293,7 @@ def _latency_rows(report: Json) -> Iterable[tuple[tuple[object, ...], dict[str, 
         for batch in dict.fromkeys(row["items"] for row in rows):
             own = [row for row in rows if row["items"] == batch]
             times = {row["subject"]: row["compute_ms"]["median"] for row in own}
-            cells = {f"{subject}, ms": f"{time:.3g}" for subject, time in times.items()}
+            cells = {f"{subject}, ms": f"{time:#.3g}" for subject, time in times.items()}
             engine = [row for row in own if row["subject"].startswith("tensorrt")]
             others = [time for subject, time in times.items() if subject.startswith("pytorch")]
             if engine and others:

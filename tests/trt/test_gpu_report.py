@@ -165,7 +165,7 @@ def test_tables_go_between_their_marks(report):
     assert page.endswith("after\n")
     assert "old" not in page
     assert "| nano-fp16 | 8 | 2 | 25.0% | 1.0e-03 | 6.2% | 16 of 16 | 1 float16 |" in page
-    assert "| tiny-fp16 | 8 | 8 | 2 | 4,000 | 4.00x |" in page
+    assert "| tiny-fp16 | 8 | 8.00 | 2.00 | 4,000 | 4.00x |" in page
     assert "| engine | batch | layers | ms | convolution | propagation |" in page
     assert "| tiny-fp16 | 8 | 2 | 2.00 | 1.500, 75%, 10% | 0.500, 25%, 0% |" in page
     assert fill_page(page, filled) == page
