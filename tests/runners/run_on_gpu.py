@@ -139,9 +139,9 @@ class Check:
         try:
             import torch
         except ImportError:
-            return "skipped: PyTorch is not installed"
+            return "skipped, as PyTorch is not installed"
         if not torch.cuda.is_available():
-            return "skipped: PyTorch sees no GPU"
+            return "skipped, as PyTorch sees no GPU"
         with TensorRTRunner(self.plan) as runner:
             inputs = self._fitting(runner)
             expected = runner.infer(inputs)
@@ -218,7 +218,8 @@ def main(plan: str, golden: str) -> int:
     check, failures = Check(Path(plan), Path(golden)), 0
     for name in STEPS:
         try:
-            line = f"ok      {name}: {getattr(check, name)()}"
+            said = getattr(check, name)()
+            line = f"{'skipped' if said.startswith('skipped') else 'ok':<7} {name}: {said}"
         except Exception as error:
             failures += 1
             line = f"FAILED  {name}: {type(error).__name__}: {error}"

@@ -1,17 +1,19 @@
-"""Make one JSON and the tables of docs/engines.md of what ``gpu_day.py`` wrote, paths left out.
+"""Make a JSON, a log and the tables of docs/engines.md of what ``gpu_day.py`` wrote.
 
-    gpu_report.py docs/engines-h100.json docs/engines.md FOLDER...
+    gpu_report.py docs/engines-h200.json docs/engines.md FOLDER...
 
 A folder holds what a run of ``gpu_day.py`` left under ``--out``, its archive unpacked beside: the
 steps are read from each ``results.json``, the figures from any other JSON below. Of a step in
 several folders the last that passed counts, else the last; of other files the last. Figures are
-taken one by one and names of files left out: what is written holds no path. Only the tables
-between the page's marks are written; what the figures mean stands around them. The table
-``bodies`` is written where the page has its marks. Needs nothing but the standard library.
+taken one by one and names of files left out: what is written holds no path. The log lies beside the
+JSON: each step's commands and what they said, in brief. Only the tables between the page's marks
+are written; what the figures mean stands around them. The table ``bodies`` is written where the
+page has its marks. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -27,9 +29,15 @@ from gpu_steps import make_steps
 Json = dict[str, Any]
 
 _PATH = re.compile(r"(?<![\w<])/(?:[\w.+-]+/)+")
+_GOAL = "tiny-fp16"  # the engine that the goals for speed are of
 _DIGITS = 7  # significant ones that are kept
 _MOST_SAID = 200  # characters of what TensorRT says, in a table; all of it is in the JSON
 _OPTIONAL = ("bodies",)  # tables that a page may leave out
+_SAID_LINES = 12  # of a log, at its begin and at its end
+# Not said by a command: JSON, what only --debug asks for, and TensorRT's word on each layer.
+_UNSAID = re.compile(
+    r"\s|[\[\]{}\"]|DEBUG |INFO .*(Attribute|INT64)|\[TensorRT warning\] builtin_op"
+)
 
 
 def read_folders(folders: Iterable[Path]) -> tuple[Json, dict[str, Json]]:
@@ -63,15 +71,19 @@ def make_report(steps: Mapping[str, Json], files: Mapping[str, Json]) -> Json:
         ordered += sorted(found - set(ordered), key=lambda name: known.index(f"{prefix}:{name}"))
         return {name: take(files[f"{prefix}-{name}"]) for name in ordered}
 
+    latency = each("bench", lambda bench: [_row(row) for row in bench["rows"]])
     report = {
         "machine": _machine(files),
         "steps": {name: _step(steps.get(name)) for name in names},
         "ops": files.get("proof"),
         "builds": each("build", _build),
         "parity": each("validate", _parity),
-        "latency": each("bench", lambda bench: [_row(row) for row in bench["rows"]]),
+        "latency": latency,
         "variants": each("variants", lambda bench: [_row(row) for row in bench["rows"]]),
-        "layers": each("bench", lambda bench: [_table(table) for table in bench["layers"]]),
+        "layers": {
+            name: [_table(table, name == _GOAL) for table in files[f"bench-{name}"]["layers"]]
+            for name in latency
+        },
         "bodies": each("body", _body),
     }
     cleaned: Json = _clean(report)
@@ -166,7 +178,7 @@ def _row(row: Json) -> Json:
     }
 
 
-def _table(table: Json) -> Json:
+def _table(table: Json, whole: bool) -> Json:
     """A table of layers, group by group, with what each group moves at least."""
     groups: dict[str, Json] = {}
     for layer in table["layers"]:
@@ -191,7 +203,16 @@ def _table(table: Json) -> Json:
             {key: layer[key] for key in ("name", "kind", "milliseconds", "of_copy")}
             for layer in table["layers"][:5]
         ],
+        # Of the one that the goals are of, every layer: ms, share of a copy, group and name.
+        "layers": [_layer(layer) for layer in table["layers"] if layer["milliseconds"]]
+        if whole
+        else None,
     }
+
+
+def _layer(layer: Json) -> str:
+    moved = "" if layer["of_copy"] is None else f"{layer['of_copy']:.0%}"
+    return f"{layer['milliseconds']:.4f} ms {moved:>4}  {layer['group']}: {layer['name']}"
 
 
 def _body(report: Json) -> Json:
@@ -220,6 +241,28 @@ def _clean(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     return _PATH.sub("", value) if isinstance(value, str) else value
+
+
+def make_log(steps: Mapping[str, Json], folders: Iterable[Path]) -> str:
+    """Return each step's commands and what they said, in brief."""
+    logs = {path.stem: path for folder in folders for path in sorted(folder.rglob("*.log"))}
+    texts = []
+    for name, step in steps.items():
+        texts.append(f"== {name}: {step['status']}, {step['seconds']:.0f} s\n")
+        for command in step["commands"]:
+            argv = " ".join(map(str, command["argv"]))
+            first = textwrap.shorten(argv, _MOST_SAID, placeholder=" ...")
+            texts.append(f"$ {first}\n  exit {command['code']}, {command['seconds']:.0f} s\n")
+        path = logs.get(name.replace(":", "_").replace("/", "_"))
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+        said = [line for line in lines if line and not line.startswith("$ ")]
+        said = [line for line, _ in itertools.groupby(said) if not _UNSAID.match(line)]
+        left = len(said) - 2 * _SAID_LINES
+        if left > 0:
+            said[_SAID_LINES:-_SAID_LINES] = [f"... {left} lines"]
+        texts += [f"| {line}\n" for line in said]
+    cleaned: str = _clean("".join(texts))
+    return cleaned
 
 
 # The page's tables.
@@ -377,7 +420,9 @@ def fill_page(text: str, filled: Mapping[str, str]) -> str:
 def main() -> None:
     """Write what the command line names."""
     target, page, *folders = map(Path, sys.argv[1:])
-    report = make_report(*read_folders(folders))
+    steps, files = read_folders(folders)
+    report = make_report(steps, files)
+    target.with_suffix(".log").write_text(make_log(steps, folders), encoding="utf-8")
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     page.write_text(fill_page(page.read_text(encoding="utf-8"), tables(report)), encoding="utf-8")
 

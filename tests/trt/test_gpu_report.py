@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from gpu_report import fill_page, make_report, read_folders, tables
+from gpu_report import fill_page, make_log, make_report, read_folders, tables
 
 
 def write(folder, name, content):
@@ -155,6 +155,32 @@ def test_groups_of_layers(report):
     assert list(groups) == ["convolution", "propagation"]
     assert groups["convolution"]["share"] == 0.75
     assert groups["convolution"]["of_copy"] == pytest.approx(0.1)
+
+
+def test_every_layer_of_the_goals_engine_is_there(report):
+    (table,) = report["layers"]["tiny-fp16"]
+    assert table["layers"] == [
+        "1.5000 ms       convolution: conv",
+        "0.5000 ms       propagation: p",
+    ]
+
+
+def test_the_log_has_what_the_commands_said_in_brief(tmp_path):
+    command = {"argv": ["/secret/python", "-m", "build"], "code": 1, "seconds": 2.0}
+    steps = {"build:nano": step("failed", 3.0) | {"commands": [command]}}
+    said = ["$ /secret/python", '{"json": 1}', "DEBUG of no use", "twice", "twice"]
+    said += [f"line {number} of /secret/file" for number in range(60)]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/build_nano.log").write_text("\n".join(said))
+    lines = make_log(steps, [tmp_path]).splitlines()
+    assert lines[:4] == [
+        *("== build:nano: failed, 3 s", "$ python -m build", "  exit 1, 2 s"),
+        "| twice",
+    ]
+    assert lines[4] == "| line 0 of file"
+    assert lines[-1] == "| line 59 of file"
+    assert sum("lines" in line for line in lines) == 1
+    assert len(lines) < 40
 
 
 def test_tables_go_between_their_marks(report):
