@@ -215,8 +215,7 @@ GSPN2_TEST(depthwise_checks_before_it_launches) {
   }
   checkRefused([&] { enqueue(layer, inputs, other({2, 8, 7, 5})); },
                {"the output's shape or data type differs"});
-  checkRefused([&] { enqueue(layer, describe(12, 3), describe(12, 3)[0]); }, {"C is 12"});
-  checkRefused([&] { enqueue(layer, describe(8, 9), x); }, {"the kernel 9 wide"});
+  checkRefused([&] { enqueue(layer, describe(8, 9), x); }, {"the kernel is 9 wide"});
 }
 
 GSPN2_TEST(depthwise_refuses_what_the_kernels_do) {
