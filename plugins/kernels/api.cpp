@@ -246,7 +246,7 @@ gspn2_status_t gspn2_depthwise(const gspn2_depthwise_t* conv, const void* x, con
                                const void* bias, void* y, gspn2_stream_t stream) {
   gspn2_status_t status = gspn2::checkDepthwise(conv);
   if (status != GSPN2_SUCCESS) return status;
-  const int64_t map = conv->n * conv->c * conv->h * conv->w;
+  const int64_t map = gspn2::depthwiseElements(*conv);
   status = gspn2::checkBuffers(conv->dtype,
                                {{"x", x, map},
                                 {"weight", weight, conv->c * conv->kernel * conv->kernel},
@@ -266,7 +266,7 @@ gspn2_status_t gspn2_depthwise_norm(const gspn2_depthwise_t* conv, float epsilon
                                     const void* shift, void* y, void* z, gspn2_stream_t stream) {
   gspn2_status_t status = gspn2::checkDepthwiseNorm(conv, epsilon);
   if (status != GSPN2_SUCCESS) return status;
-  const int64_t map = conv->n * conv->c * conv->h * conv->w;
+  const int64_t map = gspn2::depthwiseElements(*conv);
   status = gspn2::checkBuffers(conv->dtype,
                                {{"x", x, map},
                                 {"weight", weight, conv->c * conv->kernel * conv->kernel},

@@ -289,6 +289,10 @@ bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
 
 }  // namespace
 
+int64_t depthwiseElements(const gspn2_depthwise_t& conv) {
+  return conv.n * planRoundUp(conv.c, kVector) * conv.h * conv.w;
+}
+
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {
   return blocksOf(conv, depthwiseTile(conv), false);  // smaller ones are taken where these are few
 }

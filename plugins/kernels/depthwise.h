@@ -20,6 +20,7 @@ struct DepthwiseCall {
 
 // The widths and heights of kernels that there are.
 constexpr bool hasDepthwise(int kernel) { return kernel == 3 || kernel == 5 || kernel == 7; }
+int64_t depthwiseElements(const gspn2_depthwise_t& conv);  // of x, and of y
 // Of a launch: each has a tile of a batch item and some of its channels.
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv);
 constexpr int64_t kDepthwiseMaxBlocks = INT32_MAX;

@@ -202,7 +202,7 @@ gspn2_status_t checkDepthwise(const gspn2_depthwise_t* conv) {
   if (conv == nullptr) {
     return fail(GSPN2_INVALID_ARGUMENT, "conv is null; expected a gspn2_depthwise_t");
   }
-  gspn2_status_t status = checkExtents({conv->n, conv->c, conv->h, conv->w}, 1);
+  gspn2_status_t status = checkExtents({conv->n, conv->c, conv->h, conv->w}, kNormVector);
   if (status == GSPN2_SUCCESS) status = checkDtype(conv->dtype);
   if (status != GSPN2_SUCCESS) return status;
   const int activation = static_cast<int>(conv->activation);
