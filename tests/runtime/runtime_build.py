@@ -56,14 +56,14 @@ def missing() -> str | None:
     return None
 
 
-def configure(folder: Path) -> Build:
+def configure(folder: Path, *options: str, target: str = "all") -> Build:
     # -Werror: a deprecated TensorRT call is a failure, in every version.
     run(
         *("cmake", "-S", RUNTIME, "-B", folder, "-G", "Ninja", "-DGSPN2_BUILD_TESTS=ON"),
         *("-DCMAKE_CXX_FLAGS=-Werror", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror"),
-        "-DCMAKE_INSTALL_LIBDIR=lib",
+        *("-DCMAKE_INSTALL_LIBDIR=lib", *options),
     )
-    run("cmake", "--build", folder)
+    run("cmake", "--build", folder, "--target", target)
     return Build(folder)
 
 

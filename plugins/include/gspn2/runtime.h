@@ -24,8 +24,16 @@ extern "C" {
 #define GSPN2_RUNTIME_ABI_VERSION 1
 #define GSPN2_RUNTIME_MAX_RANK 8
 
+/* C passes any number as an enumeration, and calls refuse those that they do not know: in C++ too,
+ * an enumeration must hold them. */
+#ifdef __cplusplus
+#define GSPN2_RUNTIME_ENUM_BASE : int32_t
+#else
+#define GSPN2_RUNTIME_ENUM_BASE
+#endif
+
 /* The kinds of gspn2::Error, which say what each means. */
-typedef enum {
+typedef enum GSPN2_RUNTIME_ENUM_BASE {
   GSPN2_RUNTIME_OK = 0,
   GSPN2_RUNTIME_INVALID_ARGUMENT = 1,
   GSPN2_RUNTIME_FILE = 2,
@@ -45,7 +53,7 @@ typedef enum {
   GSPN2_RUNTIME_INTERNAL = 99 /* the application is out of memory, or a bug */
 } gspn2_runtime_status_t;
 
-typedef enum {
+typedef enum GSPN2_RUNTIME_ENUM_BASE {
   GSPN2_RUNTIME_FLOAT32 = 0,
   GSPN2_RUNTIME_FLOAT16 = 1,
   GSPN2_RUNTIME_BFLOAT16 = 2,
@@ -56,12 +64,12 @@ typedef enum {
   GSPN2_RUNTIME_BOOL = 7
 } gspn2_runtime_dtype_t;
 
-typedef enum {
+typedef enum GSPN2_RUNTIME_ENUM_BASE {
   GSPN2_RUNTIME_DEVICE_MEMORY = 0,
   GSPN2_RUNTIME_HOST_MEMORY = 1
 } gspn2_runtime_place_t;
 
-typedef enum {
+typedef enum GSPN2_RUNTIME_ENUM_BASE {
   GSPN2_RUNTIME_MIN = 0,
   GSPN2_RUNTIME_OPT = 1,
   GSPN2_RUNTIME_MAX = 2

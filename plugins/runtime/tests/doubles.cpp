@@ -76,11 +76,12 @@ struct FakeContext : Context {
   }
 
   // scores[i, j] = 2 * images[i, j], for as many j as there are classes.
-  bool enqueue(Stream) override {
+  bool enqueue(Stream stream) override {
     if (engine.refuseEnqueue) {
       log(LogLevel::kError, "TensorRT stumbled");
       return false;
     }
+    engine.stream = stream;
     int64_t width = 1;
     for (size_t axis = 1; axis < input.size(); ++axis) width *= input[axis];
     for (int64_t i = 0; i < input[0]; ++i) {

@@ -51,6 +51,7 @@ struct FakeEngine {
   bool refuseEnqueue = false;
   std::atomic<int> contexts{0};
   std::atomic<int> plans{0};
+  std::atomic<Stream> stream{nullptr};  // of the last run
 };
 
 struct FakePlatform : Platform {
@@ -72,6 +73,9 @@ struct FakePlatform : Platform {
   int deserialised = 0;
   bool hostCodeAllowed = false;
 };
+
+// The machine that runtime_tests opens engines on through the public API, or null.
+Platform*& testPlatform();
 
 // A folder with a plan and its manifest, or a bundle of both, removed at the end.
 class Files {
