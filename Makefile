@@ -24,8 +24,8 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell $(shell git ls-files '*.py' '*.md' '*.toml' '*.h' '*.hpp' '*.cu' '*.cuh' '*.cpp' '*.txt')
-	$(BIN)/clang-format --dry-run --Werror $(shell git ls-files '*.h' '*.hpp' '*.cu' '*.cuh' '*.cpp')
+	$(BIN)/codespell $(shell git ls-files '*.py' '*.md' '*.toml' '*.h' '*.hpp' '*.cu' '*.cuh' '*.c' '*.cpp' '*.txt')
+	$(BIN)/clang-format --dry-run --Werror $(shell git ls-files '*.h' '*.hpp' '*.cu' '*.cuh' '*.c' '*.cpp')
 
 # The CUDA kernel library, into build/kernels. CUDA_ARCHITECTURES=90 shortens the build.
 kernels: $(STAMP)
