@@ -203,7 +203,7 @@ def _prove(runner: Any, manifest: Manifest, samples: GoldenSamples) -> EnginePro
     if not fitting:
         return None
     layers = runner.profile(fitting[0], runs=1)
-    return prove_counts(layers, manifest.propagations, manifest.precision)
+    return prove_counts(layers, manifest)
 
 
 def _open_libraries(bundle: Bundle, folder: Path) -> None:

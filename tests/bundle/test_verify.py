@@ -125,9 +125,7 @@ def test_a_machine_that_fits_proves_it(folder, machine, monkeypatch, before):
     assert body["passed"]
     assert [step["status"] for step in body["steps"]] == ["passed"] * 6
     assert steps["run"]["details"][0].startswith("1 golden samples within ")
-    assert steps["run"]["details"][1].startswith(
-        "3 of 3 propagations ran in the plugin (3 in float"
-    )
+    assert steps["run"]["details"][1].startswith("3 GspnProp2D ran, float32; ")
     assert Doubler.opened == (folder / "nano.plan", folder / "libgspn2_tensorrt.so")
     assert os.environ.get(PLUGIN_VARIABLE) == before
 
