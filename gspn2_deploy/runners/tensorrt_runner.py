@@ -183,7 +183,8 @@ class TensorRTRunner(Runner):
 
         Raises:
             DeviceBufferError: A buffer is missing, on the host, freed, or not aligned.
-            ShapeError: A buffer's dtype is not the tensor's, or no profile covers the shapes.
+            DtypeError: A buffer's dtype is not the tensor's.
+            ShapeError: A buffer's shape is not the tensor's, or no profile covers the shapes.
             RunFailedError: TensorRT refused.
         """
         with self.current():

@@ -164,6 +164,17 @@ def test_wrong_answers_fail(folder, machine):
     assert not body["passed"]
 
 
+def test_an_engine_that_takes_another_dtype_fails(folder, machine):
+    specs = (TensorInfo("images", "float16", (2, 4)),)
+    machine.runner = type("Half", (Doubler,), {"input_specs": specs})
+    result, _, steps = verify(folder)
+    assert result.exit_code == 1
+    assert steps["run"]["details"] == [
+        "nothing was compared",
+        "sample 0 was not run: engine: the input 'images' has another dtype",
+    ]
+
+
 @pytest.mark.parametrize(
     "dtypes, words",
     [

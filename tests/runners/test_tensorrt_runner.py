@@ -17,6 +17,7 @@ from runners.tensorrt_fakes import (
 )
 
 from gspn2_deploy.errors import (
+    DtypeError,
     InputError,
     KernelLibraryError,
     MissingDependencyError,
@@ -120,7 +121,7 @@ def test_fixed_shapes_have_a_profile_of_their_own(make):
 
 def test_another_dtype_is_refused(make):
     runner, _ = make()
-    with runner, pytest.raises(ShapeError, match="'x' has another dtype"):
+    with runner, pytest.raises(DtypeError, match="'x' has another dtype"):
         runner.infer({"x": rows(2, "float16")})
 
 
@@ -205,7 +206,7 @@ class TestCallersMemory:
 
     def test_another_dtype_is_refused(self, world):
         half = world[1].cuda.array(rows(2, "float16"))
-        self.refused(world, ShapeError, "'x' has another dtype", x=half)
+        self.refused(world, DtypeError, "'x' has another dtype", x=half)
 
     def test_a_shape_outside_the_profile_is_refused(self, world):
         wide = world[1].cuda.array(rows(17))
@@ -364,7 +365,8 @@ class TestBadPlans:
             pass
 
     def test_the_exit_codes_follow_the_types(self):
-        for kind in (AlteredPlanError, PlanVersionError, PlanGpuError, DeviceBufferError):
+        refused = (AlteredPlanError, PlanVersionError, PlanGpuError, DeviceBufferError)
+        for kind in (*refused, ShapeError, DtypeError):
             assert issubclass(kind, InputError)
         for kind in (NoGpuError, PlanRefusedError, RunFailedError):
             assert issubclass(kind, PlatformError)
