@@ -5,10 +5,12 @@ The base types decide on the exit code: what was given is wrong (2), or this mac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gspn2_deploy.errors import InputError, PlatformError
 from gspn2_deploy.manifest import Manifest, ManifestError
+from gspn2_deploy.runners.trt_causes import find_cause
 
 
 class AlteredPlanError(ManifestError):
@@ -29,6 +31,18 @@ class NoGpuError(PlatformError):
 
 class PlanRefusedError(PlatformError):
     """TensorRT refused a plan that its manifest says is whole and fits."""
+
+    @classmethod
+    def explained(cls, plan: Path, raw: Sequence[str]) -> PlanRefusedError:
+        """Make one of what TensorRT and the plugin logged as errors while they loaded a plan."""
+        if cause := find_cause(raw):
+            problem = f"TensorRT does not load {plan}: {cause.problem}"
+            return cls(problem, got=cause.text, hint=cause.hint)
+        return cls(
+            f"TensorRT does not load {plan}",
+            got=raw[0] if raw else "no message",
+            hint="build the plan again on this machine. Too little GPU memory looks the same",
+        )
 
 
 class RunFailedError(PlatformError):

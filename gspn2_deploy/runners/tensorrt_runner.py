@@ -7,6 +7,7 @@ thread; a runner is used in the thread that entered it.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from gspn2_deploy.runners.plan_errors import (
 )
 from gspn2_deploy.runners.trt_log import make_logger
 from gspn2_deploy.runners.trt_tensors import engine_interface
-from gspn2_deploy.tensorrt_plugin import find_plugin, library_version, load_plugin
+from gspn2_deploy.tensorrt_plugin import find_plugin, last_error, library_version, load_plugin
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ _LEVELS = {  # of what TensorRT says by its severity; all else is for debugging
 }
 
 _Value = TypeVar("_Value")
+
+_hearers: list[list[str]] = []  # who waits for errors
 
 
 class TensorRTRunner(Runner):
@@ -284,19 +287,17 @@ class TensorRTRunner(Runner):
     def _load(self) -> None:
         trt, manifest = self._trt, self.manifest
         carried = manifest.options.get("embed_plugin") is True
+        library = None
         if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(library_version(trt))
-            load_plugin(trt, self._plugin)
+            library = load_plugin(trt, self._plugin)
         self._runtime = trt.Runtime(make_logger(trt, _log))
         if manifest.holds_host_code:  # as much a program as a plugin library is
             self._runtime.engine_host_code_allowed = True
-        self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        with _heard_errors(library) as errors:
+            self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if self._engine is None:
-            raise PlanRefusedError(
-                f"TensorRT does not load {self._path}",
-                hint="its log above says why; build the plan again on this machine. Too little "
-                "GPU memory looks the same",
-            )
+            raise PlanRefusedError.explained(self._path, errors)
         inputs, self._outputs = engine_interface(trt, self._engine)
         named = {tensor.name: tensor for tensor in manifest.inputs}
         self._inputs = tuple(named.get(tensor.name, tensor) for tensor in inputs)
@@ -314,7 +315,27 @@ class TensorRTRunner(Runner):
         )
 
 
+@contextmanager
+def _heard_errors(plugin: ctypes.CDLL | None) -> Iterator[list[str]]:
+    """Collect what is logged as an error meanwhile, by the plugin too: that first."""
+    # Of several loggers in a process TensorRT keeps to the first in part, which may be that of
+    # another runner: so all of them are heard.
+    errors: list[str] = []
+    before = last_error(plugin) if plugin is not None else ""
+    _hearers.append(errors)
+    try:
+        yield errors
+    finally:
+        _hearers[:] = [hearer for hearer in _hearers if hearer is not errors]
+    said = last_error(plugin) if plugin is not None else ""
+    if said not in ("", before):
+        errors.insert(0, said)
+
+
 def _log(severity: str, text: str) -> None:
+    if _LEVELS.get(severity) == logging.ERROR:
+        for errors in _hearers:
+            errors.append(text)
     logger.log(_LEVELS.get(severity, logging.DEBUG), "TensorRT: %s", text)
 
 

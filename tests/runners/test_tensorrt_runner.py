@@ -38,6 +38,35 @@ from gspn2_deploy.runners.plan_errors import (
 )
 from gspn2_deploy.runners.tensorrt_runner import TensorRTRunner
 
+# What TensorRT logs while it refuses a plan, what is made of it, and a word of the mend.
+REFUSALS = [
+    (
+        "6: The engine plan file is not compatible with this version of TensorRT, expecting "
+        "library version 8.6.0 got 8.5.3, please rebuild.",
+        "the plan was built by TensorRT 8.5.3, and this is 8.6.0",
+        "build it again here",
+    ),
+    (
+        "1: [pluginV2Runner.cpp::load::303] Error Code 1: Serialization (Serialization assertion "
+        "creator failed.Cannot deserialize plugin since corresponding IPluginCreator not found in "
+        "Plugin Registry)",
+        "the plan holds a plugin that is not registered",
+        "GSPN2_TENSORRT_PLUGIN",
+    ),
+    (
+        "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion "
+        "plan.header.size == blobSize failed. In parsePlan at /_src/runtime/dispatch/runtime.cpp)",
+        "the plan is damaged, or another version's",
+        "build the plan again",
+    ),
+    (
+        "2: [defaultAllocator.cpp::allocate::20] Error Code 1: Cuda Runtime (out of memory); "
+        "Requested amount of GPU memory (85899345920 bytes) could not be allocated.",
+        "TensorRT ran out of memory",
+        "free memory",
+    ),
+]
+
 
 @pytest.fixture
 def make(monkeypatch, tmp_path):
@@ -286,6 +315,64 @@ class TestBadPlans:
             pass
         assert machine.cuda.stack == []
         assert machine.cuda.retained == 0
+
+    @pytest.mark.parametrize("text, problem, hint", REFUSALS)
+    def test_what_tensorrt_says_of_a_plan_is_explained(self, make, text, problem, hint):
+        runner, machine = make()
+        machine.runtime.deserialize_cuda_engine = machine.refuse("something else", text)
+        with pytest.raises(PlanRefusedError) as caught, runner:
+            pass
+        assert caught.value.problem.startswith("TensorRT does not load ")
+        assert caught.value.problem.endswith(f"m.plan: {problem}")
+        assert caught.value.got == text
+        assert hint in caught.value.hint
+        assert caught.value.exit_code == 3
+
+    def test_what_no_rule_knows_is_quoted(self, make):
+        runner, machine = make()
+        machine.runtime.deserialize_cuda_engine = machine.refuse("something new", "and more")
+        with pytest.raises(PlanRefusedError, match=r"m\.plan\n") as caught, runner:
+            pass
+        assert caught.value.got == "something new"
+        assert "Too little GPU memory" in caught.value.hint
+
+    def test_only_what_is_said_while_loading_counts(self, make):
+        runner, machine = make()
+        damaged = REFUSALS[2][0]
+        with runner:
+            machine.tensorrt.logger.log(machine.tensorrt.ILogger.Severity.ERROR, damaged)
+        machine.runtime.deserialize_cuda_engine = lambda plan: None
+        with pytest.raises(PlanRefusedError) as caught, runner:
+            pass
+        assert caught.value.got == "no message"
+
+    def test_warnings_are_no_causes(self, make):
+        runner, machine = make()
+        machine.runtime.deserialize_cuda_engine = machine.refuse(REFUSALS[2][0], severity="WARNING")
+        with pytest.raises(PlanRefusedError) as caught, runner:
+            pass
+        assert caught.value.got == "no message"
+
+    @pytest.mark.parametrize("new", [True, False])
+    def test_the_plugins_own_words_come_first(self, make, monkeypatch, new):
+        runner, machine = make()
+        state = (
+            "gspn2 plugin, deserializePlugin: GspnProp2D: the engine's plugin state has format 2"
+        )
+        said = ["" if new else state]
+        monkeypatch.setattr(tensorrt_runner, "load_plugin", lambda trt, path: "the library")
+        monkeypatch.setattr(tensorrt_runner, "last_error", lambda library: said[-1])
+        refuse = machine.refuse(REFUSALS[1][0])
+
+        def load(plan):
+            said.append(state)
+            return refuse(plan)
+
+        machine.runtime.deserialize_cuda_engine = load
+        with pytest.raises(PlanRefusedError) as caught, runner:
+            pass
+        words = "plugin state has format 2" if new else "a plugin that is not registered"
+        assert words in caught.value.problem
 
     def test_a_plan_without_memory_for_a_context(self, make):
         runner, machine = make()
