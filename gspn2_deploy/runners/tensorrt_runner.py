@@ -29,6 +29,7 @@ from gspn2_deploy.runners.plan_errors import (
     PlanRefusedError,
     RunFailedError,
     check_plan,
+    other_plugin,
 )
 from gspn2_deploy.runners.trt_log import make_logger
 from gspn2_deploy.runners.trt_tensors import engine_interface
@@ -46,12 +47,14 @@ _LEVELS = {  # of what TensorRT says by its severity; all else is for debugging
 _Value = TypeVar("_Value")
 
 _hearers: list[list[str]] = []  # who waits for errors
+_warned: set[tuple[str, Path]] = set()  # plans by their hash, and plugin libraries that differ
 
 
 class TensorRTRunner(Runner):
     """Runs a plan with dynamic shapes, one inference at a time.
 
     The manifest beside the plan is checked before the plan is deserialised: a plan is a program.
+    A plugin library that is not the one that the plan was built with is warned of.
 
     Args:
         plan_path: The plan; its manifest lies beside it.
@@ -291,6 +294,7 @@ class TensorRTRunner(Runner):
         if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(library_version(trt))
             library = load_plugin(trt, self._plugin)
+            _warn_of_other_plugin(manifest, self._path, self._plugin)
         self._runtime = trt.Runtime(make_logger(trt, _log))
         if manifest.holds_host_code:  # as much a program as a plugin library is
             self._runtime.engine_host_code_allowed = True
@@ -313,6 +317,16 @@ class TensorRTRunner(Runner):
             name=self.name,
             profiler=profiler,
         )
+
+
+def _warn_of_other_plugin(manifest: Manifest, plan: Path, plugin: Path) -> None:
+    """Warn once a process, however often a plan is opened."""
+    pair = (manifest.plan_sha256, plugin)
+    if pair in _warned:
+        return
+    if warning := other_plugin(manifest, plan, plugin):
+        _warned.add(pair)
+        logger.warning("%s", warning)
 
 
 @contextmanager

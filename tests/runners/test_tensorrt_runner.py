@@ -24,6 +24,7 @@ from gspn2_deploy.errors import (
     PlatformError,
     ShapeError,
 )
+from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import ManifestError, TensorInfo
 from gspn2_deploy.runners import tensorrt_runner
 from gspn2_deploy.runners.engine_layers import read_layers, with_times
@@ -413,6 +414,54 @@ class TestBadPlans:
         with runner:
             assert len(machine.loaded) == loaded
             assert machine.runtime.engine_host_code_allowed is allowed
+
+    @pytest.fixture
+    def plugin(self, monkeypatch, tmp_path):
+        """A plugin library, which the runner finds."""
+        path = tmp_path / "libgspn2_tensorrt.so"
+        path.write_bytes(b"a library")
+        monkeypatch.setattr(tensorrt_runner, "_warned", set())
+        return path
+
+    def warned(self, monkeypatch, caplog, plugin, runner):
+        """What is warned of while a runner is entered and works."""
+        monkeypatch.setattr(tensorrt_runner, "find_plugin", lambda version: plugin)
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="gspn2_deploy"), runner:
+            runner.infer({"x": rows(2)})
+        return [record.getMessage() for record in caplog.records]
+
+    def test_another_plugin_is_warned_of_once(self, make, monkeypatch, caplog, plugin):
+        runner, machine = make(plugin_sha256="0" * 64)
+        (warning,) = self.warned(monkeypatch, caplog, plugin, runner)
+        assert "m.plan was built with another plugin library" in warning
+        assert f"got:      {plugin}, SHA-256 {sha256_of(plugin)}" in warning
+        assert f"expected: SHA-256 {'0' * 64}" in warning
+        assert "not proven with this one" in warning
+        assert "build the plan again, or run gspn2-deploy validate" in warning
+        assert self.warned(monkeypatch, caplog, plugin, runner) == []
+        another = plugin.with_name("another.so")
+        another.write_bytes(b"another library")
+        assert len(self.warned(monkeypatch, caplog, another, runner)) == 1
+        assert len(machine.loaded) == 3
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_the_plans_own_plugin_or_an_unknown_one_is_not(
+        self, make, monkeypatch, caplog, plugin, known
+    ):
+        runner, _ = make(plugin_sha256=sha256_of(plugin) if known else None)
+        assert self.warned(monkeypatch, caplog, plugin, runner) == []
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"options": {"embed_plugin": True}}, {"propagations": {"GspnProp2D": 0}}],
+        ids=["embedded", "no plugin"],
+    )
+    def test_where_no_library_is_loaded_none_is_warned_of(
+        self, make, monkeypatch, caplog, plugin, changes
+    ):
+        runner, _ = make(plugin_sha256="0" * 64, **changes)
+        assert self.warned(monkeypatch, caplog, plugin, runner) == []
 
     def test_compatible_plans_run_on_what_they_are_compatible_with(self, make):
         options = {"version_compatible": True, "hardware_compatibility": "ampere-plus"}
