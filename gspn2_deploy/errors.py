@@ -4,6 +4,7 @@ Gspn2Error
 ├── InputError                 exit code 2: what the user gave cannot be used
 │   ├── UsageError             options that do not fit together, a bad configuration file
 │   ├── ShapeError             a tensor or image size that the operator or model refuses
+│   ├── DtypeError             an array of another element type than a runner takes
 │   ├── UnknownModelError      no model of that name (with suggestions)
 │   ├── ModelFactoryError      a user's factory is missing, raised, or returned something else
 │   ├── CheckpointError        missing, truncated, not loadable safely, or keys that do not match
@@ -66,6 +67,10 @@ class UsageError(InputError):
 
 class ShapeError(InputError, ValueError):
     """A tensor shape, dtype or image size that the operator or the model refuses."""
+
+
+class DtypeError(InputError, ValueError):
+    """An array or buffer has another element type than a runner takes."""
 
 
 class UnknownModelError(InputError):

@@ -19,6 +19,7 @@ SCHEMA = 1
 KIND = "gspn2-deploy plan manifest"
 
 _AMPERE = (8, 0)
+_LATER_FIELDS = ("fused",)  # that manifests of this schema may lack: they are None there
 
 
 class ManifestError(InputError):
@@ -117,6 +118,8 @@ class Manifest:
         timing_cache: Where the times that were measured were kept, if they were.
         options: The other options of the build, as
             :meth:`gspn2_deploy.build.options.BuildOptions.to_dict` returns them.
+        fused: The op type by the name of each plugin layer that stands for standard ops of the
+            file; None where the build did not say yet.
     """
 
     plan_file: str
@@ -149,6 +152,7 @@ class Manifest:
     workspace_bytes: int | None = None
     timing_cache: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    fused: Mapping[str, str] | None = None
     schema: int = field(default=SCHEMA)
 
     @property
@@ -330,6 +334,7 @@ def _plain(value: Any) -> Any:
 
 def _from_dict(content: dict[str, Any]) -> Manifest:
     # Those that have a default when a manifest is made are in its file all the same.
+    content = {**dict.fromkeys(_LATER_FIELDS), **content}
     values = {name: content[name] for name in Manifest.__dataclass_fields__}
     if unknown := content.keys() - values.keys() - {"kind"}:
         raise KeyError(*sorted(unknown))
@@ -353,6 +358,9 @@ def _from_dict(content: dict[str, Any]) -> Manifest:
         "options",
     ):
         _typed(values[name], dict, name)
+    if values["fused"] is not None:
+        for op_type in _typed(values["fused"], dict, "fused").values():
+            _typed(op_type, str, "fused")
     return Manifest(**values)
 
 

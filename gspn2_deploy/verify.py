@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gspn2_deploy.bundle import Bundle
-from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError
+from gspn2_deploy.errors import DtypeError, Gspn2Error, PlatformError, ShapeError
 from gspn2_deploy.manifest import Manifest, ManifestError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _prove(runner: Any, manifest: Manifest, samples: GoldenSamples) -> EnginePro
     if not fitting:
         return None
     layers = runner.profile(fitting[0], runs=1)
-    return prove_counts(layers, manifest.propagations, manifest.precision)
+    return prove_counts(layers, manifest)
 
 
 def _open_libraries(bundle: Bundle, folder: Path) -> None:
@@ -251,7 +251,7 @@ def _compare(runner: Runner, samples: GoldenSamples, tolerance: Tolerance) -> St
     for index, sample in enumerate(samples.samples):
         try:
             actual = runner.infer(sample.inputs)
-        except ShapeError as error:  # outside the plan's profile
+        except (ShapeError, DtypeError) as error:  # not for this plan's profiles
             skipped.append(f"sample {index} was not run: {error.problem}")
             continue
         compared += 1

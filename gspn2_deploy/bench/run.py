@@ -28,7 +28,7 @@ from gspn2_deploy.bench.subjects import (
     TorchSubject,
 )
 from gspn2_deploy.bench.timing import Effort, measure
-from gspn2_deploy.errors import Gspn2Error, PlatformError, ShapeError, UsageError
+from gspn2_deploy.errors import DtypeError, Gspn2Error, PlatformError, ShapeError, UsageError
 from gspn2_deploy.export import metadata as keys
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.onnxruntime_runner import CPU_PROVIDER
@@ -364,7 +364,7 @@ def _measure(
         measured = measure(subject.run, subject.burst, effort)
         after = machine.gpu_state(subject.bus_id()) if on_gpu else None
         agrees = _agreement(sample, subject.outputs(), source.tolerance, first)
-    except (PlatformError, ShapeError) as error:
+    except (PlatformError, ShapeError, DtypeError) as error:
         return Row(**common, measured=None, description=subject.describe(), error=str(error))
     return Row(
         **common,

@@ -71,6 +71,7 @@ class BuiltEngine:
         timing_cache: Where the measured times were kept, if they were.
         activation_bytes: GPU memory for activations at the largest profile, if known.
         unproven: What could not be checked on this machine, one sentence each.
+        fused: The op type by the name of each plugin layer that stands for standard ops.
     """
 
     library_version: str
@@ -85,6 +86,7 @@ class BuiltEngine:
     timing_cache: str | None = None
     activation_bytes: int | None = None
     unproven: tuple[str, ...] = ()
+    fused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Backend(ABC):

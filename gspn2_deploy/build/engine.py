@@ -184,6 +184,7 @@ def _describe(
         activation_bytes=built.activation_bytes,
         metadata=source.metadata,
         unproven=built.unproven,
+        fused=built.fused,
         build_seconds=round(seconds, 3),
         host=f"{platform.system()} {platform.release()} {platform.machine()}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -145,6 +145,7 @@ def build(trt: ModuleType, channel: Any, request: BuildRequest, gpu: Gpu) -> Bui
         timing_cache=None if kept is None else str(kept),
         activation_bytes=session.activation_bytes,
         unproven=unproven,
+        fused={name: model.plugins[name] for name in model.fused},
     )
 
 

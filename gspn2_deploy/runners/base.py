@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gspn2_deploy.errors import ShapeError
+from gspn2_deploy.errors import DtypeError, ShapeError
 from gspn2_deploy.manifest import TensorInfo
 
 Array = NDArray[Any]
@@ -101,7 +101,8 @@ class Runner(ABC):
             Arrays by output name, which the caller owns.
 
         Raises:
-            ShapeError: A name is missing or unknown, or a shape or dtype does not fit.
+            ShapeError: A name is missing or unknown, or a shape does not fit.
+            DtypeError: An input has another dtype.
         """
         if not self._active:
             raise RuntimeError(f"the runner {self.name!r} must be entered first: use `with`")
@@ -128,8 +129,9 @@ def check_inputs(runner: str, specs: tuple[TensorInfo, ...], inputs: Mapping[str
         The inputs in the order of ``specs``, contiguous.
 
     Raises:
-        ShapeError: A name is missing or unknown, a shape or dtype does not fit, or an extent that
-            has one name differs between two places.
+        ShapeError: A name is missing or unknown, a shape does not fit, or an extent that has one
+            name differs between two places.
+        DtypeError: An input has another dtype.
     """
     expected = "; ".join(str(spec) for spec in specs)
     if set(inputs) != {spec.name for spec in specs}:
@@ -144,7 +146,7 @@ def check_inputs(runner: str, specs: tuple[TensorInfo, ...], inputs: Mapping[str
 
 def _check_array(runner: str, spec: TensorInfo, array: Array, extents: dict[str, int]) -> None:
     if array.dtype.name != spec.dtype:
-        raise ShapeError(
+        raise DtypeError(
             f"{runner}: the input {spec.name!r} has another dtype",
             got=array.dtype.name,
             expected=spec.dtype,

@@ -97,7 +97,13 @@ class EngineLayer:
     @property
     def is_fused(self) -> bool:
         """Whether a plugin runs it that stands for standard ops; it is named after the plugin."""
-        return self.is_plugin and self.node.startswith(FUSED_TYPES)
+        return self.is_plugin and self.fused_type is not None
+
+    @property
+    def fused_type(self) -> str | None:
+        """The op type that its name begins with, of those that stand for standard ops."""
+        # The underscore keeps GspnDepthwise and GspnDepthwiseNorm apart.
+        return next((name for name in FUSED_TYPES if self.node.startswith(f"{name}_")), None)
 
     @property
     def is_propagation(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gspn2_deploy.errors import ShapeError
+from gspn2_deploy.errors import DtypeError, ShapeError
 from gspn2_deploy.manifest import Profile, ShapeRange, TensorInfo
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.cuda_driver import CudaDriver, CudaGraph
@@ -180,7 +180,8 @@ class EngineSession:
 
         Raises:
             DeviceBufferError: One is missing, on the host, freed, not aligned or not contiguous.
-            ShapeError: One has another dtype or shape than the engine gives or takes.
+            DtypeError: One has another dtype than the engine gives or takes.
+            ShapeError: One has another shape, or no profile covers the shapes.
         """
         arrays = {name: array_interface(name, value) for name, value in buffers.items()}
         missing = [name for name in self._dtypes if name not in arrays]
@@ -297,7 +298,7 @@ class EngineSession:
     def _check_array(self, name: str, array: Mapping[str, Any]) -> None:
         dtype = self._dtypes[name]
         if array["typestr"] not in _TYPE_STRINGS.get(dtype.name, (dtype.str,)):
-            raise ShapeError(
+            raise DtypeError(
                 f"{self._name}: the buffer of {name!r} has another dtype",
                 got=array["typestr"],
                 expected=dtype.name,

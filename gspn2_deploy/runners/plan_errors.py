@@ -5,10 +5,13 @@ The base types decide on the exit code: what was given is wrong (2), or this mac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gspn2_deploy.errors import InputError, PlatformError
+from gspn2_deploy.files import sha256_of
 from gspn2_deploy.manifest import Manifest, ManifestError
+from gspn2_deploy.runners.trt_causes import find_cause
 
 
 class AlteredPlanError(ManifestError):
@@ -29,6 +32,18 @@ class NoGpuError(PlatformError):
 
 class PlanRefusedError(PlatformError):
     """TensorRT refused a plan that its manifest says is whole and fits."""
+
+    @classmethod
+    def explained(cls, plan: Path, raw: Sequence[str]) -> PlanRefusedError:
+        """Make one of what TensorRT and the plugin logged as errors while they loaded a plan."""
+        if cause := find_cause(raw):
+            problem = f"TensorRT does not load {plan}: {cause.problem}"
+            return cls(problem, got=cause.text, hint=cause.hint)
+        return cls(
+            f"TensorRT does not load {plan}",
+            got=raw[0] if raw else "no message",
+            hint="build the plan again on this machine. Too little GPU memory looks the same",
+        )
 
 
 class RunFailedError(PlatformError):
@@ -57,6 +72,30 @@ def check_plan(manifest: Manifest, plan: Path, *, version: str, compute_capabili
     except ManifestError as error:
         kind = _kind(manifest, plan, version, compute_capability)
         raise kind(error.problem, error.mismatches, error.hint) from error
+
+
+def other_plugin(manifest: Manifest, plan: Path, plugin: Path) -> str | None:
+    """Say that a plugin library is not the one that a plan was built with; None where it is.
+
+    That is no error: a newer library may load older plans.
+
+    Args:
+        manifest: The plan's manifest; one that holds no hash of the library is content with any.
+        plan: The plan.
+        plugin: The library that is to run it.
+    """
+    if manifest.plugin_sha256 is None:
+        return None
+    digest = sha256_of(plugin)
+    if digest == manifest.plugin_sha256:
+        return None
+    return (
+        f"{plan} was built with another plugin library than the one that runs it\n"
+        f"  got:      {plugin}, SHA-256 {digest}\n"
+        f"  expected: SHA-256 {manifest.plugin_sha256}\n"
+        "  what was validated with that library is not proven with this one\n"
+        "  fix:      build the plan again, or run gspn2-deploy validate --engine anew"
+    )
 
 
 def _kind(

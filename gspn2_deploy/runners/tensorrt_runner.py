@@ -7,6 +7,7 @@ thread; a runner is used in the thread that entered it.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +29,11 @@ from gspn2_deploy.runners.plan_errors import (
     PlanRefusedError,
     RunFailedError,
     check_plan,
+    other_plugin,
 )
 from gspn2_deploy.runners.trt_log import make_logger
 from gspn2_deploy.runners.trt_tensors import engine_interface
-from gspn2_deploy.tensorrt_plugin import find_plugin, library_version, load_plugin
+from gspn2_deploy.tensorrt_plugin import find_plugin, last_error, library_version, load_plugin
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +46,15 @@ _LEVELS = {  # of what TensorRT says by its severity; all else is for debugging
 
 _Value = TypeVar("_Value")
 
+_hearers: list[list[str]] = []  # who waits for errors
+_warned: set[tuple[str, Path]] = set()  # plans by their hash, and plugin libraries that differ
+
 
 class TensorRTRunner(Runner):
     """Runs a plan with dynamic shapes, one inference at a time.
 
     The manifest beside the plan is checked before the plan is deserialised: a plan is a program.
+    A plugin library that is not the one that the plan was built with is warned of.
 
     Args:
         plan_path: The plan; its manifest lies beside it.
@@ -183,7 +189,8 @@ class TensorRTRunner(Runner):
 
         Raises:
             DeviceBufferError: A buffer is missing, on the host, freed, or not aligned.
-            ShapeError: A buffer's dtype is not the tensor's, or no profile covers the shapes.
+            DtypeError: A buffer's dtype is not the tensor's.
+            ShapeError: A buffer's shape is not the tensor's, or no profile covers the shapes.
             RunFailedError: TensorRT refused.
         """
         with self.current():
@@ -283,19 +290,18 @@ class TensorRTRunner(Runner):
     def _load(self) -> None:
         trt, manifest = self._trt, self.manifest
         carried = manifest.options.get("embed_plugin") is True
+        library = None
         if any(manifest.propagations.values()) and not carried:
             self._plugin = find_plugin(library_version(trt))
-            load_plugin(trt, self._plugin)
+            library = load_plugin(trt, self._plugin)
+            _warn_of_other_plugin(manifest, self._path, self._plugin)
         self._runtime = trt.Runtime(make_logger(trt, _log))
         if manifest.holds_host_code:  # as much a program as a plugin library is
             self._runtime.engine_host_code_allowed = True
-        self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        with _heard_errors(library) as errors:
+            self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if self._engine is None:
-            raise PlanRefusedError(
-                f"TensorRT does not load {self._path}",
-                hint="its log above says why; build the plan again on this machine. Too little "
-                "GPU memory looks the same",
-            )
+            raise PlanRefusedError.explained(self._path, errors)
         inputs, self._outputs = engine_interface(trt, self._engine)
         named = {tensor.name: tensor for tensor in manifest.inputs}
         self._inputs = tuple(named.get(tensor.name, tensor) for tensor in inputs)
@@ -313,7 +319,37 @@ class TensorRTRunner(Runner):
         )
 
 
+def _warn_of_other_plugin(manifest: Manifest, plan: Path, plugin: Path) -> None:
+    """Warn once a process, however often a plan is opened."""
+    pair = (manifest.plan_sha256, plugin)
+    if pair in _warned:
+        return
+    if warning := other_plugin(manifest, plan, plugin):
+        _warned.add(pair)
+        logger.warning("%s", warning)
+
+
+@contextmanager
+def _heard_errors(plugin: ctypes.CDLL | None) -> Iterator[list[str]]:
+    """Collect what is logged as an error meanwhile, by the plugin too: that first."""
+    # Of several loggers in a process TensorRT keeps to the first in part, which may be that of
+    # another runner: so all of them are heard.
+    errors: list[str] = []
+    before = last_error(plugin) if plugin is not None else ""
+    _hearers.append(errors)
+    try:
+        yield errors
+    finally:
+        _hearers[:] = [hearer for hearer in _hearers if hearer is not errors]
+    said = last_error(plugin) if plugin is not None else ""
+    if said not in ("", before):
+        errors.insert(0, said)
+
+
 def _log(severity: str, text: str) -> None:
+    if _LEVELS.get(severity) == logging.ERROR:
+        for errors in _hearers:
+            errors.append(text)
     logger.log(_LEVELS.get(severity, logging.DEBUG), "TensorRT: %s", text)
 
 

@@ -148,7 +148,7 @@ def _enter_engine(request: Request, stack: ExitStack) -> TensorRTRunner | None:
 
 
 def _prove(request: Request, engine: TensorRTRunner, samples: list[Sample]) -> EngineProof:
-    """Run one sample with TensorRT's profiler, and hold what ran against the file."""
+    """Run one sample with TensorRT's profiler, and hold what ran against file and manifest."""
     from gspn2_deploy.validate.blocks import read_blocks
 
     sample = next((item for item in samples if engine.can_run(item.inputs)), None)
@@ -157,7 +157,7 @@ def _prove(request: Request, engine: TensorRTRunner, samples: list[Sample]) -> E
     wanted = [
         PluginNode(block.name, block.op_type, block.dtype) for block in read_blocks(request.onnx)
     ]
-    return prove_plugins(engine.profile(sample.inputs), wanted)
+    return prove_plugins(engine.profile(sample.inputs), wanted, engine.manifest)
 
 
 def _uncovered(engine: TensorRTRunner | None, samples: list[Sample]) -> tuple[str, ...]:

@@ -125,9 +125,7 @@ def test_a_machine_that_fits_proves_it(folder, machine, monkeypatch, before):
     assert body["passed"]
     assert [step["status"] for step in body["steps"]] == ["passed"] * 6
     assert steps["run"]["details"][0].startswith("1 golden samples within ")
-    assert steps["run"]["details"][1].startswith(
-        "3 of 3 propagations ran in the plugin (3 in float"
-    )
+    assert steps["run"]["details"][1].startswith("3 GspnProp2D ran, float32; ")
     assert Doubler.opened == (folder / "nano.plan", folder / "libgspn2_tensorrt.so")
     assert os.environ.get(PLUGIN_VARIABLE) == before
 
@@ -164,6 +162,17 @@ def test_wrong_answers_fail(folder, machine):
     assert steps["run"]["status"] == "failed"
     assert "sample 0, scores: at" in steps["run"]["details"][0]
     assert not body["passed"]
+
+
+def test_an_engine_that_takes_another_dtype_fails(folder, machine):
+    specs = (TensorInfo("images", "float16", (2, 4)),)
+    machine.runner = type("Half", (Doubler,), {"input_specs": specs})
+    result, _, steps = verify(folder)
+    assert result.exit_code == 1
+    assert steps["run"]["details"] == [
+        "nothing was compared",
+        "sample 0 was not run: engine: the input 'images' has another dtype",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from gspn2_deploy.errors import (
 )
 from gspn2_deploy.manifest import Manifest
 
+FUSED = {"GspnChannelNorm_n": "GspnChannelNorm"}
+
 
 class FakeBackend(Backend):
     """Writes a constant as the plan, after ``failure`` had its turn."""
@@ -47,7 +49,7 @@ class FakeBackend(Backend):
         if self.failure is not None:
             raise self.failure
         request.plan_path.write_bytes(b"the whole plan")
-        return BuiltEngine("1.0", "13", None, request.inputs, request.outputs)
+        return BuiltEngine("1.0", "13", None, request.inputs, request.outputs, fused=FUSED)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,7 @@ def test_plan_and_manifest(onnx_file: Path):
     manifest.verify(result.plan_path, onnx_path=onnx_file, library_version="1.0")
     assert manifest.compute_capabilities == ("8.9",)
     assert manifest.propagations == {"GspnProp2D": 1}
+    assert manifest.fused == FUSED
     assert manifest.profiles == (parse_profile("images=1x3x16x16:8x3x16x16:64x3x16x16"),)
     assert manifest.inputs[0].shape == ("batch", 3, 16, 16)
 

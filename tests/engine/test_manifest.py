@@ -60,6 +60,7 @@ def manifest(plan: Path) -> Manifest:
         workspace_bytes=1 << 20,
         timing_cache="/cache/timing/0.cache",
         options={"weights": "fixed", "tactic_sources": ["cudnn"]},
+        fused={"GspnDepthwise_a": "GspnDepthwise"},
     )
     made.save(manifest_path(plan))
     return made
@@ -202,7 +203,20 @@ def test_not_a_manifest(plan: Path, text: str):
         Manifest.load(manifest_path(plan))
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Manifest)])
+def test_a_manifest_of_before_fused_layers_were_named(plan: Path, manifest: Manifest):
+    path = manifest_path(plan)
+    content = json.loads(path.read_text())
+    del content["fused"]
+    path.write_text(json.dumps(content))
+    older = Manifest.load(path)
+    assert older == replace(manifest, fused=None)
+    older.save(path)
+    assert Manifest.load(path) == older
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(Manifest) if field.name != "fused"]
+)
 def test_a_lost_field_is_noticed(plan: Path, manifest: Manifest, name: str):
     path = manifest_path(plan)
     content = json.loads(path.read_text())
@@ -224,6 +238,8 @@ def test_a_lost_field_is_noticed(plan: Path, manifest: Manifest, name: str):
         {"surplus": 1},
         {"options": []},
         {"engine_dtypes": None},
+        {"fused": ["GspnDepthwise_a"]},
+        {"fused": {"GspnDepthwise_a": 1}},
     ],
 )
 def test_damaged_fields(plan: Path, manifest: Manifest, changes: dict[str, object]):

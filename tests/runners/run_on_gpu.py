@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gspn2_deploy.errors import ShapeError
+from gspn2_deploy.errors import DtypeError, ShapeError
 from gspn2_deploy.golden import GoldenSamples
 from gspn2_deploy.runners.base import Arrays
 from gspn2_deploy.runners.plan_errors import AlteredPlanError, DeviceBufferError, NoGpuError
@@ -106,7 +106,7 @@ class Check:
             most = max(profile[name].max[0] for profile in runner.profiles)
             wide = np.zeros((most + 1, *value.shape[1:]), value.dtype)
             refused(ShapeError, lambda: runner.infer({**inputs, name: wide}))
-            refused(ShapeError, lambda: runner.infer({**inputs, name: value.astype(np.float64)}))
+            refused(DtypeError, lambda: runner.infer({**inputs, name: value.astype(np.float64)}))
             runner.infer(inputs)
         refused(NoGpuError, lambda: TensorRTRunner(self.plan, device=99).__enter__())
         copy = self.plan.with_name("altered.plan")

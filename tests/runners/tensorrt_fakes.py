@@ -459,6 +459,15 @@ def write_plan(path, dtype="float32", **changes):
 class Machine(SimpleNamespace):
     """A machine with a GPU and TensorRT: ``cuda``, ``driver``, ``engine``, ``tensorrt``."""
 
+    def refuse(self, *texts, severity="ERROR"):
+        """A ``deserialize_cuda_engine`` that logs texts and gives no engine."""
+
+        def load(plan):
+            for text in texts:
+                self.tensorrt.logger.log(self.tensorrt.ILogger.Severity[severity], text)
+
+        return load
+
 
 def install(monkeypatch, engine=None, *, dtype="float32", version=VERSION):
     """Put the doubles in the place of TensorRT, pycuda and the driver.

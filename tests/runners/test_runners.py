@@ -15,6 +15,7 @@ from runners.small_models import TwoHeads, images, specs, torch_runner, write_on
 from torch import nn
 
 from gspn2_deploy.errors import (
+    DtypeError,
     GoldenFileError,
     InputError,
     MissingDependencyError,
@@ -56,7 +57,6 @@ class TestBase:
             ({}, "names do not fit"),
             ({"image": images()}, "names do not fit"),
             ({"images": images(), "more": images()}, "names do not fit"),
-            ({"images": images().astype(np.float64)}, "another dtype"),
             ({"images": images()[:, :1]}, "shape that does not fit"),
             ({"images": images()[0]}, "shape that does not fit"),
             ({"images": images()[:0]}, "is empty"),
@@ -65,6 +65,14 @@ class TestBase:
     def test_inputs_that_do_not_fit(self, inputs, message):
         with torch_runner() as runner, pytest.raises(ShapeError, match=message):
             runner.infer(inputs)
+
+    def test_another_dtype_is_told_apart_from_another_shape(self):
+        wide = images().astype(np.float64)
+        with torch_runner() as runner, pytest.raises(DtypeError, match="another dtype") as caught:
+            runner.infer({"images": wide})
+        assert (caught.value.got, caught.value.expected) == ("float64", "float32")
+        assert "array.astype" in str(caught.value)
+        assert caught.value.exit_code == 2
 
     def test_a_named_extent_is_equal_everywhere(self):
         both = (*specs(), specs()[0].__class__("mask", "float32", ("batch",)))

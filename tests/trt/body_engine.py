@@ -213,6 +213,7 @@ def _describe(
         plugin_sha256=None,
         timing_cache=None,
         propagations={},
+        fused={},
         activation_bytes=built.activation_bytes,
         unproven=built.unproven,
         build_seconds=seconds,

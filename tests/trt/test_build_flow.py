@@ -1,5 +1,6 @@
 """A whole build with the TensorRT backend, on doubles of four versions of TensorRT."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -519,6 +520,17 @@ def test_the_plugin_takes_over_what_it_is_asked_for(backend, monkeypatch, fuse):
     assert seen == [{"fuse": fuse}]
     said = "0 of 2 propagations take a prediction unsplit; 0 plugin layers stand for standard ops"
     assert said in backend.channel.logged
+
+
+@pytest.mark.parametrize("fused", [("first",), ()])
+def test_the_plugin_layers_that_stand_for_standard_ops_are_named(backend, monkeypatch, fused):
+    prepare_model = tensorrt_engine.prepare_model
+
+    def prepare(*arguments, **options):
+        return replace(prepare_model(*arguments, **options), fused=fused)
+
+    monkeypatch.setattr(tensorrt_engine, "prepare_model", prepare)
+    assert backend.build("8.6").fused == dict.fromkeys(fused, "GspnProp2D")
 
 
 @pytest.mark.parametrize("fuse", [True, False])

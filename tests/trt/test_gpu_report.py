@@ -15,7 +15,7 @@ def step(status, seconds):
     return {"status": status, "seconds": seconds, "commands": [{"argv": ["/secret/python"]}]}
 
 
-def validation():
+def validation(kinds=False):
     errors = {"worst_ratio": 0.25, "max_scaled": 1e-3, "cosine": 0.5}
     cases = [
         {
@@ -27,12 +27,16 @@ def validation():
         for name, ratio in (("tensorrt", 0.25), ("tensorrt", 0.125), ("onnxruntime", 0.0625))
     ]
     plugin = {"name": "a", "dtype": "float16", "milliseconds": 0.5}
+    plugins = [plugin, {**plugin, "milliseconds": None}]  # as before the kinds were told apart
+    if kinds:
+        plugins = [{**item, "kind": "propagation"} for item in plugins]
+        plugins.append({**plugin, "kind": "fused"})
     return {
         "passed": True,
         "tolerance": {"source": "/secret/folder/table"},
         "top1": {"tensorrt": {"items": 16, "agreeing": 16, "accuracy": None}},
         "cases": cases,
-        "engine_proof": {"plugins": [plugin, {**plugin, "milliseconds": None}], "layers": 7},
+        "engine_proof": {"plugins": plugins, "layers": 7},
     }
 
 
@@ -148,6 +152,12 @@ def test_the_worst_of_a_batch_counts(report):
     ]
     assert rows[0]["of_tolerance"] == 0.25
     assert report["parity"]["nano-fp16"]["plugin_types"] == {"float16": 1}  # the other did not run
+
+
+@pytest.mark.parametrize("kinds", [False, True])
+def test_the_tables_count_the_propagations(kinds):
+    row = make_report({}, {"validate-nano-fp16": validation(kinds)})["parity"]["nano-fp16"]
+    assert (row["plugins"], row["plugin_types"]) == (2, {"float16": 1})
 
 
 def test_groups_of_layers(report):

@@ -14,6 +14,11 @@ from gspn2_deploy.runners.onnxruntime_runner import OnnxRuntimeRunner
 WIDE = {"images": ((1, 3, 16, 16), (4, 3, 16, 16), (16, 3, 16, 16))}
 NARROW = {"images": ((20, 3, 16, 16), (20, 3, 16, 16), (20, 3, 16, 16))}
 BLOCKS = 3
+FUSED = {
+    "GspnDepthwiseNorm_a": "GspnDepthwiseNorm",
+    "GspnDepthwiseNorm_b": "GspnDepthwiseNorm",
+    "GspnChannelNorm_n": "GspnChannelNorm",
+}
 
 
 @pytest.fixture
@@ -145,11 +150,35 @@ class TestProof:
         assert [plugin["dtype"] for plugin in proof["plugins"]] == [dtype] * BLOCKS
         assert {plugin["op_type"] for plugin in proof["plugins"]} == {"GspnProp2D"}
         assert all(plugin["milliseconds"] > 0 for plugin in proof["plugins"])
-        share = f"3 of 3 propagations ran in the plugin (3 in {dtype}), 25% of the layers' time"
+        assert {plugin["kind"] for plugin in proof["plugins"]} == {"propagation"}
+        share = f"3 GspnProp2D ran, {dtype}; 25% of the layers' time in the plugin"
         assert proof["summary"] == share
         text = world.invoke("--samples", 1, precision=precision, json_=False).stdout
         assert "In the engine" in text
         assert share in " ".join(text.split())
+
+    def test_what_was_fused_is_proven_against_the_manifest(self, world):
+        def fuse(layers):
+            layers += [{**layers[1], "Name": name, "ms": 0.2} for name in FUSED]
+
+        world.change_layers = fuse
+        proof = world.body("--samples", 1, precision="fp16", fused=FUSED)["engine_proof"]
+        fused = [plugin for plugin in proof["plugins"] if plugin["kind"] == "fused"]
+        assert {plugin["name"]: plugin["op_type"] for plugin in fused} == FUSED
+        assert [(item["dtype"], item["milliseconds"]) for item in fused] == [("float16", 0.2)] * 3
+        line = "3 GspnProp2D, 2 GspnDepthwiseNorm, 1 GspnChannelNorm ran, float16; 50% of the"
+        assert proof["summary"].startswith(line)
+        text = world.invoke("--samples", 1, precision="fp16", fused=FUSED, json_=False).stdout
+        assert line in " ".join(text.split())
+        assert "GspnChannelNorm_n" not in text
+
+    def test_a_fused_layer_that_is_missing_fails(self, world):
+        def fuse(layers):
+            layers += [{**layers[1], "Name": name} for name in list(FUSED)[1:]]
+
+        assert self.failures(world, fuse, fused=FUSED) == [
+            f"no plugin layer in the engine: {next(iter(FUSED))}"
+        ]
 
     def failures(self, world, change, **keywords):
         world.change_layers = change
@@ -199,7 +228,7 @@ class TestProof:
 
         world.change_layers = twice
         proof = world.body("--samples", 1)["engine_proof"]
-        assert proof["summary"].startswith("3 of 3 propagations ran in the plugin")
+        assert proof["summary"].startswith("3 GspnProp2D ran, float32")
 
     def test_types_that_tensorrt_does_not_tell_are_unproven(self, world):
         def quiet(layers):
