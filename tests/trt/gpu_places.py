@@ -58,7 +58,7 @@ MODELS = {
         estimates=(45, 45),
     ),
     "tiny": Model("tiny", level=3, estimates=(80, 130)),
-    "tiny-512x768": Model("tiny", size=(512, 768), batches=(1, 2, 8), estimates=(90, 75)),
+    "tiny-512x768": Model("tiny", size=(512, 768), estimates=(120, 100)),
     "small": Model("small", estimates=(100, 110)),
     "base": Model("base", estimates=(110, 115)),
 }

@@ -53,7 +53,8 @@ def make_steps(work: Path) -> list[Step]:
             steps += _engine(at, name, precision)
     for name in (*others, "nano"):
         steps += _bench(at, name, "fp16")
-    steps += _bench(at, "tiny", "fp32")
+    for name in ("tiny", *others, "nano"):
+        steps += _bench(at, name, "fp32")
     return steps + body_steps(at) + option_steps(at) + _variants(at, "tiny", "fp16")
 
 
