@@ -330,22 +330,12 @@ cudaError_t launch(const ChannelNormCall& call, const DeviceInfo& device) {
 cudaError_t countLargeClusters(int sharedBytes, int* clusters) {
   const auto kernel = normHeldKernel<__half, 1, false>;  // any would do
   const size_t asked = sharedBytes - kSharedBeside;
-  const cudaError_t status = allowCluster(kernel, kLargeClusterBlocks, asked);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute = clusterAttribute(kLargeClusterBlocks);
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(kLargeClusterBlocks);
-  config.blockDim = dim3(kHeldThreads);
-  config.dynamicSmemBytes = asked;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaOccupancyMaxActiveClusters(clusters, kernel, &config);
+  return maxActiveClusters(kernel, kHeldThreads, kLargeClusterBlocks, asked, clusters);
 }
 
 int64_t channelNormElements(const gspn2_norm_t& norm) {
-  const bool rows = norm.layout == GSPN2_NHWC8;
-  const int64_t channels = rows ? (norm.c + kNormVector - 1) / kNormVector * kNormVector : norm.c;
-  return norm.n * channels * norm.h * norm.w;
+  return norm.layout == GSPN2_NHWC8 ? rowsElements(norm.n, norm.c, norm.h, norm.w)
+                                    : norm.n * norm.c * norm.h * norm.w;
 }
 
 int64_t channelNormTiles(const gspn2_norm_t& norm) {

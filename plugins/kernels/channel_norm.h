@@ -14,6 +14,10 @@
 namespace gspn2 {
 
 constexpr int64_t kNormVector = 8;  // channels side by side in GSPN2_NHWC8
+// Of a map in that layout, with what lies behind the last channel.
+constexpr int64_t rowsElements(int64_t n, int64_t c, int64_t h, int64_t w) {
+  return n * ((c + kNormVector - 1) / kNormVector * kNormVector) * h * w;
+}
 // Channels of a position that one warp can hold; GSPN2_NCHW has no such limit.
 constexpr int64_t kNormMaxChannels = 32 * 8 * kNormVector;
 constexpr int kMostProxies = 2;               // channels that are projected, at most

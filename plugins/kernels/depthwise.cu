@@ -260,14 +260,9 @@ cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) 
 
 template <typename T>
 cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
-  switch (call.conv.kernel) {
-    case 3:
-      return launchKernelOf<T, 3>(call, device);
-    case 5:
-      return launchKernelOf<T, 5>(call, device);
-    default:
-      return launchKernelOf<T, 7>(call, device);
-  }
+  return withDepthwiseWidth(call.conv.kernel, [&](auto width) {
+    return launchKernelOf<T, decltype(width)::value>(call, device);
+  });
 }
 
 // Whether tensor cores take a call: of 5x5 and more, where they have enough blocks and not much
@@ -290,7 +285,7 @@ bool takesBands(const gspn2_depthwise_t& conv, const DeviceInfo& device) {
 }  // namespace
 
 int64_t depthwiseElements(const gspn2_depthwise_t& conv) {
-  return conv.n * planRoundUp(conv.c, kVector) * conv.h * conv.w;
+  return rowsElements(conv.n, conv.c, conv.h, conv.w);
 }
 
 int64_t depthwiseBlocks(const gspn2_depthwise_t& conv) {

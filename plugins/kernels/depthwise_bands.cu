@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "depthwise_bands.cuh"
+#include "depthwise_tiles.h"
 #include "launch.cuh"
 #include "plan_arithmetic.h"
 
@@ -141,9 +142,7 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.bias = call.bias;
   params.y = call.y;
   params.items = conv.n;
-  params.height = static_cast<int>(conv.h);
-  params.width = static_cast<int>(conv.w);
-  params.channels = static_cast<int>(conv.c);
+  setDepthwise(conv, &params);
   params.pitch = planRoundUp(conv.c, kOctet);
   params.down = grid.down;
   params.across = grid.across;
@@ -151,8 +150,6 @@ cudaError_t launchTiles(const DepthwiseCall& call, const DeviceInfo& device) {
   params.rows = planCeilDiv(conv.h, grid.down);
   params.columns = planCeilDiv(conv.w, grid.across);
   params.channelBlocks = grid.channelBlocks;
-  params.silu = conv.activation == GSPN2_SILU;
-  params.residual = conv.residual != 0;
   return launchClusters(depthwiseBandKernel<T, kKernel, kSide>, static_cast<unsigned>(grid.blocks),
                         Tile::kThreads, 1, sizeof(typename Tile::Shared), call.stream, params,
                         device.computeCapability >= kClusterCapability);
@@ -172,14 +169,9 @@ cudaError_t launchKernelOf(const DepthwiseCall& call, const DeviceInfo& device) 
 
 template <typename T>
 cudaError_t launch(const DepthwiseCall& call, const DeviceInfo& device) {
-  switch (call.conv.kernel) {
-    case 3:
-      return launchKernelOf<T, 3>(call, device);
-    case 5:
-      return launchKernelOf<T, 5>(call, device);
-    default:
-      return launchKernelOf<T, 7>(call, device);
-  }
+  return withDepthwiseWidth(call.conv.kernel, [&](auto width) {
+    return launchKernelOf<T, decltype(width)::value>(call, device);
+  });
 }
 
 }  // namespace

@@ -211,9 +211,7 @@ bool sharesSlices(const DirectionScan& scan, const StripPlan& plan) {
   return scan.horizontal() && scan.output == ScanOutput::kStates && plan.rows > 1 && plan.warps > 1;
 }
 
-void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
-                 StripParams* params) {
-  if (!sharesSlices(scan, plan)) return;
+void shareSlices(const DirectionScan& scan, int resident, StripParams* params) {
   int tuned[2] = {-1, 1};  // clusters, whether slices are cut
   const bool isTuned = readTuning("GSPN2_STRIP_TOUR", 2, tuned);
   if (isTuned) {

@@ -28,13 +28,12 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
 // The parameters of a scan's kernel.
 StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
-// Lets as many clusters as the device has at once share the slices of a horizontal scan, where that
-// pays; by default each has one. `words`: the scan's workspace.
-void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
-                 StripParams* params);
-
-// Whether shareSlices wants to know of `resident`.
+// Whether clusters may share the slices of a scan: by default each has one.
 bool sharesSlices(const DirectionScan& scan, const StripPlan& plan);
+
+// Lets the `resident` clusters that the device has at once share the slices of such a scan, where
+// that pays.
+void shareSlices(const DirectionScan& scan, int resident, StripParams* params);
 
 // One translation unit per dtype and orientation.
 cudaError_t launchStripColumnsFloat32(const DirectionScan& scan, const StripPlan& plan);

@@ -6,8 +6,7 @@
 namespace gspn2 {
 namespace {
 int gTuned = 0;
-int gResident = 0;
-}  // namespace
+}
 
 bool readTuning(const char* variable, int count, int* values) {
   const char* text = std::getenv(variable);
@@ -22,10 +21,7 @@ bool readTuning(const char* variable, int count, int* values) {
 
 void countTuned() { ++gTuned; }
 
-void noteResident(int clusters) { gResident = clusters; }
-
 }  // namespace gspn2
 
 int gspn2_tuned_plans(void) { return gspn2::gTuned; }
-int gspn2_tuned_resident(void) { return gspn2::gResident; }
 #endif

@@ -14,12 +14,9 @@ namespace gspn2 {
 bool readTuning(const char* variable, int count, int* values);
 // Counts a plan that was taken from the environment.
 void countTuned();
-// Remembers how many clusters a scan was said to have at once.
-void noteResident(int clusters);
 #else
 inline bool readTuning(const char*, int, int*) { return false; }
 inline void countTuned() {}
-inline void noteResident(int) {}
 #endif
 
 }  // namespace gspn2
@@ -27,7 +24,5 @@ inline void noteResident(int) {}
 #ifdef GSPN2_KERNELS_TUNING
 // How many plans have been taken from the environment.
 extern "C" GSPN2_API int gspn2_tuned_plans(void);
-// How many clusters the last horizontal scan by strips was said to have at once.
-extern "C" GSPN2_API int gspn2_tuned_resident(void);
 #endif
 #endif  // GSPN2_KERNELS_TUNING_H_
