@@ -495,3 +495,8 @@ def install(monkeypatch, engine=None, *, dtype="float32", version=VERSION):
         tensorrt_runner, "load_plugin", lambda trt, path: machine.loaded.append(path)
     )
     return machine
+
+
+def rows(batch, dtype="float32"):
+    """A batch of the fake engine's input."""
+    return np.arange(batch * 3).reshape(batch, 3).astype(KINDS[dtype][1])

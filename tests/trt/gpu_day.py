@@ -179,7 +179,7 @@ class Day:
         began, earlier = time.monotonic(), self._earlier(step)
         limit = min(step.limit - earlier, remaining)
         result = Result("passed", 0.0)
-        log = self.work / "logs" / f"{_file_name(step.name)}.log"
+        log = self.work / "logs" / f"{file_name(step.name)}.log"
         with log.open("w") as stream:
             try:
                 for command in step.commands():
@@ -280,7 +280,7 @@ class Day:
         return result is not None and result.status == "passed"
 
     def _state(self, name: str) -> Path:
-        return self.work / "state" / f"{_file_name(name)}.json"
+        return self.work / "state" / f"{file_name(name)}.json"
 
 
 def take(work: Path, part: Path, tree: Path) -> None:
@@ -319,7 +319,8 @@ def is_running(work: Path) -> bool:
         return False
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A step's name as its log and its state have it."""
     return name.replace(":", "_").replace("/", "_")
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from format_cost import sort_layers
+from gpu_day import file_name
 from gpu_steps import make_steps
 
 Json = dict[str, Any]
@@ -256,7 +257,7 @@ def make_log(steps: Mapping[str, Json], folders: Iterable[Path]) -> str:
             argv = " ".join(map(str, command["argv"]))
             first = textwrap.shorten(argv, _MOST_SAID, placeholder=" ...")
             texts.append(f"$ {first}\n  exit {command['code']}, {command['seconds']:.0f} s\n")
-        path = logs.get(name.replace(":", "_").replace("/", "_"))
+        path = logs.get(file_name(name))
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
         said = [line for line in lines if line and not line.startswith("$ ")]
         said = [line for line, _ in itertools.groupby(said) if not _UNSAID.match(line)]
