@@ -228,8 +228,8 @@ class Launcher {
   Holders findHolders() {
     int tuned[1];
     const size_t room = mDevice.sharedBytesPerBlock - kSharedBeside;
-    if (!hasResponse() || !mOverlaps || !mParams.wide) return {};
-    if (mParams.plane * mParams.channels > kLargeClusterBlocks * static_cast<int64_t>(room)) {
+    if (!hasResponse() || !mOverlaps) return {};
+    if (mParams.plane * mParams.pitch > kLargeClusterBlocks * static_cast<int64_t>(room)) {
       return {};  // too much by far, and more than a layout's integers hold
     }
     if (readTuning("GSPN2_NORM_CLUSTER", 1, tuned)) {
@@ -252,6 +252,12 @@ class Launcher {
     return few.sharedBytes <= room ? few : Holders{};
   }
 
+  template <int kVectors, bool kWide>
+  Kernel heldKernel() const {
+    return mParams.proxies > 0 ? normHeldKernel<T, kVectors, true, kWide>
+                               : normHeldKernel<T, kVectors, false, kWide>;
+  }
+
   // Into y, which is normalised where it lies.
   template <int kVectors>
   cudaError_t project() {
@@ -270,8 +276,7 @@ class Launcher {
       const Holders found = findHolders();
       if (found.blocks > 0) {
         cutForCluster(found.blocks, 1);
-        return run(mParams.proxies > 0 ? normHeldKernel<T, kVectors, true>
-                                       : normHeldKernel<T, kVectors, false>,
+        return run(mParams.wide ? heldKernel<kVectors, true>() : heldKernel<kVectors, false>(),
                    tiles(), found.threads, found.sharedBytes, found.blocks);
       }
     }
@@ -328,7 +333,7 @@ cudaError_t launch(const ChannelNormCall& call, const DeviceInfo& device) {
 }  // namespace
 
 cudaError_t countLargeClusters(int sharedBytes, int* clusters) {
-  const auto kernel = normHeldKernel<__half, 1, false>;  // any would do
+  const auto kernel = normHeldKernel<__half, 1, false, true>;  // any would do
   const size_t asked = sharedBytes - kSharedBeside;
   return maxActiveClusters(kernel, kHeldThreads, kLargeClusterBlocks, asked, clusters);
 }

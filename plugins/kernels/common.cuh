@@ -100,6 +100,13 @@ struct PackedVector {
   __device__ __forceinline__ float operator[](int i) const {
     return unpackFloat(words[i / kPerWord], i % kPerWord, static_cast<const T*>(nullptr));
   }
+  __device__ __forceinline__ PackedVector masked(const PackedVector& mask) const {
+    static_assert(kPerWord > 1, "no bits of such words");
+    PackedVector vector;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) vector.words[i] = words[i] & mask.words[i];
+    return vector;
+  }
   // Rounds.
   __device__ __forceinline__ void set(int i, float value) {
     const T rounded = fromFloat<T>(value);

@@ -1,7 +1,7 @@
 // gspn2_channel_norm with a response on GSPN2_NHWC8, in one launch: a cluster of blocks has a batch
 // item, and holds it in shared memory from the one read to the one write. The blocks send each
-// other their sums of squares. Compute capability 9.0 and later; C and the tensors of it are whole
-// aligned vectors.
+// other their sums of squares. Compute capability 9.0 and later. A row's last vector may have
+// less than eight channels: sums leave out what lies behind them, and y has 0 there.
 #ifndef GSPN2_KERNELS_NORM_HELD_CUH_
 #define GSPN2_KERNELS_NORM_HELD_CUH_
 
@@ -18,29 +18,30 @@ constexpr int kHeldCopies = 8;          // that bring a tile, at most
 // The tensors of C that a block has in shared memory: the projection's weights stand behind the
 // rest.
 enum HeldParameter { kHeldScale, kHeldShift, kHeldResponseScale, kHeldResponseShift, kHeldBias };
+constexpr int kHeldMostParameters = kHeldBias + 1 + GSPN2_PROJECTION_MAX_CHANNELS;
 
 __host__ __device__ inline int heldParameters(const NormParams& p) {
   return p.proxies > 0 ? kHeldBias + 1 + p.proxies : kHeldBias;
 }
 
-// A block's shared memory, in floats; what is read in vectors is aligned to 16 bytes.
+// A block's shared memory, in floats; what is read in vectors is aligned to 16 bytes. C': p.pitch.
 struct HeldLayout {
-  int warpSums;    // of squares, (warps, C), behind those of every block, (tiles, C)
-  int affines;     // (2, C): scales, then shifts
+  int warpSums;    // of squares, (warps, C'), behind those of every block, (tiles, C')
+  int affines;     // (2, C'): scales, then shifts
   int statistics;  // of the tile's rows
   int proxies;     // (P, tile)
-  int parameters;  // of 16-bit values, (heldParameters, C)
-  int rows;        // of 16-bit values, (tile, C)
+  int parameters;  // of 16-bit values, (heldParameters, C')
+  int rows;        // of 16-bit values, (tile, C')
   int size;
 
   __host__ __device__ HeldLayout(const NormParams& p, int threads)
-      : warpSums(p.tiles * p.channels),
-        affines(warpSums + threads / kWarpSize * p.channels),
-        statistics(affines + 2 * p.channels),
+      : warpSums(p.tiles * p.pitch),
+        affines(warpSums + threads / kWarpSize * p.pitch),
+        statistics(affines + 2 * p.pitch),
         proxies(rounded(statistics + 2 * p.tile)),
         parameters(rounded(proxies + p.proxies * p.tile)),
-        rows(parameters + heldParameters(p) * p.channels / 2),
-        size(rows + p.tile * p.channels / 2) {}
+        rows(parameters + heldParameters(p) * p.pitch / 2),
+        size(rows + p.tile * p.pitch / 2) {}
 
   __host__ __device__ static int rounded(int floats) { return (floats + 3) / 4 * 4; }
 };
@@ -51,7 +52,7 @@ struct HeldParameters {
   const NormParams& p;
   T* const values;
 
-  __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.channels; }
+  __device__ __forceinline__ T* of(int parameter) const { return values + parameter * p.pitch; }
   __device__ __forceinline__ const T* source(int parameter) const {
     // No array, which would be in local memory.
     const void* const tensor = parameter == kHeldScale           ? p.scale
@@ -72,12 +73,26 @@ struct HeldParameters {
       prefetch(source(i / lines) + i % lines * kLine);
     }
   }
-  // By one thread: starts the copies, counted on `barrier`.
+  // By one thread: starts the copies, counted on `barrier`. Whole aligned vectors alone, p.wide.
   __device__ __forceinline__ void fetch(uint32_t barrier) const {
     const int bytes = p.channels * static_cast<int>(sizeof(T));
     barrierArriveExpect(barrier, static_cast<uint32_t>(heldParameters(p) * bytes));
     for (int i = 0; i < heldParameters(p); ++i) {
       copyBulk(sharedAddress(of(i)), source(i), bytes, barrier, kEvictNormal);
+    }
+  }
+  // By every thread of the block, by element; behind the last channel 0.
+  __device__ __forceinline__ void read() const {
+    for (int c = static_cast<int>(threadIdx.x); c < p.pitch; c += static_cast<int>(blockDim.x)) {
+      T found[kHeldMostParameters] = {};  // all loads ahead of the stores
+#pragma unroll
+      for (int i = 0; i < kHeldMostParameters; ++i) {
+        if (i < heldParameters(p) && c < p.channels) found[i] = source(i)[c];
+      }
+#pragma unroll
+      for (int i = 0; i < kHeldMostParameters; ++i) {
+        if (i < heldParameters(p)) of(i)[c] = found[i];
+      }
     }
   }
   __device__ __forceinline__ float at(int parameter, int channel) const {
@@ -113,7 +128,7 @@ __device__ __forceinline__ void respondHeld(const HeldParameters<T>& parameters,
   const int threads = static_cast<int>(blockDim.x);
   float total = 0.0F;
   for (int c = thread; c < p.channels; c += threads) {
-    const float response = responseOf(p, sumOfRows(squares, p.tiles, p.channels, c));
+    const float response = responseOf(p, sumOfRows(squares, p.tiles, p.pitch, c));
     affines.scales[c] = response;
     total += response;
   }
@@ -130,6 +145,38 @@ __device__ __forceinline__ void respondHeld(const HeldParameters<T>& parameters,
   }
   __syncthreads();
 }
+
+// What of a lane's vectors are channels.
+template <typename T, int kVectors, bool kWide>
+struct HeldMasks {
+  typename RowTile<T, kVectors>::Vector masks[kVectors];
+
+  __device__ __forceinline__ explicit HeldMasks(const RowTile<T, kVectors>& tile) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      masks[i] = tile.mask(i);
+#pragma unroll
+      for (uint32_t& word : masks[i].words) word = keepInRegister(word);
+    }
+  }
+  __device__ __forceinline__ const auto* all() const { return masks; }
+  // The i-th vector with 0 behind the last channel.
+  template <typename Vector>
+  __device__ __forceinline__ Vector own(int i, const Vector& values) const {
+    return values.masked(masks[i]);
+  }
+};
+template <typename T, int kVectors>
+struct HeldMasks<T, kVectors, true> {
+  __device__ __forceinline__ explicit HeldMasks(const RowTile<T, kVectors>&) {}
+  __device__ __forceinline__ const typename RowTile<T, kVectors>::Vector* all() const {
+    return nullptr;
+  }
+  template <typename Vector>
+  __device__ __forceinline__ const Vector& own(int, const Vector& values) const {
+    return values;
+  }
+};
 
 // A block's tile, in shared memory.
 template <typename T, int kVectors>
@@ -152,32 +199,37 @@ struct HeldRows {
   __device__ __forceinline__ void fetch(uint32_t barriers) const {
     const T* const source = static_cast<const T*>(tile.p.x) + tile.rowOffset(tile.begin);
     for (int first = 0, copy = 0; first < count; first += perCopy, ++copy) {
-      const int bytes = min(perCopy, count - first) * tile.p.channels * static_cast<int>(sizeof(T));
+      const int bytes = min(perCopy, count - first) * tile.p.pitch * static_cast<int>(sizeof(T));
       barrierArriveExpect(barriers + 8 * copy, static_cast<uint32_t>(bytes));
-      copyBulk(sharedAddress(rows + first * tile.p.channels),
-               source + int64_t{first} * tile.p.channels, bytes, barriers + 8 * copy, kEvictFirst);
+      copyBulk(sharedAddress(rows + first * tile.p.pitch), source + int64_t{first} * tile.p.pitch,
+               bytes, barriers + 8 * copy, kEvictFirst);
     }
   }
-  // What a lane has of a row; 0 where there is none.
-  __device__ __forceinline__ void read(int row, Vector (&values)[kVectors]) const {
+  // What a lane has of a row; 0 where there is none, and behind the last channel.
+  template <typename Masks>
+  __device__ __forceinline__ void read(int row, const Masks& masks,
+                                       Vector (&values)[kVectors]) const {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       values[i] = Vector{};
-      if (row < count && tile.channel(i) < tile.p.channels) values[i] = Vector::read(at(row, i));
+      if (row < count && tile.channel(i) < tile.p.pitch) {
+        values[i] = masks.own(i, Vector::read(at(row, i)));
+      }
     }
   }
   __device__ __forceinline__ void write(int row, const Vector (&values)[kVectors]) const {
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
-      if (row < count && tile.channel(i) < tile.p.channels) values[i].write(at(row, i));
+      if (row < count && tile.channel(i) < tile.p.pitch) values[i].write(at(row, i));
     }
   }
   __device__ __forceinline__ T* at(int row, int i) const {
-    return rows + row * tile.p.channels + tile.channel(i);
+    return rows + row * tile.p.pitch + tile.channel(i);
   }
 };
 
-template <typename T, int kVectors, bool kProjects>
+// kWide: as p.wide.
+template <typename T, int kVectors, bool kProjects, bool kWide>
 __global__ void __launch_bounds__(kHeldThreads, 1)
     normHeldKernel(const __grid_constant__ NormParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -209,25 +261,27 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
   float* const sums = dynamicShared<float>();
   float* const warpSums = sums + layout.warpSums;
   float* const proxies = sums + layout.proxies;
-  const Affines affines{sums + layout.affines, sums + layout.affines + p.channels};
+  const Affines affines{sums + layout.affines, sums + layout.affines + p.pitch};
   auto* const statistics = reinterpret_cast<Statistics*>(sums + layout.statistics);
   const HeldParameters<T> parameters{p, reinterpret_cast<T*>(sums + layout.parameters)};
   const HeldRows<T, kVectors> held(tile, sums + layout.rows, step);
+  const HeldMasks<T, kVectors, kWide> masks(tile);
   parameters.prefetchAll();
   waitForPreviousKernel();
   if (thread == 0) held.fetch(copied);
   if (thread == kWarpSize) {  // a copy takes its thread a while
-    parameters.fetch(ready);
-    barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.channels));
+    if constexpr (kWide) parameters.fetch(ready);
+    barrierArriveExpect(collected, static_cast<uint32_t>(4 * p.tiles * p.pitch));
   }
   __syncwarp();
+  if constexpr (!kWide) parameters.read();
   if constexpr (kProjects) shareProxies(tile, proxies);
   __syncthreads();
-  barrierWait(ready, 0);
+  if constexpr (kWide) barrierWait(ready, 0);
 
   const auto parameter = [&](int which, int i) {
     Vector values;
-    if (tile.channel(i) < p.channels) {
+    if (tile.channel(i) < p.pitch) {
       values = Vector::read(parameters.of(which) + tile.channel(i));
     }
     return values;
@@ -246,7 +300,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
       const int first = base + tile.group;
       Vector values[kRows][kVectors];
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) held.read(first + r * tile.groups, values[r]);
+      for (int r = 0; r < kRows; ++r) held.read(first + r * tile.groups, masks, values[r]);
       if constexpr (kProjects) {
         project(
             tile, proxies, first, [&](int which, int i) { return parameter(kHeldBias + which, i); },
@@ -255,7 +309,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
         for (int r = 0; r < kRows; ++r) held.write(first + r * tile.groups, values[r]);
       }
       RowStatistics<T, kVectors, kRows> rows;
-      rows.template find<true>(tile, values);
+      rows.template find<kWide, !kWide>(tile, values, masks.all());
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const int row = first + r * tile.groups;
@@ -279,17 +333,17 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
           squares[i][j] += __shfl_xor_sync(kFullMask, squares[i][j], other);
         }
       }
-      if (thread % kWarpSize < p.lanes && tile.channel(i) < p.channels) {
-        writeFloats(warpSums + thread / kWarpSize * p.channels + tile.channel(i), squares[i]);
+      if (thread % kWarpSize < p.lanes && tile.channel(i) < p.pitch) {
+        writeFloats(warpSums + thread / kWarpSize * p.pitch + tile.channel(i), squares[i]);
       }
     }
   }
   __syncthreads();
   clusterWait();
   const auto rank = static_cast<int>(clusterRank());
-  for (int c = 4 * thread; c < p.channels; c += 4 * threads) {
-    const float4 sum = fourSumsOfRows(warpSums, threads / kWarpSize, p.channels, c);
-    const uint32_t target = sharedAddress(sums + rank * p.channels + c);
+  for (int c = 4 * thread; c < p.pitch; c += 4 * threads) {
+    const float4 sum = fourSumsOfRows(warpSums, threads / kWarpSize, p.pitch, c);
+    const uint32_t target = sharedAddress(sums + rank * p.pitch + c);
     for (int other = 0; other < p.tiles; ++other) {
       storeRemote(clusterAddress(target, other), sum, clusterAddress(collected, other));
     }
@@ -299,7 +353,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
 
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (tile.channel(i) >= p.channels) break;
+    if (tile.channel(i) >= p.pitch) break;
     float scales[kVector], shifts[kVector];
     readFloats(affines.scales + tile.channel(i), scales);
     readFloats(affines.shifts + tile.channel(i), shifts);
@@ -312,7 +366,7 @@ __global__ void __launch_bounds__(kHeldThreads, 1)
       for (int j = 0; j < kVector; ++j) {
         result.set(j, normalised(value[j], position, Affine{scales[j], shifts[j]}));
       }
-      tile.write(tile.begin + row, i, result);
+      tile.write(tile.begin + row, i, masks.own(i, result));
     }
   }
 #endif

@@ -67,6 +67,16 @@ struct RowTile : NormTile {
       return Vector::read(source, count(i));
     }
   }
+  // All bits of the i-th vector's channels, none of what lies behind them.
+  __device__ __forceinline__ Vector mask(int i) const {
+    Vector bits;
+#pragma unroll
+    for (int word = 0; word < Vector::kWords; ++word) {
+      const int halves = count(i) - 2 * word;
+      bits.words[word] = halves > 1 ? 0xffffffffU : halves == 1 ? 0xffffU : 0U;
+    }
+    return bits;
+  }
   // By one row of the launch: to ask for the same lines takes turns.
   __device__ __forceinline__ void prefetchParameters(const void* tensor) const {
     if (blockIdx.x > 0 || group > 0) return;
@@ -90,10 +100,12 @@ struct RowStatistics {
   Statistics statistics[kRows];
   float apart[kRows][kVectors][kVector];
 
-  // kWide: as tile.p.wide. Every lane of the warp takes part.
-  template <bool kWide>
+  // kWide: as tile.p.wide. `masks` (kVectors), as tile.mask() has them, say that the values behind
+  // the last channel are 0; without them they may be anything. Every lane of the warp takes part.
+  template <bool kWide, bool kMasks = false>
   __device__ __forceinline__ void find(const RowTile<T, kVectors>& tile,
-                                       const Vector (&values)[kRows][kVectors]) {
+                                       const Vector (&values)[kRows][kVectors],
+                                       const Vector* masks = nullptr) {
     const float share = tile.p.share;
     const auto isChannel = [&](int i, int j) { return j < tile.count(i); };
     float sums[kRows] = {};
@@ -104,7 +116,7 @@ struct RowStatistics {
 #pragma unroll
         for (int j = 0; j < kVector; ++j) {
           apart[r][i][j] = values[r][i][j];  // 0 where a lane has no channels
-          if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
+          if (!kWide && !kMasks && !isChannel(i, j)) apart[r][i][j] = 0.0F;
           sums[r] += apart[r][i][j];
         }
       }
@@ -119,11 +131,17 @@ struct RowStatistics {
         float part = 0.0F;
 #pragma unroll
         for (int j = 0; j < kVector; ++j) {
-          apart[r][i][j] -= statistics[r].mean;
-          if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
+          if constexpr (kMasks) {  // factors of -1 and 0 for all rows, no select for each value
+            const uint32_t factors = masks[i].words[j / 2] & 0xbf80bf80U;
+            const float factor = unpackFloat(factors, j % 2, static_cast<__nv_bfloat16*>(nullptr));
+            apart[r][i][j] = fmaf(statistics[r].mean, factor, apart[r][i][j]);
+          } else {
+            apart[r][i][j] -= statistics[r].mean;
+            if (!kWide && !isChannel(i, j)) apart[r][i][j] = 0.0F;
+          }
           part = fmaf(apart[r][i][j], apart[r][i][j], part);
         }
-        sums[r] += tile.count(i) > 0 ? part : 0.0F;
+        sums[r] += kMasks || tile.count(i) > 0 ? part : 0.0F;
       }
     }
     laneSums(sums, tile.p.lanes);

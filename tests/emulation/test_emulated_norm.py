@@ -29,6 +29,13 @@ SIZES = (
 )  # fmt: skip
 
 
+# Rows that a cluster holds, and whose last vector is not whole.
+HELD_SIZES = (
+    (1, 1, 4, 5), (3, 4, 7, 7), (2, 20, 6, 6), (1, 37, 9, 5), (1, 156, 12, 9), (2, 180, 7, 8),
+    (1, 300, 8, 8), (1, 513, 5, 7), (1, 1023, 4, 4), (1, 156, 24, 24),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("response", [False, True])
 @pytest.mark.parametrize(("layout", "dtype"), NORM_LAYOUTS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -58,6 +65,49 @@ def test_a_projection(
             assert_close(out, expected, PROJECTED[dtype], f"{choice} {size} {proxies}")
 
 
+def take_held(library: ctypes.CDLL) -> None:
+    kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+    assert kernels == ["normHeldKernel"]
+
+
+@pytest.mark.parametrize("proxies", [0, 1, 2])
+@pytest.mark.parametrize("dtype", PROJECTED)
+@pytest.mark.parametrize("size", HELD_SIZES, ids=str)
+def test_rows_are_held_whose_last_vector_is_not_whole(
+    opener: Opener, size: tuple[int, int, int, int], dtype: torch.dtype, proxies: int
+) -> None:
+    library = opener("fastest")
+    x, *rest = channel_norm_inputs(size, dtype, True, "cpu")
+    projection = projection_inputs(x, proxies) if proxies else None
+    expected = layer_reference.channel_norm(x, *rest, projection=projection)
+    tolerances = PROJECTED if proxies else FORWARD
+    for move in (torch.clone, misaligned):
+        moved = None if projection is None else tuple(move(value) for value in projection)
+        parameters = [move(value) for value in rest]
+        emulated.take_kernels(library)
+        out = channel_norm(x, *parameters, projection=moved, layout=NHWC8, library=library)
+        take_held(library)
+        assert_close(out, expected, tolerances[dtype], f"{size} {proxies} {move.__name__}")
+
+
+@pytest.mark.parametrize("channels", [24, 156])
+@pytest.mark.parametrize("moved", range(6))
+def test_rows_are_held_whose_parameters_are_misaligned(
+    opener: Opener, channels: int, moved: int
+) -> None:
+    library = opener("fastest")
+    x, *rest = channel_norm_inputs((2, channels, 6, 5), torch.float16, True, "cpu")
+    proxy, *weights = projection_inputs(x, 2)
+    expected = layer_reference.channel_norm(x, *rest, projection=(proxy, *weights))
+    tensors = [*rest, *weights]
+    tensors[moved] = misaligned(tensors[moved])
+    emulated.take_kernels(library)
+    projection = (proxy, tensors[4], tensors[5])
+    out = channel_norm(x, *tensors[:4], projection=projection, layout=NHWC8, library=library)
+    take_held(library)
+    assert_close(out, expected, PROJECTED[torch.float16])
+
+
 def test_a_misaligned_projection(opener: Opener) -> None:
     x, *rest = channel_norm_inputs((2, 24, 6, 5), torch.float16, True, "cpu")
     projection = projection_inputs(x, 2)
@@ -75,9 +125,10 @@ def test_misaligned(opener: Opener, dtype: torch.dtype) -> None:
     assert_close(out, expected, FORWARD[dtype])
 
 
+@pytest.mark.parametrize("channels", [72, 156])
 @pytest.mark.parametrize("layout", [NCHW, NHWC8])
-def test_the_same_bits_whatever_the_schedule(opener: Opener, layout: int) -> None:
-    inputs = channel_norm_inputs((2, 72, 9, 16), torch.float16, True, "cpu")
+def test_the_same_bits_whatever_the_schedule(opener: Opener, layout: int, channels: int) -> None:
+    inputs = channel_norm_inputs((2, channels, 9, 16), torch.float16, True, "cpu")
     results = []
     for seed in range(4):
         with emulated.seeded(seed):
@@ -94,15 +145,49 @@ def test_nan_stays_at_its_position(opener: Opener, layout: int) -> None:
     assert int(out.isnan().sum()) == 20
 
 
+@pytest.mark.parametrize("proxies", [0, 2])
+def test_nan_stays_in_its_batch_item(opener: Opener, proxies: int) -> None:
+    # Of it every channel's mean square is NaN; behind the last channel there is 0 all the same.
+    x, *rest = channel_norm_inputs((3, 20, 6, 6), torch.float16, True, "cpu")
+    x[1, 3, 2, 4] = torch.nan
+    projection = projection_inputs(x, proxies) if proxies else None
+    out = channel_norm(x, *rest, projection=projection, layout=NHWC8, library=opener("fastest"))
+    assert out[1].isnan().all()
+    assert not out[::2].isnan().any()
+
+
+def fenced_copies(
+    fenced: emulated.Fenced, at_end: bool, *values: torch.Tensor
+) -> list[torch.Tensor]:
+    copies = [value for value in fenced.copies(*values, at_end=at_end) if value is not None]
+    assert len(copies) == len(values)
+    return copies
+
+
+@pytest.mark.parametrize("channels", [24, 37, 156])
 @pytest.mark.parametrize("layout", [NCHW, NHWC8])
-def test_reads_nothing_past_the_inputs(opener: Opener, layout: int) -> None:
+def test_reads_nothing_past_the_inputs(opener: Opener, layout: int, channels: int) -> None:
     library = opener("fastest")
     for at_end in (True, False):
         with emulated.Fenced(library) as fenced:
-            inputs = channel_norm_inputs((1, 24, 5, 7), torch.float16, True, "cpu")
-            copies = fenced.copies(*inputs, at_end=at_end)
+            inputs = channel_norm_inputs((1, channels, 5, 7), torch.float16, True, "cpu")
+            copies = fenced_copies(fenced, at_end, *inputs)
             out = channel_norm(*copies, layout=layout, library=library)
             assert_close(out, layer_reference.channel_norm(*inputs), FORWARD[torch.float16])
+
+
+@pytest.mark.parametrize("channels", [24, 37, 156])
+def test_reads_nothing_past_a_projection(opener: Opener, channels: int) -> None:
+    library = opener("fastest")
+    for at_end in (True, False):
+        with emulated.Fenced(library) as fenced:
+            x, *rest = channel_norm_inputs((1, channels, 5, 7), torch.float16, True, "cpu")
+            projection = projection_inputs(x, 2)
+            expected = layer_reference.channel_norm(x, *rest, projection=projection)
+            copies = fenced_copies(fenced, at_end, *rest)
+            proxy, weight, bias = fenced_copies(fenced, at_end, *projection)
+            given = {"projection": (proxy, weight, bias), "layout": NHWC8, "library": library}
+            assert_close(channel_norm(x, *copies, **given), expected, PROJECTED[torch.float16])
 
 
 def test_what_is_refused(opener: Opener) -> None:

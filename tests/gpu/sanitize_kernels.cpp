@@ -317,7 +317,8 @@ Call makeNorm(int kind, int64_t height, int64_t width) {
   constexpr int64_t kMostLargeClusters = 4;
   norm.n = form == kLaunches && few && !rows ? 17 : gPortable ? kMostLargeClusters + 1 : 2;
   norm.c = few ? 300 : 20;
-  if (rows && form == kCluster) norm.c = few ? 304 : 24;  // whole vectors alone are held
+  // Held, of either dtype, are whole vectors and others.
+  if (rows && form == kCluster && (source - 3) % 2 == 0) norm.c += 4;
   if (rows && form == kLaunches) norm.c = kMostHeld + 4;
   norm.h = height;
   norm.w = width;

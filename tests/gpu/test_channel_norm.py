@@ -18,13 +18,16 @@ from tolerances import FORWARD, PROJECTED, assert_close
 
 pytestmark = pytest.mark.gpu
 
-# N, C, H, W: those of GSPN-2-tiny and of base's widest map, odd ones, and more than a warp holds.
+# N, C, H, W: those of GSPN-2-tiny and of base's widest map, odd ones, and more than a warp holds;
+# then rows that a cluster holds and whose last vector is not whole.
 SIZES = (
     (2, 80, 56, 56), (3, 120, 56, 56), (2, 240, 28, 28), (5, 480, 14, 14), (64, 960, 7, 7),
     (1, 40, 112, 112), (1, 1440, 7, 7), (1, 2048, 3, 3), (1, 1, 1, 1), (2, 3, 5, 7),
     (1, 513, 65, 3), (1, 2500, 4, 4), (300, 8, 2, 2), (1, 16, 1, 70_001), (1, 120, 56, 56),
     (8, 480, 14, 14), (2, 1024, 14, 32), (2, 1024, 16, 32), (40, 120, 56, 56),
     (1, 1024, 24, 32), (1, 512, 44, 44), (8, 120, 56, 56),
+    (64, 156, 56, 56), (2, 180, 56, 56), (1, 156, 56, 56), (3, 4, 7, 7), (2, 20, 6, 6),
+    (5, 37, 9, 5), (9, 300, 14, 14), (1, 1023, 16, 32),
 )  # fmt: skip
 
 
