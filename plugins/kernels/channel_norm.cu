@@ -218,16 +218,25 @@ class Launcher {
     size_t sharedBytes = 0;
   };
 
+  size_t roomOfHolder() const { return mDevice.sharedBytesPerBlock - kSharedBeside; }
+  bool leavesRoomForSecond(const Holders& block) const {
+    return 2 * (block.sharedBytes + kSharedBeside) <=
+           static_cast<size_t>(mDevice.sharedBytesPerBlock);
+  }
   // Cuts the positions for so many blocks.
   Holders holders(int blocks) {
     cutForCluster(blocks, 1);
-    const bool alone = blocks * mCall.norm.n <= mDevice.multiprocessors;
-    const int threads = alone ? kHeldThreads : kHeldLeastThreads;
-    return {blocks, threads, sizeof(float) * HeldLayout(mParams, threads).size};
+    const auto of = [&](int threads) {
+      return Holders{blocks, threads, sizeof(float) * HeldLayout(mParams, threads).size};
+    };
+    const Holders most = of(kHeldThreads);
+    if (blocks * mCall.norm.n <= mDevice.multiprocessors) return most;
+    const Holders least = of(kHeldLeastThreads);
+    return leavesRoomForSecond(least) || most.sharedBytes > roomOfHolder() ? least : most;
   }
   Holders findHolders() {
     int tuned[1];
-    const size_t room = mDevice.sharedBytesPerBlock - kSharedBeside;
+    const size_t room = roomOfHolder();
     if (!hasResponse() || !mOverlaps) return {};
     if (mParams.plane * mParams.pitch > kLargeClusterBlocks * static_cast<int64_t>(room)) {
       return {};  // too much by far, and more than a layout's integers hold
@@ -240,8 +249,7 @@ class Launcher {
     Holders few = holders(kLeastHolders);
     while (
         few.blocks < kClusterBlocks &&
-        (2 * (few.sharedBytes + kSharedBeside) > static_cast<size_t>(mDevice.sharedBytesPerBlock) ||
-         2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
+        (!leavesRoomForSecond(few) || 2 * few.blocks * mCall.norm.n <= mDevice.multiprocessors)) {
       few = holders(2 * few.blocks);
     }
     if (few.blocks == kClusterBlocks && mParams.tile >= kLargeClusterTile &&

@@ -90,6 +90,16 @@ def test_rows_are_held_whose_last_vector_is_not_whole(
         assert_close(out, expected, tolerances[dtype], f"{size} {proxies} {move.__name__}")
 
 
+@pytest.mark.parametrize("channels", [156, 160])
+def test_rows_are_held_that_leave_no_room_for_a_second_block(opener: Opener, channels: int) -> None:
+    library = opener("fastest")
+    x, *rest = channel_norm_inputs((17, channels, 56, 56), torch.float16, True, "cpu")
+    emulated.take_kernels(library)
+    out = channel_norm(x, *rest, layout=NHWC8, library=library)
+    take_held(library)
+    assert_close(out, layer_reference.channel_norm(x, *rest), FORWARD[torch.float16])
+
+
 @pytest.mark.parametrize("channels", [24, 156])
 @pytest.mark.parametrize("moved", range(6))
 def test_rows_are_held_whose_parameters_are_misaligned(
