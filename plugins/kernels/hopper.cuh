@@ -69,6 +69,15 @@ __device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&va
                : "r"(address)
                : "memory");
 }
+__device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[6]) {
+  loadSharedFloatsNow(address, reinterpret_cast<float (&)[2]>(values[0]));
+  loadSharedFloatsNow(address + 8, reinterpret_cast<float (&)[2]>(values[2]));
+  loadSharedFloatsNow(address + 16, reinterpret_cast<float (&)[2]>(values[4]));
+}
+__device__ __forceinline__ void loadSharedFloatsNow(uint32_t address, float (&values)[8]) {
+  loadSharedFloatsNow(address, reinterpret_cast<float (&)[4]>(values[0]));
+  loadSharedFloatsNow(address + 16, reinterpret_cast<float (&)[4]>(values[4]));
+}
 
 __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[1]) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(values[0]) : "memory");
@@ -81,6 +90,16 @@ __device__ __forceinline__ void storeSharedFloats(uint32_t address, const float 
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(values[0]),
                "f"(values[1]), "f"(values[2]), "f"(values[3])
                : "memory");
+}
+
+__device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[6]) {
+  storeSharedFloats(address, reinterpret_cast<const float (&)[2]>(values[0]));
+  storeSharedFloats(address + 8, reinterpret_cast<const float (&)[2]>(values[2]));
+  storeSharedFloats(address + 16, reinterpret_cast<const float (&)[2]>(values[4]));
+}
+__device__ __forceinline__ void storeSharedFloats(uint32_t address, const float (&values)[8]) {
+  storeSharedFloats(address, reinterpret_cast<const float (&)[4]>(values[0]));
+  storeSharedFloats(address + 16, reinterpret_cast<const float (&)[4]>(values[4]));
 }
 
 // ---- words -------------------------------------------------------------------------------------

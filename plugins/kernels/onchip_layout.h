@@ -11,12 +11,14 @@
 namespace gspn2 {
 
 constexpr int kOnchipDirections = 4;
-constexpr int kOnchipVector = 4;        // elements of a wide access
-constexpr int kOnchipGroup = 4;         // wide accesses of a row that neighbouring threads make
-constexpr int kOnchipMaxWorkers = 256;  // of a cluster's block
+constexpr int kOnchipVector = 4;            // elements of a wide access
+constexpr int kOnchipGroup = 4;             // wide accesses of a row that neighbouring threads make
+constexpr int kOnchipMaxWorkers = 256;      // of a cluster's block
+constexpr int kOnchipMaxRingWorkers = 512;  // of one that holds a ring of steps
 constexpr int kOnchipMaxSmallWorkers = 128;  // of a map up to 32 positions on a side
 constexpr int kOnchipMaxThreads = 512;       // of a block that has a map to itself
 constexpr int kOnchipMaxBatches = 128;
+constexpr int kOnchipFourRowLine = 128;
 
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null
@@ -26,25 +28,46 @@ struct OnchipParams {
   int64_t featureBatch, gateBatch, affinityBatch;
   int height, width;
   int channels, affinities;
+  int array;  // floats of one, of a direction's steps or of a ring of them
   int chunk;  // 0: the whole line
   gspn2_normalize_t normalize;
   int workers;   // threads that load and weigh
   int position;  // elements from a position to the next
 };
 
-// Floats from one step to the next. Even, so that vectors of two are aligned, or a multiple of four
-// where a walker's lane has four positions; and such that the threads that write four accesses of
-// some rows, side by side, meet on few banks.
-__host__ __device__ constexpr int onchipPitch(int line, int rows) {
-  const int period = rows == 4 ? 8 : 4;
-  return line + (period / 2 - line % period + period) % period;
+// Positions that a lane has of a line, where it may have `rows` of the longer one: its loads of
+// four meet on no banks.
+__host__ __device__ constexpr int onchipLineRows(int line, int rows) {
+  return line <= kOnchipFourRowLine && rows > 4 ? 4 : rows;
 }
 
-// Floats of an array, for either orientation.
-__host__ __device__ constexpr int onchipArray(int height, int width, int rows) {
+// Floats from one step to the next: as many as lanes load of a line. Even, so that vectors of two
+// are aligned, or a multiple of four where a walker's lane loads four; and such that the threads
+// that write four accesses of some rows, side by side, meet on few banks.
+__host__ __device__ constexpr int onchipPitch(int line, int rows) {
+  const int own = onchipLineRows(line, rows);
+  const int period = own % 4 == 0 ? 8 : 4;
+  const int loaded = (line + own - 1) / own * own;
+  return loaded + (period / 2 - loaded % period + period) % period;
+}
+
+// Floats of an array of all steps, for either orientation.
+constexpr int onchipArray(int height, int width, int rows) {
   const int vertical = height * onchipPitch(width, rows);
   const int horizontal = width * onchipPitch(height, rows);
   return ((vertical > horizontal ? vertical : horizontal) + 3) / 4 * 4;
+}
+
+// Vectors of a row that neighbouring workers take, and steps of a batch: each of as many whole
+// units as there are workers for. A unit is the fewest steps that whole vectors cover: a step of
+// rows, or a group of vectors of columns.
+__host__ __device__ constexpr int onchipGroup(bool horizontal, int line, int vector, int workers) {
+  if (!horizontal) return line / vector;
+  return workers / line < kOnchipGroup ? workers / line : kOnchipGroup;
+}
+__host__ __device__ constexpr int onchipBatch(bool horizontal, int line, int vector, int workers) {
+  const int group = onchipGroup(horizontal, line, vector, workers);
+  return horizontal ? workers / (group * line) * group * vector : workers / group;
 }
 
 // Elements of the map whose sums a block of a cluster owns: no vector straddles two blocks.
@@ -53,12 +76,13 @@ __host__ __device__ constexpr int onchipQuarter(int elements) {
   return (elements + unit - 1) / unit * kOnchipVector;
 }
 
-// Bytes of shared memory of a block that works on `directions` of a map.
-constexpr size_t onchipShared(int height, int width, int rows, int channels, int directions) {
-  const size_t arrays = static_cast<size_t>(directions) * (3 + channels);
-  const size_t parts =
-      directions == kOnchipDirections ? 0 : size_t{4} * channels * onchipQuarter(height * width);
-  return sizeof(float) * (arrays * onchipArray(height, width, rows) + parts);
+// Arrays of a block that works on `directions` of a map.
+constexpr int onchipArrays(int channels, int directions) { return directions * (3 + channels); }
+
+// Floats of the parts of the sum that it owns.
+constexpr int onchipParts(int elements, int channels, int directions) {
+  return directions == kOnchipDirections ? 0
+                                         : kOnchipDirections * channels * onchipQuarter(elements);
 }
 
 }  // namespace gspn2

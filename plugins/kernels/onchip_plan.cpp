@@ -15,8 +15,18 @@ namespace gspn2 {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int64_t kMaxExtent = 128;      // four positions to a lane
-constexpr int64_t kMaxBlockExtent = 64;  // two
+constexpr int64_t kMaxExtent = 256;       // eight positions to a lane
+constexpr int64_t kMaxWholeExtent = 128;  // four
+constexpr int64_t kMaxBlockExtent = 64;   // two
+// Maps of more elements have a ring, and of still more one that is short for them.
+constexpr int64_t kMaxWholeElements = 7168;
+constexpr int64_t kMaxRoomyElements = 32768;
+// Bytes of maps for each multiprocessor up to which such maps stay on chip.
+constexpr int64_t kRoomyBytes = 32000;
+constexpr int64_t kTightBytes = 18000;
+constexpr int64_t kScalarFactor = 3;    // where else the generic kernels would take them
+constexpr size_t kSharedBeside = 4096;  // that a cluster's block has its barriers in
+constexpr int kLeastSlots = 2;
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kPaired = 2;
 constexpr int64_t kPairBytes = 4;          // two channels of a position
@@ -68,18 +78,84 @@ bool prefersBlocks(const gspn2_problem_t& problem, const DeviceInfo& device) {
          2 * slices > device.multiprocessors;
 }
 
+bool isLarge(const gspn2_problem_t& problem) {
+  return std::max(problem.h, problem.w) > kMaxBlockExtent;
+}
+
+// Whether a cluster's blocks hold a ring of a large map's steps rather than all of them. On an
+// H200, all of them and a ring, in us, fp16 (fp32): 1x2x64x96 7.6, 7.8 (7.5, 8.5); 64x2x64x96 42,
+// 44 (45, 50); 64x2x72x96 47, 51 (56, 63); 1x2x88x88 9.1, 8.5 (10.3, 9.6); 64x2x88x88 56, 51 (67,
+// 64); 64x8x96x96 217, 197 (257, 243).
+bool prefersRing(const gspn2_problem_t& problem) {
+  return problem.h * problem.w > kMaxWholeElements ||
+         std::max(problem.h, problem.w) > kMaxWholeExtent;
+}
+
+// Whether so many slices of a large map are faster by a launch for each direction. On an H200, on
+// chip and by four launches, in us, fp16 (fp32): 64x2x64x96 42, 70 (45, 64); 32x32x64x96 293, 162
+// (303, 185); 64x8x80x80 157, 127 (180, 145); 32x8x96x96 101, 98 (125, 97); 64x2x112x112 80, 99
+// (106, 92); 64x2x128x128 87, 108 (117, 103); 1x2x128x192 19, 118 (27, 109); 32x2x128x192 77, 123
+// (106, 115); 64x2x128x192 130, 126 (180, 126); 16x2x160x160 70, 129 (103, 117); 32x2x160x160 106,
+// 131 (156, 120); 1x2x200x200 58, 157 (94, 142); 16x2x200x200 167, 161 (192, 147). By the generic
+// kernels 1x2x127x127 31, 241 (31, 269); 4x32x127x127 197, 294 (247, 340); 32x32x127x127 1374, 999.
+bool areMany(const gspn2_problem_t& problem, const DeviceInfo& device, const OnchipPlan& plan) {
+  const int64_t elements = problem.h * problem.w;
+  const int64_t bytes = elements * planElementBytes(problem.dtype);
+  const int64_t most = (elements > kMaxRoomyElements ? kTightBytes : kRoomyBytes) *
+                       (plan.vector == 1 ? kScalarFactor : 1);
+  return problem.n * problem.c * bytes > most * device.multiprocessors;
+}
+
+// Floats that a block has room for.
+int sharedFloats(const DeviceInfo& device) {
+  return static_cast<int>((device.sharedBytesPerBlock - kSharedBeside) / sizeof(float));
+}
+
+// Sets the shared memory of so many arrays and parts of the sum; false where it is too much.
+bool setShared(const DeviceInfo& device, int arrays, int parts, OnchipPlan* plan) {
+  const int floats = arrays * plan->array + parts;
+  plan->sharedBytes = sizeof(float) * static_cast<size_t>(floats);
+  return floats <= sharedFloats(device);
+}
+
 // Chooses the channels of a block or cluster, and sets the shared memory that they take; false
 // where even one does not fit.
 bool fits(const gspn2_problem_t& problem, const DeviceInfo& device, int directions, bool pairs,
           OnchipPlan* plan) {
   const bool canPair = pairs && problem.g == 1 && problem.c % kPaired == 0;
+  const auto height = static_cast<int>(problem.h);
+  const auto width = static_cast<int>(problem.w);
+  plan->array = onchipArray(height, width, plan->rows);
   for (plan->channels = canPair ? kPaired : 1; plan->channels > 0; --plan->channels) {
-    plan->sharedBytes = onchipShared(static_cast<int>(problem.h), static_cast<int>(problem.w),
-                                     plan->rows, plan->channels, directions);
-    // Beside it a cluster's block has its barriers.
-    if (plan->sharedBytes + 4096 <= static_cast<size_t>(device.sharedBytesPerBlock)) return true;
+    const int arrays = onchipArrays(plan->channels, directions);
+    const int parts = onchipParts(height * width, plan->channels, directions);
+    if (setShared(device, arrays, parts, plan)) return true;
   }
   return false;
+}
+
+// The same for a ring of steps, of one channel: as many as fit, but of each orientation two batches
+// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 takes 104 us
+// for 63 (fp32 158 for 96, where four launches take 142).
+bool fitsRing(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+  const auto height = static_cast<int>(problem.h);
+  const auto width = static_cast<int>(problem.w);
+  const int arrays = onchipArrays(1, 1);
+  const int parts = onchipParts(height * width, 1, 1);
+  const int left = sharedFloats(device) - parts;
+  const int whole = onchipArray(height, width, plan->rows);
+  plan->channels = 1;
+  plan->array = std::min(whole, left / arrays / kOnchipVector * kOnchipVector);
+  const auto batch = [&](bool horizontal) {
+    const int line = horizontal ? height : width;
+    return onchipBatch(horizontal, line, plan->vector, plan->workers) *
+           onchipPitch(line, plan->rows);
+  };
+  while (plan->array < whole && plan->array < kLeastSlots * std::max(batch(true), batch(false))) {
+    plan->workers -= kWarp;
+    if (plan->workers < 2 * std::max(height, width)) return false;
+  }
+  return setShared(device, arrays, parts, plan);
 }
 
 bool planBlock(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
@@ -102,8 +178,8 @@ bool planBlock(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipP
 
 bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
   const int64_t longest = std::max(problem.h, problem.w);
-  if (device.computeCapability < kClusterCapability || longest > kMaxExtent) return false;
-  plan->block = false;
+  if (device.computeCapability < kClusterCapability || longest > kMaxWholeExtent) return false;
+  plan->block = plan->ring = false;
   plan->rows = longest <= 2 * kWarp ? 2 : 4;
   // Clusters of four do not reach every multiprocessor: where so many would be needed, two channels
   // share one. Four positions to a lane leave no registers for that. Of small maps several blocks
@@ -123,16 +199,33 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   return true;
 }
 
-// A cluster (0) or a block (1), the channels that share it, its workers or 0, as the environment
-// says it; false where that does not fit.
+// A cluster whose blocks hold a ring of steps, by at most so many workers.
+bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int workers,
+              OnchipPlan* plan) {
+  const int64_t longest = std::max(problem.h, problem.w);
+  if (device.computeCapability < kClusterCapability || longest > kMaxExtent) return false;
+  plan->block = false;
+  plan->ring = true;
+  plan->rows = longest <= 4 * kWarp ? 4 : longest <= 6 * kWarp ? 6 : 8;
+  plan->workers = workers;
+  return fitsRing(problem, device, plan);
+}
+
+// A cluster that holds all steps (0), a block (1) or a cluster with a ring (2), the channels that
+// share it, its workers or 0, as the environment says it; false where that does not fit.
 bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[3],
                  OnchipPlan* plan) {
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
-  if (tuned[0] != 0 && tuned[0] != 1) return false;
-  if (!(tuned[0] == 1 ? planBlock : planCluster)(problem, device, plan)) return false;
+  if (tuned[0] < 0 || tuned[0] > 2) return false;
+  if (tuned[0] == 2) {
+    const int workers = tuned[2] == 0 ? kOnchipMaxRingWorkers : tuned[2];
+    if (workers > kOnchipMaxRingWorkers || !planRing(problem, device, workers, plan)) return false;
+  } else {
+    if (!(tuned[0] == 1 ? planBlock : planCluster)(problem, device, plan)) return false;
+    if (tuned[2] != 0) plan->workers = tuned[2];
+    if (plan->workers > (plan->block ? kOnchipMaxThreads : kOnchipMaxWorkers)) return false;
+  }
   if (plan->channels != tuned[1]) return false;
-  if (tuned[2] != 0) plan->workers = tuned[2];
-  if (plan->workers > (plan->block ? kOnchipMaxThreads : kOnchipMaxWorkers)) return false;
   countTuned();
   return true;
 }
@@ -143,6 +236,11 @@ bool planForm(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPl
     return planAsTuned(problem, device, tuned, plan);
   }
   if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
+  if (isLarge(problem)) {
+    if (areMany(problem, device, *plan)) return false;
+    return prefersRing(problem) ? planRing(problem, device, kOnchipMaxRingWorkers, plan)
+                                : planCluster(problem, device, plan);
+  }
   return planCluster(problem, device, plan) || planBlock(problem, device, plan);
 }
 

@@ -14,10 +14,12 @@ namespace gspn2 {
 
 struct OnchipPlan {
   bool block;     // whether a block has a map to itself; else a cluster of four has it
-  int rows;       // positions of a lane: 1, 2 or 4
+  int rows;       // positions of a lane: 1, 2, 4, 6 or 8
   int vector;     // elements of a load: 1 or kOnchipVector
+  bool ring;      // whether a cluster's block holds a ring of steps; else all of them
   int channels;   // of a block or cluster: 1, or 2 that share their affinities
   int workers;    // threads of a block that load and weigh
+  int array;      // floats of one: see OnchipParams
   bool overlaps;  // whether the device starts a kernel while the one before it ends
   size_t sharedBytes;
 };

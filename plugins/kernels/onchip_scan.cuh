@@ -27,7 +27,7 @@ struct OnchipScan {
     steps = horizontal ? p.width : p.height;
     line = horizontal ? p.height : p.width;
     pitch = onchipPitch(line, rows);
-    size = onchipArray(p.height, p.width, rows);
+    size = p.array;
   }
 };
 
@@ -210,6 +210,14 @@ struct OnchipWalker {
     loadSharedFloatsNow(from[2], inputs.plus);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) loadSharedFloatsNow(from[3 + c], inputs.input[c]);
+  }
+
+  // Goes on so many steps before where it is in the arrays.
+  __device__ __forceinline__ void rewind(int steps) {
+#pragma unroll
+    for (uint32_t& address : from) address -= steps * pitch;
+#pragma unroll
+    for (uint32_t& address : to) address -= steps * pitch;
   }
 
   // One step; where it starts a segment it takes its inputs, whatever the weights and the states

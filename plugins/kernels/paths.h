@@ -39,7 +39,7 @@ cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem);
 
 // A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
-// 9.0 or later, H and W up to 128, any alignment, items of x any stride apart. No workspace.
+// 9.0 or later, H and W up to 256, any alignment, items of x any stride apart. No workspace.
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
 

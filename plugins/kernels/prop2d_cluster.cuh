@@ -7,6 +7,9 @@
 // quarter of the map: the parts of the sum are sent to their owners' shared memory, which adds them
 // up in the order of the directions.
 //
+// Of small maps all steps are in shared memory at once. Of larger ones it holds a ring of batches:
+// before the workers write one, they send what was walked where it goes.
+//
 // With these roles the time is that of one load, the serial chain (one shuffle and two dependent
 // fused multiply-adds to a step) and one exchange; the rest hides behind the chain.
 #ifndef GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
@@ -18,28 +21,41 @@
 namespace gspn2 {
 
 struct OnchipBarriers {
-  uint64_t ready[kOnchipMaxBatches], done[kOnchipMaxBatches];  // a batch: weighed, walked
+  uint64_t ready[kOnchipMaxBatches], done[kOnchipMaxBatches];  // a slot's batch: weighed, walked
   uint64_t collected;                                          // every direction's parts
 };
 
-// A direction's steps in batches, each of as many whole units as there are workers for. A unit is
-// the fewest steps that whole vectors cover: a step of rows, or a group of vectors of columns.
+// A batch, the slot in shared memory that it takes, and the slot's turn.
+struct OnchipBatch {
+  int number, slot;
+  uint32_t turn;  // of which barriers know the parity
+
+  __device__ __forceinline__ uint32_t parity() const { return turn & 1U; }
+  __device__ __forceinline__ OnchipBatch next(int slots) const {
+    return slot + 1 < slots ? OnchipBatch{number + 1, slot + 1, turn}
+                            : OnchipBatch{number + 1, 0, turn + 1};
+  }
+  // The one that the slot had before.
+  __device__ __forceinline__ OnchipBatch replaced(int slots) const {
+    return {number - slots, slot, turn - 1};
+  }
+};
+
+// A direction's steps in batches.
 struct OnchipBatches {
   int steps;         // of a batch
   int count;         // of batches
+  int slots;         // for them, in shared memory: even
   int groupVectors;  // of a row that neighbouring workers take
 
   __device__ __forceinline__ OnchipBatches(const OnchipParams& p, const OnchipScan& scan,
-                                           int vector) {
-    if (scan.horizontal) {
-      groupVectors = kOnchipGroup;
-      while (groupVectors * scan.line > p.workers) groupVectors /= 2;
-      steps = p.workers / (groupVectors * scan.line) * groupVectors * vector;
-    } else {
-      groupVectors = scan.line / vector;
-      steps = p.workers / groupVectors;
-    }
+                                           int vector)
+      : steps(onchipBatch(scan.horizontal, scan.line, vector, p.workers)),
+        groupVectors(onchipGroup(scan.horizontal, scan.line, vector, p.workers)) {
     count = (scan.steps + steps - 1) / steps;
+    slots = scan.size >= scan.steps * scan.pitch
+                ? count + count % 2
+                : min(scan.size / (steps * scan.pitch), kOnchipMaxBatches) / 2 * 2;
   }
 };
 
@@ -48,7 +64,7 @@ struct OnchipWork {
   int step;         // its first in scan order, or too large where there is no vector
   int offset;       // of its first element in the map, or 0
   int batchOffset;  // elements of the map from one batch to the next
-  int batchIndex;   // elements of an array
+  int batchIndex;   // elements of an array from one slot to the next
   OnchipPlace place;
 
   __device__ __forceinline__ OnchipWork(const OnchipScan& scan, const OnchipBatches& batches,
@@ -87,6 +103,7 @@ struct OnchipWorker {
   using Gates = typename Source::Gates;
   // Batches in flight: as many as the registers of two blocks to a multiprocessor hold.
   static constexpr int kDepth = kChannels == 1 ? 3 : 2;
+  static constexpr int kRingDepth = 2;  // the same where inputs and gates are
   const OnchipParams& p;
   const OnchipScan& scan;
   const OnchipBatches& batches;
@@ -106,10 +123,19 @@ struct OnchipWorker {
   __device__ __forceinline__ int at(int batch) const {
     return has(batch) ? batch * work.batchOffset : 0;
   }
-  __device__ __forceinline__ OnchipPlace place(int batch) const {
+  __device__ __forceinline__ OnchipPlace place(const OnchipBatch& batch) const {
     OnchipPlace place = work.place;
-    place.index += batch * work.batchIndex;
+    place.index += batch.slot * work.batchIndex;
     return place;
+  }
+
+  __device__ __forceinline__ void weigh(const Inputs& inputs, const OnchipBatch& batch,
+                                        uint32_t ready) const {
+    if (has(batch.number)) {
+      storeWeights(source.unpack(inputs), place(batch), p.normalize, arrays, scan.size);
+    }
+    __syncwarp();
+    if (signals) barrierArrive(ready + 8 * batch.slot);
   }
 
   __device__ __forceinline__ void prepare(uint32_t ready) const {
@@ -123,11 +149,7 @@ struct OnchipWorker {
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        if (has(now)) {
-          storeWeights(source.unpack(inputs[i]), place(now), p.normalize, arrays, scan.size);
-        }
-        __syncwarp();
-        if (signals) barrierArrive(ready + 8 * now);
+        weigh(inputs[i], {now, now, 0}, ready);
         if (loads(now + kDepth)) inputs[i] = source.load(at(now + kDepth));
       }
     }
@@ -135,14 +157,15 @@ struct OnchipWorker {
 
   // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
   // counted on `barrier`. A channel's parts of all directions lie ahead of the next one's.
-  __device__ __forceinline__ void send(const Gates& loaded, int batch, uint32_t done, float merge,
-                                       int quarter, uint32_t target, uint32_t barrier) const {
-    const int element = work.offset + at(batch);
+  __device__ __forceinline__ void send(const Gates& loaded, const OnchipBatch& batch, uint32_t done,
+                                       float merge, int quarter, uint32_t target,
+                                       uint32_t barrier) const {
+    const int element = work.offset + at(batch.number);
     const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
     const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
-    barrierWait(done + 8 * batch, 0);
-    if (!has(batch)) return;
+    barrierWait(done + 8 * batch.slot, batch.parity());
+    if (!has(batch.number)) return;
     const OnchipGates<T, kVector, kChannels>& gates = source.unpack(loaded);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
@@ -175,12 +198,63 @@ struct OnchipWorker {
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        send(gates[i], now, done, merge, quarter, target, barrier);
+        send(gates[i], {now, now, 0}, done, merge, quarter, target, barrier);
         if (loads(now + kDepth)) gates[i] = source.loadGates(at(now + kDepth));
       }
     }
   }
+
+  // Both, where batches take turns in slots.
+  __device__ __forceinline__ void prepareAndGate(uint32_t ready, uint32_t done, int direction,
+                                                 int quarter, uint32_t target,
+                                                 uint32_t barrier) const {
+    Inputs inputs[kRingDepth];
+    Gates gates[kRingDepth];
+#pragma unroll
+    for (int i = 0; i < kRingDepth; ++i) {
+      inputs[i] = source.load(at(i));
+      gates[i] = source.loadGates(at(i));
+    }
+    const float merge = mergeWeight<T>(p.m, direction);
+    __syncwarp();
+    clusterWait();  // until the others' barriers exist
+    OnchipBatch now{};
+    for (int i = 0; i < batches.count + batches.slots;) {
+#pragma unroll
+      for (int j = 0; j < kRingDepth; ++j, ++i) {
+        const OnchipBatch replaced = now.replaced(batches.slots);
+        if (replaced.number >= 0 && replaced.number < batches.count) {
+          send(gates[j], replaced, done, merge, quarter, target, barrier);
+          gates[j] = source.loadGates(at(replaced.number + kRingDepth));
+        }
+        if (now.number < batches.count) {
+          weigh(inputs[j], now, ready);
+          inputs[j] = source.load(at(now.number + kRingDepth));
+        }
+        now = now.next(batches.slots);
+      }
+    }
+  }
 };
+
+// Walks every batch once it is weighed, with so many positions to a lane.
+template <int kRows, int kChannels, bool kRing>
+__device__ __forceinline__ void walkBatches(const OnchipScan& scan, const OnchipBatches& batches,
+                                            uint32_t arrays, int chunk, uint32_t ready,
+                                            uint32_t done) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  OnchipWalker<kRows, kChannels> walker(scan, arrays, chunk, lane);
+  waitForPreviousKernel();
+  clusterWait();
+  for (OnchipBatch batch{}; batch.number < batches.count;) {
+    barrierWait(ready + 8 * batch.slot, batch.parity());
+    walker.walk(min(batches.steps, scan.steps - batch.number * batches.steps));
+    __syncwarp();
+    if (lane == 0) barrierArrive(done + 8 * batch.slot);
+    batch = batch.next(batches.slots);
+    if (kRing && batch.slot == 0) walker.rewind(batches.slots * batches.steps);
+  }
+}
 
 // y of this block's quarter, `count` elements of each channel, from the four directions' parts.
 template <typename T, int kVector, int kChannels>
@@ -216,8 +290,10 @@ __device__ __forceinline__ int64_t firstElement(int64_t planes, int64_t channels
                                : planes * elements + channels + channel;
 }
 
-template <typename T, int kRows, int kVector, int kChannels, gspn2_layout_t kLayout>
-__global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
+// Two blocks share a multiprocessor, but for rings.
+template <typename T, int kRows, int kVector, int kChannels, gspn2_layout_t kLayout, bool kRing>
+__global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : kOnchipMaxWorkers),
+                                  kRing ? 1 : 2)
     prop2dClusterKernel(const __grid_constant__ OnchipParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   auto* const arrays = dynamicShared<float>();
@@ -232,7 +308,7 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
   const uint32_t ready = sharedAddress(barriers.ready);
   const uint32_t done = sharedAddress(barriers.done);
   const uint32_t collected = sharedAddress(&barriers.collected);
-  for (int i = threadIdx.x; i < batches.count; i += blockDim.x) {
+  for (int i = threadIdx.x; i < batches.slots; i += blockDim.x) {
     barrierInit(ready + 8 * i, p.workers / kWarpSize);
     barrierInit(done + 8 * i, 1);
   }
@@ -273,24 +349,26 @@ __global__ void __launch_bounds__(kOnchipMaxWorkers + kWarpSize, 2)
       keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
-    OnchipWalker<kRows, kChannels> walker(scan, sharedAddress(arrays), p.chunk, lane);
-    waitForPreviousKernel();
-    clusterWait();
-    for (int batch = 0; batch < batches.count; ++batch) {
-      barrierWait(ready + 8 * batch, 0);
-      walker.walk(min(batches.steps, scan.steps - batch * batches.steps));
-      __syncwarp();
-      if (lane == 0) barrierArrive(done + 8 * batch);
+    constexpr int kShortRows = onchipLineRows(1, kRows);
+    const uint32_t from = sharedAddress(arrays);
+    if (kShortRows < kRows && scan.line <= kOnchipFourRowLine) {
+      walkBatches<kShortRows, kChannels, kRing>(scan, batches, from, p.chunk, ready, done);
+    } else {
+      walkBatches<kRows, kChannels, kRing>(scan, batches, from, p.chunk, ready, done);
     }
   } else {
     const OnchipWorker<T, kRows, kVector, kChannels, Source> worker{p,      scan,   batches,  work,
                                                                     source, arrays, lane == 0};
+    const uint32_t target = sharedAddress(parts) + 4 * direction * quarter;
     waitForPreviousKernel();
-    worker.prepare(ready);
-    __syncwarp();
-    clusterWait();
-    worker.gate(done, direction, quarter, sharedAddress(parts) + 4 * direction * quarter,
-                collected);
+    if constexpr (kRing) {
+      worker.prepareAndGate(ready, done, direction, quarter, target, collected);
+    } else {
+      worker.prepare(ready);
+      __syncwarp();
+      clusterWait();
+      worker.gate(done, direction, quarter, target, collected);
+    }
   }
   barrierWaitCluster(collected, 0);
   mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);

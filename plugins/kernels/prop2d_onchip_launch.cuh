@@ -31,6 +31,7 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.width = static_cast<int>(problem.w);
   params.channels = static_cast<int>(problem.c);
   params.affinities = static_cast<int>(problem.g);
+  params.array = plan.array;
   params.chunk = static_cast<int>(std::min(problem.chunk, longest + 1));
   params.normalize = problem.normalize;
   params.workers = plan.workers;
@@ -52,17 +53,21 @@ cudaError_t launchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
   const int threads = plan.workers + kWarpSize;
   if (isInRows(call.strides)) {
     if constexpr (sizeof(T) == 2) {
-      return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NHWC8>, kOnchipDirections,
-                    threads);
+      return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NHWC8, false>,
+                    kOnchipDirections, threads);
     }
     return cudaErrorNotSupported;
   }
   if (plan.rows == 2) {
-    return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NCHW>, kOnchipDirections,
-                  threads);
+    return launch(prop2dClusterKernel<T, 2, kVector, kChannels, GSPN2_NCHW, false>,
+                  kOnchipDirections, threads);
   }
   if constexpr (kChannels == 1) {
-    return launch(prop2dClusterKernel<T, 4, kVector, 1, GSPN2_NCHW>, kOnchipDirections, threads);
+    return launch(!plan.ring       ? prop2dClusterKernel<T, 4, kVector, 1, GSPN2_NCHW, false>
+                  : plan.rows == 4 ? prop2dClusterKernel<T, 4, kVector, 1, GSPN2_NCHW, true>
+                  : plan.rows == 6 ? prop2dClusterKernel<T, 6, kVector, 1, GSPN2_NCHW, true>
+                                   : prop2dClusterKernel<T, 8, kVector, 1, GSPN2_NCHW, true>,
+                  kOnchipDirections, threads);
   }
   return cudaErrorNotSupported;
 }

@@ -14,6 +14,7 @@ import torch
 SEED = int(os.environ.get("GSPN2_TEST_SEED", int.from_bytes(os.urandom(4), "little")))
 FULL = os.environ.get("GSPN2_EMULATION_FULL", "0") != "0"
 
+SMALL_MULTIPROCESSORS = 12
 CHOICES = ("generic", "fastest", "old")
 
 Opener = Callable[[str], ctypes.CDLL]
@@ -45,7 +46,7 @@ def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
 
     One of CHOICES: the paths, or "old", the fastest on a device of 8.0. Besides, the fastest on a
     device of 9.0 that has one cluster of more than eight blocks at once ("one"), none ("none"), or
-    does not say ("untold").
+    does not say ("untold"), and on one of a few multiprocessors ("small").
     """
     large = {"one": 1, "none": 0, "untold": -2}
     folder = tmp_path_factory.mktemp("emulated")
@@ -56,7 +57,8 @@ def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
             paths = choice if choice in ("generic", "fastest") else "fastest"
             capability = "8.0" if choice == "old" else "9.0"
             clusters = large.get(choice, -1)
-            opened[choice] = emulated.open_copy(built, folder, paths, capability, clusters)
+            size = SMALL_MULTIPROCESSORS if choice == "small" else 132
+            opened[choice] = emulated.open_copy(built, folder, paths, capability, clusters, size)
         return opened[choice]
 
     return open_choice

@@ -64,14 +64,19 @@ def build(options: tuple[str, ...] = (), folder: str = "emulation") -> Path:
 
 
 def open_copy(
-    built: Path, folder: Path, paths: str, capability: str = "9.0", large_clusters: int = -1
+    built: Path,
+    folder: Path,
+    paths: str,
+    capability: str = "9.0",
+    large_clusters: int = -1,
+    multiprocessors: int = 132,
 ) -> ctypes.CDLL:
     """A library of its own that takes `paths` on a device of `capability`.
 
     The device says that it has so many clusters of more than eight blocks at once; -1: an H200's;
-    -2: it fails to say.
+    -2: it fails to say. It says, too, how many multiprocessors it has.
     """
-    name = f"{paths}-{capability}-{large_clusters}.so"
+    name = f"{paths}-{capability}-{large_clusters}-{multiprocessors}.so"
     shutil.copy(built, folder / name)
     with environment(
         **{
@@ -79,6 +84,7 @@ def open_copy(
             "GSPN2_KERNELS_PATHS": paths,
             "GSPN2_EMULATION_CC": capability,
             "GSPN2_EMULATION_LARGE_CLUSTERS": str(large_clusters),
+            "GSPN2_EMULATION_MULTIPROCESSORS": str(multiprocessors),
         }
     ):
         library = cuda.load_library.__wrapped__()
@@ -136,6 +142,11 @@ def environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def by_directions() -> contextlib.AbstractContextManager[None]:
+    """While this stands, GspnProp2D takes a launch for each direction of any map."""
+    return environment(GSPN2_ONCHIP_PLAN="3,1,0")  # a form that there is not
 
 
 def seeded(seed: int) -> contextlib.AbstractContextManager[None]:

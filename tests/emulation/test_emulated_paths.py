@@ -332,7 +332,8 @@ def test_strips_and_tiles_share_the_vertical_directions_by_the_same_rule(opener:
                 (1, slices, height, width), True, torch.float32, "none", False, "cpu"
             )
             emulated.take_kernels(library)
-            prop2d(*inputs, "none", library=library)
+            with emulated.by_directions():
+                prop2d(*inputs, "none", library=library)
             kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
             what = (slices, height, width)
             assert kernels == ["stripColumnsKernel"] * 2 + [expected] * 2, what
@@ -361,6 +362,41 @@ def test_clusters_read_rows_and_other_paths_planes(opener: Opener) -> None:
         prop2d(*inputs, library=opener(choice))
         assert (first, others) == (planes, take_templates(opener(choice))), (choice, size)
     assert set(rows_kernels(opener("generic"), (1, 2, 14, 14))) <= {planes, *GENERIC}
+
+
+# N, C, H, W of large maps, and what takes them on a device of SMALL_MULTIPROCESSORS.
+LARGE_MAPS = (
+    ((1, 2, 64, 96), torch.float16, "whole"),
+    ((1, 2, 80, 96), torch.float16, "ring"),
+    ((1, 2, 8, 136), torch.float16, "ring"),
+    ((1, 3, 128, 192), torch.float32, "ring"),
+    ((1, 4, 128, 192), torch.float32, "strips"),
+    ((1, 2, 200, 200), torch.float16, "ring"),
+    ((1, 3, 200, 200), torch.float16, "strips"),
+    ((125, 1, 8, 96), torch.float32, "whole"),
+    ((126, 1, 8, 96), torch.float32, "strips"),
+    ((126, 1, 8, 97), torch.float32, "whole"),  # no whole vectors, which strips need
+    ((1, 1, 256, 256), torch.float16, "strips"),
+    ((1, 1, 8, 264), torch.float16, "strips"),
+)
+
+
+@pytest.mark.parametrize(("size", "dtype", "expected"), LARGE_MAPS, ids=str)
+def test_large_maps_are_on_chip_where_they_are_few(
+    opener: Opener, size: tuple[int, int, int, int], dtype: torch.dtype, expected: str
+) -> None:
+    library = opener("small")
+    inputs = prop2d_inputs(size, False, dtype, "none", False, "cpu")
+    emulated.take_kernels(library)
+    out = prop2d(*inputs, "none", library=library)
+    kernels = emulated.take_kernels(library)
+    if expected == "strips":
+        assert emulated.kernel_template(kernels[0]) == "stripColumnsKernel"
+    else:
+        (kernel,) = kernels
+        assert emulated.kernel_template(kernel) == "prop2dClusterKernel"
+        assert kernel.endswith("true>" if expected == "ring" else "false>"), kernel
+    assert_close(out, scan_reference.prop2d(*inputs, "none"), FORWARD[dtype], expected)
 
 
 def test_slices_with_a_multiprocessor_each_take_blocks(opener: Opener) -> None:
@@ -409,7 +445,9 @@ def test_no_schedule_stops_a_warp_that_loads_nothing(opener: Opener) -> None:
 
 @pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize(
-    "extent", [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (24, 264), (9, 520)], ids=str
+    "extent",
+    [(7, 7), (33, 31), (32, 40), (64, 64), (136, 40), (72, 104), (104, 184), (24, 264), (9, 520)],
+    ids=str,
 )
 def test_any_schedule_of_prop2d(opener: Opener, extent: tuple[int, int], options: bool) -> None:
     library = opener("fastest")
@@ -444,7 +482,7 @@ def test_any_schedule_of_rows(
             out = prop2d(*parts, library=library)
         (instance,) = emulated.take_kernels(library)
         assert emulated.kernel_template(instance) == "prop2dClusterKernel"
-        assert f", 2, {vector}, {channels}, (gspn2_layout_t){NHWC8}>" in instance, instance
+        assert f", 2, {vector}, {channels}, (gspn2_layout_t){NHWC8}, false>" in instance, instance
         assert torch.equal(out, expected), f"seed {seed} gives other bits"
 
 

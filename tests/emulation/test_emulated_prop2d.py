@@ -27,9 +27,12 @@ from gspn2_deploy.ops import cuda
 
 SIZES = (
     (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (28, 28), (31, 32), (32, 32), (33, 31), (56, 56),
-    (64, 64), (72, 40), (128, 24), (24, 128), (136, 16), (16, 136),
+    (64, 64), (72, 40), (128, 24), (24, 128), (136, 16), (16, 136), (131, 33), (33, 195),
 )  # fmt: skip
-LARGE_SIZES = ((96, 128), (128, 128), (1025, 7), (1032, 8), (12, 1032), (256, 40), (40, 256))
+LARGE_SIZES = (
+    (96, 128), (128, 128), (128, 192), (200, 200), (1025, 7), (1032, 8), (12, 1032), (256, 40),
+    (40, 256),
+)  # fmt: skip
 CHUNKS = (0, 1, 2, 5, 16, 100)
 EXTENTS = ((21, 37), (24, 16), (64, 48), (8, 40))
 
@@ -77,12 +80,50 @@ def test_large_maps(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
         check(library, (1, 3, *extent), dtype, options=False)
 
 
+@pytest.mark.parametrize("extent", [(128, 24), (24, 128), (128, 128), (256, 40)], ids=str)
+def test_large_maps_by_directions(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
+    for dtype in DTYPES:
+        with emulated.by_directions():
+            check(library, (1, 2, *extent), dtype)
+            check(library, (1, 3, *extent), dtype, options=False)
+
+
+# H, W of maps that a cluster takes as a ring of steps: lanes of four, six and eight positions along
+# either axis; whole vectors and not; lines that take as many steps as batches have, and more.
+RINGS = (
+    (97, 97),
+    (72, 104),
+    (128, 120),
+    (8, 136),
+    (136, 8),
+    (104, 184),
+    (192, 72),
+    (45, 193),
+    (256, 32),
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extent", RINGS, ids=str)
+def test_rings_of_steps(opener: Opener, extent: tuple[int, int], dtype: torch.dtype) -> None:
+    library = opener("fastest")
+    for normalize, chunk, per_channel, options in (
+        ("sigmoid", 0, False, True), ("softmax", 9, True, False), ("none", 50, False, True),
+    ):  # fmt: skip
+        emulated.take_kernels(library)
+        check(library, (1, 2, *extent), dtype, normalize, chunk, per_channel, options)
+        (kernel,) = emulated.take_kernels(library)
+        assert emulated.kernel_template(kernel) == "prop2dClusterKernel"
+        assert kernel.endswith("true>"), kernel
+
+
 @pytest.mark.parametrize("chunk", [0, 7, 100])
 @pytest.mark.parametrize("extent", [(249, 200), (168, 248)], ids=str)
 def test_maps_of_several_blocks(library: ctypes.CDLL, extent: tuple[int, int], chunk: int) -> None:
     dtype = DTYPES[(sum(extent) + chunk) % 3]
-    check(library, (1, 1, *extent), dtype, chunk=chunk)
-    check(library, (1, 1, *extent), torch.float32, chunk=chunk, options=False)
+    with emulated.by_directions():
+        check(library, (1, 1, *extent), dtype, chunk=chunk)
+        check(library, (1, 1, *extent), torch.float32, chunk=chunk, options=False)
 
 
 @pytest.mark.parametrize("only", ["d", "m"])
@@ -196,12 +237,14 @@ def test_affinities_that_channels_share(
     library: ctypes.CDLL, dtype: torch.dtype, extent: tuple[int, int], normalize: str
 ) -> None:
     for chunk, options in ((0, True), (7, False), (16, True)):
-        check(library, (1 + chunk % 2, 4, *extent), dtype, normalize, chunk, options=options)
+        with emulated.by_directions():
+            check(library, (1 + chunk % 2, 4, *extent), dtype, normalize, chunk, options=options)
 
 
 def test_shared_affinities_of_large_maps(opener: Opener) -> None:
     for dtype, extent in zip(DTYPES, ((200, 248), (249, 200), (168, 288)), strict=True):
-        check(opener("fastest"), (1, 4, *extent), dtype, chunk=50)
+        with emulated.by_directions():
+            check(opener("fastest"), (1, 4, *extent), dtype, chunk=50)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +258,8 @@ def test_shared_affinities_are_weighed_once(
     for extent in ((136, 40), (136, 520)):
         inputs = prop2d_inputs((1, channels, *extent), False, dtype, "sigmoid", True, "cpu")
         emulated.take_kernels(library)
-        prop2d(*inputs, library=library)
+        with emulated.by_directions():
+            prop2d(*inputs, library=library)
         kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
         assert kernels.count("stripWeightsKernel") == weighed, kernels
         assert kernels.count("stripColumnsKernel") == 2, kernels
@@ -241,7 +285,7 @@ def test_tiles_take_the_vertical_directions(
         inputs = prop2d_inputs(size, per_channel, dtype, normalize, options, "cpu")
         what = f"{size} {dtype} {normalize} {per_channel=} {options=}"
         emulated.take_kernels(library)
-        with Fenced(library) as fenced:
+        with Fenced(library) as fenced, emulated.by_directions():
             out = prop2d(*fenced.copies(*inputs), normalize, chunk, library=library)
             kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
             assert kernels.count("tiledScanKernel") == 2, what

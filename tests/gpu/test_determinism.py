@@ -8,7 +8,7 @@ from kernel_calls import DIRECTION_NAMES, DTYPES, line_scan, line_scan_inputs, p
 
 pytestmark = pytest.mark.gpu
 
-EXTENTS = ((7, 7), (33, 65), (64, 64), (200, 224), (64, 1024), (1024, 1024), (1030, 40))
+EXTENTS = ((7, 7), (33, 65), (64, 64), (128, 192), (200, 224), (64, 1024), (1024, 1024), (1030, 40))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

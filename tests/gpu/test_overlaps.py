@@ -28,7 +28,7 @@ from gspn2_deploy.ops import cuda
 pytestmark = pytest.mark.gpu
 
 # C and the side of a map: large and small clusters, one and several vectors to a lane.
-SIZES = ((64, 28), (128, 14), (24, 56))
+SIZES = ((64, 28), (128, 14), (24, 56), (16, 96))
 PROXIES = 2
 DTYPE = torch.bfloat16  # float16 would not hold products of several results
 REPLAYS = 20

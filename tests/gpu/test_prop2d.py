@@ -12,8 +12,9 @@ pytestmark = pytest.mark.gpu
 
 SIZES = (
     (1, 1), (1, 9), (9, 1), (7, 7), (14, 14), (16, 12), (8, 16), (28, 28), (31, 32), (32, 32),
-    (33, 31), (56, 56), (64, 64), (72, 40), (96, 128), (168, 248), (224, 224), (249, 200),
-    (256, 256), (64, 512), (136, 520), (1024, 16), (1025, 7), (12, 1025), (1032, 8), (12, 1032),
+    (33, 31), (56, 56), (64, 64), (72, 40), (96, 128), (97, 97), (128, 128), (128, 192), (160, 160),
+    (256, 72), (131, 195), (200, 200), (168, 248), (224, 224), (249, 200), (256, 256), (64, 512),
+    (136, 520), (1024, 16), (1025, 7), (12, 1025), (1032, 8), (12, 1032),
 )  # fmt: skip
 
 
@@ -63,13 +64,33 @@ def test_many_channels(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("normalize", ["sigmoid", "softmax"])
 @pytest.mark.parametrize(
-    "extent", [(136, 40), (249, 200), (256, 256), (168, 320), (640, 1000)], ids=str
+    "size",
+    [(100, 4, 136, 40), (2, 4, 249, 200), (2, 4, 256, 256), (2, 4, 168, 320), (2, 4, 640, 1000)],
+    ids=str,
 )
 def test_affinities_that_channels_share(
-    extent: tuple[int, int], normalize: str, dtype: torch.dtype
+    size: tuple[int, int, int, int], normalize: str, dtype: torch.dtype
 ) -> None:
     for chunk, options in ((0, True), (50, False)):
-        check((2, 4, *extent), dtype, normalize, chunk, options=options)
+        check(size, dtype, normalize, chunk, options=options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
+@pytest.mark.parametrize("chunk", [0, 7, 100])
+@pytest.mark.parametrize("extent", [(104, 120), (128, 192), (45, 193), (256, 72)], ids=str)
+def test_rings_of_steps(
+    extent: tuple[int, int], chunk: int, normalize: str, dtype: torch.dtype
+) -> None:
+    """Of maps too large for all their steps: lanes of four, six and eight positions."""
+    check((1, 2, *extent), dtype, normalize, chunk)
+    check((3, 4, *extent), dtype, normalize, chunk, per_channel=True, options=False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_rings_than_fit_at_once(dtype: torch.dtype) -> None:
+    check((3, 13, 128, 192), dtype)
+    check((64, 2, 96, 96), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -90,7 +111,7 @@ def test_maps_that_two_blocks_share(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "size", [(1, 3, 40, 504), (2, 17, 40, 520), (1, 34, 40, 1400), (2, 66, 137, 72)], ids=str
+    "size", [(1, 3, 40, 504), (2, 17, 40, 520), (1, 34, 40, 1400), (4, 66, 137, 72)], ids=str
 )
 def test_vertical_directions_by_tiles(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     """Lines of one block and of clusters of two and three."""
@@ -182,9 +203,9 @@ def test_one_prediction_and_one_optional_input(only: str, dtype: torch.dtype) ->
 
 
 def test_items_of_x_that_lie_far_apart() -> None:
-    """Two GiB, which one copy of several items cannot span; 129 rows do not go on chip."""
-    x, *rest = prop2d_inputs((2, 1, 129, 4), False, torch.float32, "sigmoid", True)
-    apart = x.new_empty(2, (1 << 29) // (129 * 4) + 1, 129, 4)[:, :1].copy_(x)
+    """Two GiB, which one copy of several items cannot span; 257 rows do not go on chip."""
+    x, *rest = prop2d_inputs((2, 1, 257, 4), False, torch.float32, "sigmoid", True)
+    apart = x.new_empty(2, (1 << 29) // (257 * 4) + 1, 257, 4)[:, :1].copy_(x)
     expected = scan_reference.prop2d(x, *rest)
     assert_close(prop2d(apart, *rest), expected, FORWARD[torch.float32], "far apart")
 

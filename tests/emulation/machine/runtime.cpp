@@ -55,17 +55,20 @@ uint64_t seed() {
 
 // The device as the environment has it at the first question about it.
 struct Device {
-  int capability;     // major * 10 + minor
-  int largeClusters;  // of more than eight blocks, at once; -1: as an H200; -2: it does not say
+  int capability;       // major * 10 + minor
+  int largeClusters;    // of more than eight blocks, at once; -1: as an H200; -2: it does not say
+  int multiprocessors;  // that it says to have
 };
 const Device& emulatedDevice() {
   static const Device kDevice = [] {
     const char* const capability = std::getenv("GSPN2_EMULATION_CC");
     const char* const clusters = std::getenv("GSPN2_EMULATION_LARGE_CLUSTERS");
+    const char* const multiprocessors = std::getenv("GSPN2_EMULATION_MULTIPROCESSORS");
     int major = 9;
     int minor = 0;
     if (capability != nullptr) std::sscanf(capability, "%d.%d", &major, &minor);
-    return Device{major * 10 + minor, clusters != nullptr ? std::atoi(clusters) : -1};
+    return Device{major * 10 + minor, clusters != nullptr ? std::atoi(clusters) : -1,
+                  multiprocessors != nullptr ? std::atoi(multiprocessors) : kMultiprocessors};
   }();
   return kDevice;
 }
@@ -265,7 +268,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = emulatedDevice().capability % 10;
       return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
-      *value = kMultiprocessors;
+      *value = emulatedDevice().multiprocessors;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = hopper ? kMaxShared : 163 * 1024;

@@ -39,13 +39,22 @@ inline uint4 loadGlobalWordsNow(const void* source) {
   emulation::checkAligned(source, sizeof(uint4));
   return *static_cast<const uint4*>(source);
 }
+// Floats of one access of `count`.
+constexpr int accessFloats(int count) { return count % 4 == 0 ? 4 : count % 2 == 0 ? 2 : 1; }
+
 template <int kCount>
 void loadSharedFloatsNow(uint32_t address, float (&values)[kCount]) {
-  std::memcpy(values, emulation::ownShared(address, sizeof(values)), sizeof(values));
+  constexpr int kAccess = accessFloats(kCount);
+  for (int i = 0; i < kCount; i += kAccess) {
+    std::memcpy(values + i, emulation::ownShared(address + 4 * i, 4 * kAccess), 4 * kAccess);
+  }
 }
 template <int kCount>
 void storeSharedFloats(uint32_t address, const float (&values)[kCount]) {
-  std::memcpy(emulation::ownShared(address, sizeof(values)), values, sizeof(values));
+  constexpr int kAccess = accessFloats(kCount);
+  for (int i = 0; i < kCount; i += kAccess) {
+    std::memcpy(emulation::ownShared(address + 4 * i, 4 * kAccess), values + i, 4 * kAccess);
+  }
 }
 template <int kCount>
 void storeWords(uint32_t address, const float (&values)[kCount], uint32_t number) {
