@@ -46,7 +46,9 @@ ELEMENT_TYPES = {
 
 _FREE = 7  # an extent that no shape fixes
 # N, C, H, W; the last does not go on chip.
-SIZES = ((1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24), (2, 5, 6, 136), (2, 3, 6, 264))
+SIZES = (
+    (1, 1, 1, 1), (2, 4, 16, 16), (3, 3, 9, 33), (1, 8, 40, 24), (2, 5, 6, 136), (2, 3, 6, 264),
+)  # fmt: skip
 PROFILE = ((1, 1, 1, 1), (2, 4, 16, 16), (4, 8, 48, 264))
 # Which inputs and attributes each GspnProp2D node has. "wc" has weights per channel.
 PROP2D_NODES: tuple[tuple[str, tuple[str, ...], str, int], ...] = (
