@@ -33,7 +33,12 @@ struct DirectionScan {
   float* sums;
   bool add;
   void* workspace;  // of a line scan
+  // Side by side with the other directions, by strips: whether the next direction's launch may
+  // start as soon as this one has, and whether this one starts so, and ends behind the one before.
+  bool startsNext, overlaps;
   cudaStream_t stream;
+
+  bool sideBySide() const { return startsNext || overlaps; }
 
   bool horizontal() const {
     return direction == GSPN2_LEFT_TO_RIGHT || direction == GSPN2_RIGHT_TO_LEFT;

@@ -393,6 +393,7 @@ struct ColumnWalker {
 template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripColumnsKernel(const __grid_constant__ StripParams p) {
+  startNextDirection<C::kOutput>(p);
   char* const shared = dynamicShared<char>();
   const StripLayout layout =
       columnLayout(C::kOutput, C::kPieceBytes, C::kRows, p.own, p.parts, p.warps, p.stages);
@@ -408,6 +409,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
   } else {
     ColumnWalker<C>(p, block, barriers, layout, exchange, shared).scan();
   }
+  endBehindPreviousDirection<C::kOutput>(p);
 }
 
 }  // namespace gspn2

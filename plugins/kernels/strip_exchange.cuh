@@ -289,5 +289,23 @@ __device__ __forceinline__ void awaitPeers(int parts) {
   }
 }
 
+// By every thread, first of all. Directions that run side by side (strip_paths.cpp) need nothing of
+// each other: the next one may start once all blocks of this one run.
+template <ScanOutput kOutput>
+__device__ __forceinline__ void startNextDirection(const StripParams& p) {
+  if constexpr (kOutput == ScanOutput::kSums) {
+    if (p.startsNext) letNextKernelStart();
+  }
+}
+
+// By every thread, last of all. A launch is complete no sooner than the one before it, so that what
+// waits for the last direction waits for all of them.
+template <ScanOutput kOutput>
+__device__ __forceinline__ void endBehindPreviousDirection(const StripParams& p) {
+  if constexpr (kOutput == ScanOutput::kSums) {
+    if (p.endsBehind) waitForPreviousKernel();
+  }
+}
+
 }  // namespace gspn2
 #endif  // GSPN2_KERNELS_STRIP_EXCHANGE_CUH_

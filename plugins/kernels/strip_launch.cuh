@@ -17,7 +17,8 @@ inline cudaError_t launchStrips(void (*kernel)(StripParams), const DirectionScan
                                 const StripPlan& plan, const StripParams& params) {
   return launchClusters(kernel, static_cast<unsigned>(params.clusters * plan.parts),
                         static_cast<unsigned>((plan.warps + plan.producers) * kWarpSize),
-                        static_cast<unsigned>(plan.parts), plan.sharedBytes, scan.stream, params);
+                        static_cast<unsigned>(plan.parts), plan.sharedBytes, scan.stream, params,
+                        scan.overlaps);
 }
 
 inline cudaError_t launchStrips(void (*kernel)(StripParams), const DirectionScan& scan,

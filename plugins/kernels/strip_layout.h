@@ -42,9 +42,11 @@ struct StripParams {
   bool add;           // to the sums, rather than store them
   bool bulk;          // vertical scans: by the copy engine
   bool reverse;       // vertical scans; horizontal ones are compiled for their direction
-  int64_t plane;      // H * W
-  int line, steps;    // positions of a line, steps of the scan
-  int chunk;          // steps of a segment, never 0
+  // Sums: whether the next launch may start with this one, and this one ends behind the one before.
+  bool startsNext, endsBehind;
+  int64_t plane;    // H * W
+  int line, steps;  // positions of a line, steps of the scan
+  int chunk;        // steps of a segment, never 0
   int channels, affinities;
   int64_t gateBatch, affinityBatch;  // planes of lam and u, of w, from one batch item to the next
   int own, parts;                    // positions of a block of its own, blocks of a cluster

@@ -1,5 +1,7 @@
 // GspnLineScan by one strip scan; GspnProp2D by one scan for each direction, of strips or, where
-// they are faster, of tiles, and one launch for the skip gates where it has them.
+// they are faster, of tiles, and one launch for the skip gates where it has them. Few slices have
+// their directions side by side, each with sums of its own, and one launch more to merge them.
+#include <algorithm>
 #include <cstdint>
 
 #include "by_dtype.h"
@@ -9,11 +11,13 @@
 #include "strip_plan.h"
 #include "strip_weights.h"
 #include "tiled_plan.h"
+#include "tuning.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
+constexpr int64_t kSideBySideSlices = 16;  // at most
 
 cudaError_t launchStrips(const DirectionScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
@@ -78,6 +82,65 @@ DirectionScan direction(const Prop2dCall& call, int k) {
   return scan;
 }
 
+// Floats of a direction's sums where directions are side by side, of a slice's maps at most so
+// many.
+int64_t sumsElements(const gspn2_problem_t& problem) {
+  return std::min(problem.n * problem.c, kSideBySideSlices) * problem.h * problem.w;
+}
+
+// Bytes of those of all directions, of the problem or of one with fewer slices or smaller maps:
+// callers ask at the largest shape that they will use.
+size_t sideBySideBytes(const gspn2_problem_t& problem) {
+  if (std::max(problem.h, problem.w) <= kMaxOnchipExtent) return 0;
+  return workspaceRoundUp(sizeof(float) * kDirections * static_cast<size_t>(sumsElements(problem)));
+}
+
+// The k-th direction, side by side with the others.
+DirectionScan directionBeside(const Prop2dCall& call, int k) {
+  DirectionScan scan = direction(call, k);
+  scan.output = ScanOutput::kSums;
+  scan.sums = static_cast<float*>(call.workspace) + k * sumsElements(call.problem);
+  scan.add = k == 0 && call.d != nullptr;
+  scan.startsNext = k + 1 < kDirections;
+  scan.overlaps = k > 0;
+  return scan;
+}
+
+// Whether the directions run side by side: where all their blocks find room at once.
+bool runsSideBySide(const Prop2dCall& call, const DeviceInfo& device) {
+  const gspn2_problem_t& problem = call.problem;
+  const int64_t slices = problem.n * problem.c;
+  if (device.computeCapability < kClusterCapability || slices > kSideBySideSlices ||
+      std::max(problem.h, problem.w) <= kMaxOnchipExtent) {
+    return false;
+  }
+  int tuned[1];
+  const bool isTuned = readTuning("GSPN2_SIDE_BY_SIDE", 1, tuned);
+  if (isTuned && tuned[0] == 0) {
+    countTuned();
+    return false;
+  }
+  int64_t blocks = 0;
+  for (int k = 0; k < kDirections; ++k) {
+    StripPlan plan{};
+    if (!planStripScan(directionBeside(call, k), device, &plan)) return false;
+    blocks += slices * plan.parts;
+  }
+  if (isTuned) countTuned();
+  return isTuned || findRoomAtOnce(blocks, device);
+}
+
+// All of them on one stream: each launch may start as soon as the one before it has, and ends
+// behind it, so that the merge, which starts behind the last one, has the sums of all.
+cudaError_t launchSideBySide(const Prop2dCall& call, const DeviceInfo& device) {
+  auto* const sums = static_cast<float*>(call.workspace);
+  cudaError_t status = call.d != nullptr ? launchStripSkips(call, sums) : cudaSuccess;
+  for (int k = 0; k < kDirections && status == cudaSuccess; ++k) {
+    status = launchStrips(directionBeside(call, k), device);
+  }
+  return status == cudaSuccess ? launchStripMerge(call, sums, sumsElements(call.problem)) : status;
+}
+
 }  // namespace
 
 bool stripLineScanSupports(const LineScanCall& call, const DeviceInfo& device) {
@@ -102,14 +165,18 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {
   return true;
 }
 
-size_t stripProp2dWorkspace(const gspn2_problem_t& problem) { return onceWeighedBytes(problem); }
+size_t stripProp2dWorkspace(const gspn2_problem_t& problem) {
+  return sideBySideBytes(problem) + onceWeighedBytes(problem);
+}
 
 cudaError_t launchStripProp2d(const Prop2dCall& given, const DeviceInfo& device) {
   Prop2dCall call = given;
   if (weighsOnce(call.problem)) {
-    const cudaError_t status = weighOnce(static_cast<float*>(call.workspace), &call);
+    char* const behindSums = static_cast<char*>(call.workspace) + sideBySideBytes(call.problem);
+    const cudaError_t status = weighOnce(reinterpret_cast<float*>(behindSums), &call);
     if (status != cudaSuccess) return status;
   }
+  if (runsSideBySide(call, device)) return launchSideBySide(call, device);
   if (call.d != nullptr) {
     const cudaError_t status = launchStripSkips(call, sumsOf(call));
     if (status != cudaSuccess) return status;

@@ -39,6 +39,30 @@ constexpr Shape kRowShapes[] = {{1, 1}, {2, kStripRowWalkers}, {4, kStripRowWalk
 
 constexpr int kWorthCutting = 4;  // a part of a slice that a cluster must be spared
 
+// Directions side by side: blocks to four multiprocessors up to which the clusters of all of them
+// find room at once, two blocks to a multiprocessor or one. As clusters lie within a group of
+// multiprocessors, some of each group stay empty: an H200 has room for 30 clusters of eight where
+// two blocks fit, of 33.
+constexpr int64_t kSharedQuarters = 7;
+constexpr int64_t kAloneQuarters = 3;
+constexpr int kReservedShared = 1024;  // bytes of a multiprocessor's shared memory for each block
+
+// Blocks that run at the same time, if there is room.
+int64_t blocksAtOnce(const DirectionScan& scan, const StripPlan& plan) {
+  const int64_t directions = scan.sideBySide() ? 4 : 1;
+  return directions * scan.problem.n * scan.problem.c * plan.parts;
+}
+
+// Dynamic shared memory that a block may have.
+int mostShared(const DirectionScan& scan, const DeviceInfo& device, const StripPlan& plan) {
+  const int most = device.sharedBytesPerBlock;
+  if (!scan.sideBySide() ||
+      4 * blocksAtOnce(scan, plan) <= kAloneQuarters * device.multiprocessors) {
+    return most;
+  }
+  return (most + kReservedShared) / 2 - kReservedShared;  // two blocks to a multiprocessor
+}
+
 // Steps of a tile of results, between which slices are cut.
 int64_t tileSteps(const gspn2_problem_t& problem) {
   return kStripTile / planElementBytes(problem.dtype);
@@ -55,7 +79,7 @@ bool holds(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan)
                 plan->rows, plan->own, plan->parts, plan->warps, plan->stages)
           : rowLayout(scan.output, plan->rows, plan->warps, plan->stages, elementBytes);
   plan->sharedBytes = layout.total;
-  return layout.total <= device.sharedBytesPerBlock;
+  return layout.total <= mostShared(scan, device, *plan);
 }
 
 // `parts`, or fewer where rounding leaves the last ones empty.
@@ -90,10 +114,9 @@ bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& s
   if (plan->warps > shape.warps) return false;
   plan->producers = producers(scan, *plan);
   // Horizontally several blocks to a multiprocessor do better than many stages.
-  const int64_t blocks = scan.problem.n * scan.problem.c * plan->parts;
-  plan->stages = !scan.horizontal()                 ? kMaxStages
-                 : blocks <= device.multiprocessors ? kRoomyStages
-                                                    : kMinStages;
+  plan->stages = !scan.horizontal()                                    ? kMaxStages
+                 : blocksAtOnce(scan, *plan) <= device.multiprocessors ? kRoomyStages
+                                                                       : kMinStages;
   for (; plan->stages >= kMinStages; --plan->stages) {
     if (holds(scan, device, plan)) return true;
   }
@@ -155,14 +178,20 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
     return cutAsTuned(scan, device, line, tuned, plan);
   }
   // More parts than the line needs where there are too few slices to keep the device busy.
-  const int64_t useful =
-      std::max<int64_t>(std::min(device.multiprocessors / slices, line / kMinPart),
-                        scan.horizontal() ? columnParts(line) : 1);
+  int64_t useful = std::max<int64_t>(std::min(device.multiprocessors / slices, line / kMinPart),
+                                     scan.horizontal() ? columnParts(line) : 1);
+  if (scan.sideBySide()) {
+    useful = std::min(useful, kSharedQuarters * device.multiprocessors / (16 * slices));
+  }
   for (auto parts = static_cast<int>(std::clamp<int64_t>(useful, 1, most)); parts <= most;
        ++parts) {
     if (cut(scan, device, line, parts, plan)) return true;
   }
   return false;
+}
+
+bool findRoomAtOnce(int64_t blocks, const DeviceInfo& device) {
+  return 4 * blocks <= kSharedQuarters * device.multiprocessors;
 }
 
 StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
@@ -178,6 +207,8 @@ StripParams stripParams(const DirectionScan& scan, const StripPlan& plan) {
   params.add = scan.add;
   params.bulk = plan.bulk;
   params.reverse = scan.reverse();
+  params.startsNext = scan.startsNext;
+  params.endsBehind = scan.overlaps;
   params.plane = scan.plane();
   params.line = static_cast<int>(scan.line());
   params.steps = static_cast<int>(scan.steps());

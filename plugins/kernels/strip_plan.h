@@ -25,6 +25,9 @@ struct StripPlan {
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.
 bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan);
 
+// Whether so many blocks of directions side by side, as planned, find room on the device at once.
+bool findRoomAtOnce(int64_t blocks, const DeviceInfo& device);
+
 // The parameters of a scan's kernel.
 StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
@@ -42,6 +45,10 @@ cudaError_t launchStripColumnsBfloat16(const DirectionScan& scan, const StripPla
 cudaError_t launchStripRowsFloat32(const DirectionScan& scan, const StripPlan& plan);
 cudaError_t launchStripRowsFloat16(const DirectionScan& scan, const StripPlan& plan);
 cudaError_t launchStripRowsBfloat16(const DirectionScan& scan, const StripPlan& plan);
+
+// Rounds the sums of the four directions, each `stride` floats behind the one before, into y: of
+// directions added up in their order. Every pointer a multiple of 16 bytes.
+cudaError_t launchStripMerge(const Prop2dCall& call, const float* sums, int64_t stride);
 
 // Stores m d x over the directions in `sums`; d is not null, every pointer a multiple of 16 bytes.
 cudaError_t launchStripSkips(const Prop2dCall& call, float* sums);

@@ -287,6 +287,7 @@ struct RowWalker {
 template <typename C>
 __global__ void __launch_bounds__(C::kMaxThreads, 1)
     stripRowsKernel(const __grid_constant__ StripParams p) {
+  startNextDirection<C::kOutput>(p);
   char* const shared = dynamicShared<char>();
   const StripLayout layout =
       rowLayout(C::kOutput, C::kRows, p.warps, p.stages, static_cast<int>(sizeof(typename C::T)));
@@ -302,6 +303,7 @@ __global__ void __launch_bounds__(C::kMaxThreads, 1)
   } else {
     RowWalker<C>(p, block, barriers, layout, exchange, shared).scan();
   }
+  endBehindPreviousDirection<C::kOutput>(p);
 }
 
 }  // namespace gspn2

@@ -23,7 +23,6 @@ constexpr int64_t kDirections = 4;
 constexpr int64_t kMinChannels = 16;
 constexpr int64_t kMinFewChannels = 4;
 constexpr int64_t kFewSlices = 64;
-constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every device
 
 }  // namespace
 

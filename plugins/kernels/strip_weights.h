@@ -10,6 +10,8 @@
 
 namespace gspn2 {
 
+constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every device
+
 // Whether the strips weigh a problem's affinities once, ahead of the scans, if they take it:
 // float32 ones. Looks at no pointer and at no device.
 bool weighsOnce(const gspn2_problem_t& problem);

@@ -144,9 +144,13 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def by_directions() -> contextlib.AbstractContextManager[None]:
-    """While this stands, GspnProp2D takes a launch for each direction of any map."""
-    return environment(GSPN2_ONCHIP_PLAN="3,1,0")  # a form that there is not
+def by_directions(side_by_side: bool = False) -> contextlib.AbstractContextManager[None]:
+    """While this stands, GspnProp2D takes a launch for each direction of any map.
+
+    One after the other, or side by side where that is possible.
+    """
+    # A form of maps on chip that there is not.
+    return environment(GSPN2_ONCHIP_PLAN="3,1,0", GSPN2_SIDE_BY_SIDE=str(int(side_by_side)))
 
 
 def seeded(seed: int) -> contextlib.AbstractContextManager[None]:
