@@ -343,10 +343,12 @@ def test_workspace_holds_planes_of_rows(opener: Opener) -> None:
 def test_workspace_holds_the_weights(opener: Opener) -> None:
     library = opener("fastest")
     shape = (2, 4, 136, 40)
-    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["sigmoid"]) == 2 * 12 * 136 * 40 * 4
-    assert workspace(library, *shape, 4, 0, 0, NORMALIZE_CODES["sigmoid"]) == 0
-    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["none"]) == 0
-    sums = 2 * 4 * 136 * 40 * 4  # 16-bit dtypes keep no weights
+    sums = 4 * 2 * 4 * 136 * 40 * 4  # of directions that run side by side
+    weights = 2 * 12 * 136 * 40 * 4
+    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["sigmoid"]) == sums + weights
+    assert workspace(library, *shape, 4, 0, 0, NORMALIZE_CODES["sigmoid"]) == sums
+    assert workspace(library, *shape, 1, 0, 0, NORMALIZE_CODES["none"]) == sums
+    # 16-bit dtypes keep no weights.
     assert workspace(library, *shape, 1, 0, 1, NORMALIZE_CODES["softmax"]) == sums
     # A caller asks once, at its largest shape.
     for dtype in range(3):
