@@ -122,10 +122,11 @@ struct PackedVector {
   }
 };
 
-// The merge weight of a direction; m may be null.
+// The merge weight of a direction; m may be null. Past the L1 cache, as kernels that start while
+// another one runs read it, too: see strip_exchange.cuh.
 template <typename T>
 __device__ __forceinline__ float mergeWeight(const void* m, int direction) {
-  return m == nullptr ? 1.0F : toFloat(static_cast<const T*>(m)[direction]);
+  return m == nullptr ? 1.0F : toFloat(__ldcg(static_cast<const T*>(m) + direction));
 }
 
 // ---- normalisation -----------------------------------------------------------------------------

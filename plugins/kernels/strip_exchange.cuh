@@ -290,7 +290,9 @@ __device__ __forceinline__ void awaitPeers(int parts) {
 }
 
 // By every thread, first of all. Directions that run side by side (strip_paths.cpp) need nothing of
-// each other: the next one may start once all blocks of this one run.
+// each other: the next one may start once all blocks of this one run. What is older than the first
+// of them, which nothing let start early, is in memory then; and all that is read of it comes past
+// the L1 cache, which may hold what was there before.
 template <ScanOutput kOutput>
 __device__ __forceinline__ void startNextDirection(const StripParams& p) {
   if constexpr (kOutput == ScanOutput::kSums) {
