@@ -67,3 +67,9 @@ def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
 @pytest.fixture(params=CHOICES)
 def library(request: pytest.FixtureRequest, opener: Opener) -> ctypes.CDLL:
     return opener(request.param)
+
+
+@pytest.fixture(params=["0", "1"], ids=["one after the other", "side by side"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the directions of maps that are not on chip run, where both ways are possible."""
+    monkeypatch.setenv("GSPN2_SIDE_BY_SIDE", request.param)

@@ -43,6 +43,7 @@ def test_affinities_without_influence(library: ctypes.CDLL, direction: str, norm
                 assert torch.equal(out, expected), f"{extent} {dtype} chunk={chunk} {poison}"
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("normalize", MODES)
 def test_affinities_without_influence_in_prop2d(library: ctypes.CDLL, normalize: str) -> None:
     for i, (channels, extent) in enumerate(itertools.product((2, 4), EXTENTS)):
@@ -91,6 +92,7 @@ def test_affinities_with_influence_spread(
         assert_same_nonfinite(out, expected, f"{dtype} {extent}")
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_features_spread_in_prop2d(library: ctypes.CDLL, dtype: torch.dtype) -> None:
     for extent in ((7, 9), (33, 40), (64, 64), (40, 136), (9, 504), (9, 520)):
@@ -101,6 +103,7 @@ def test_features_spread_in_prop2d(library: ctypes.CDLL, dtype: torch.dtype) -> 
         assert_same_nonfinite(out, expected, f"{dtype} {extent}")
 
 
+@pytest.mark.usefixtures("way")
 def test_features_spread_where_affinities_are_weighed_once(library: ctypes.CDLL) -> None:
     for dtype, extent in itertools.product(DTYPES, ((136, 40), (40, 136))):
         for row, column in ((0, 0), (extent[0] // 2, extent[1] // 2), (-1, -1)):

@@ -443,6 +443,7 @@ def test_no_schedule_stops_a_warp_that_loads_nothing(opener: Opener) -> None:
             line_scan(*inputs, "top_to_bottom", "none", library=opener("fastest"))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("options", [False, True])
 @pytest.mark.parametrize(
     "extent",

@@ -73,6 +73,7 @@ def test_every_size(library: ctypes.CDLL, extent: tuple[int, int], dtype: torch.
     check(library, (2, 1, *extent), dtype, per_channel=True, options=False, at_end=False)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("extent", LARGE_SIZES, ids=str)
 def test_large_maps(library: ctypes.CDLL, extent: tuple[int, int]) -> None:
     for dtype in DTYPES if FULL else (DTYPES[sum(extent) % 3],):

@@ -27,8 +27,9 @@ from gspn2_deploy.ops import cuda
 
 pytestmark = pytest.mark.gpu
 
-# C and the side of a map: large and small clusters, one and several vectors to a lane.
-SIZES = ((64, 28), (128, 14), (24, 56), (16, 96))
+# C and the side of a map: large and small clusters, one and several vectors to a lane; the last of
+# these is not on chip, so that its propagation has four directions that run side by side.
+SIZES = ((64, 28), (128, 14), (24, 56), (16, 96), (16, 264))
 PROXIES = 2
 DTYPE = torch.bfloat16  # float16 would not hold products of several results
 REPLAYS = 20
