@@ -17,7 +17,9 @@ namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
-constexpr int64_t kSideBySideSlices = 16;  // at most
+// What runs side by side at most: slices, and positions of a map on a side.
+constexpr int64_t kSideBySideSlices = 16;
+constexpr int64_t kSideBySideExtent = 4096;
 
 cudaError_t launchStrips(const DirectionScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
@@ -82,10 +84,11 @@ DirectionScan direction(const Prop2dCall& call, int k) {
   return scan;
 }
 
-// Floats of a direction's sums where directions are side by side, of a slice's maps at most so
-// many.
+// Floats of a direction's sums where directions are side by side; of larger problems as many as the
+// largest of those has.
 int64_t sumsElements(const gspn2_problem_t& problem) {
-  return std::min(problem.n * problem.c, kSideBySideSlices) * problem.h * problem.w;
+  return std::min(problem.n * problem.c, kSideBySideSlices) *
+         std::min(problem.h, kSideBySideExtent) * std::min(problem.w, kSideBySideExtent);
 }
 
 // Bytes of those of all directions, of the problem or of one with fewer slices or smaller maps:
@@ -111,6 +114,7 @@ bool runsSideBySide(const Prop2dCall& call, const DeviceInfo& device) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t slices = problem.n * problem.c;
   if (device.computeCapability < kClusterCapability || slices > kSideBySideSlices ||
+      std::max(problem.h, problem.w) > kSideBySideExtent ||
       std::max(problem.h, problem.w) <= kMaxOnchipExtent) {
     return false;
   }

@@ -153,6 +153,8 @@ def test_few_slices_run_side_by_side(opener: Opener) -> None:
         ("fastest", (4, 4, 8, 72), [*SCANS, MERGE]),
         ("fastest", (1, 17, 72, 8), one_by_one),
         ("fastest", (17, 1, 8, 72), one_by_one),
+        ("fastest", (1, 1, 2, 4096), [*SCANS, MERGE]),
+        ("fastest", (1, 1, 2, 4104), ["stripColumnsKernel"] * 2 + ["stripRowsKernel"] * 2),
         # Maps that every device has on chip, whatever the environment says.
         ("fastest", (1, 2, 64, 64), one_by_one),
         # Blocks that find no room at once: 21 have it.
@@ -206,10 +208,12 @@ def test_workspace_holds_the_sums(library: ctypes.CDLL) -> None:
         sums = 0 if dtype == 0 else 2 * 8 * 64 * 64 * 4
         assert workspace(library, 2, 8, 64, 64, 8, 0, dtype, 1) == sums
     assert workspace(library, 17, 5, 136, 40, 1, 0, 1, 1) == 17 * 5 * plane
+    for extent in ((4096, 40), (5000, 40)):  # no longer ones run side by side
+        assert workspace(library, 1, 2, *extent, 2, 0, 0, 1) == 4 * 2 * 4096 * 40 * 4
     for dtype, per_channel in itertools.product(range(3), (False, True)):
         # With more channels a float32 problem may keep fewer weights: callers' channels are fixed.
         axes = (0, 2, 3) if dtype == 0 else (0, 1, 2, 3)
-        for shape in itertools.product((1, 3), (3, 12), (8, 65, 600), (8, 72, 600)):
+        for shape in itertools.product((1, 3), (3, 12), (8, 65, 600, 4000), (8, 72, 600, 4000)):
             size = workspace(library, *shape, shape[1] if per_channel else 1, 0, dtype, 1)
             for axis, more in itertools.product(axes, (1, 7, 64, 500)):
                 larger = [extent + more * (i == axis) for i, extent in enumerate(shape)]
