@@ -17,9 +17,9 @@ namespace gspn2 {
 namespace {
 
 constexpr int kDirections = 4;
-// What runs side by side at most: slices, and positions of a map on a side.
-constexpr int64_t kSideBySideSlices = 16;
-constexpr int64_t kSideBySideExtent = 4096;
+// What runs side by side at most: slices, and positions of all of them.
+constexpr int64_t kSideBySideSlices = 64;
+constexpr int64_t kSideBySideElements = 1 << 24;
 
 cudaError_t launchStrips(const DirectionScan& scan, const DeviceInfo& device) {
   StripPlan plan{};
@@ -87,8 +87,7 @@ DirectionScan direction(const Prop2dCall& call, int k) {
 // Floats of a direction's sums where directions are side by side; of larger problems as many as the
 // largest of those has.
 int64_t sumsElements(const gspn2_problem_t& problem) {
-  return std::min(problem.n * problem.c, kSideBySideSlices) *
-         std::min(problem.h, kSideBySideExtent) * std::min(problem.w, kSideBySideExtent);
+  return std::min(problem.n * problem.c * problem.h * problem.w, kSideBySideElements);
 }
 
 // Bytes of those of all directions, of the problem or of one with fewer slices or smaller maps:
@@ -109,29 +108,24 @@ DirectionScan directionBeside(const Prop2dCall& call, int k) {
   return scan;
 }
 
-// Whether the directions run side by side: where all their blocks find room at once.
+// Whether the directions run side by side.
 bool runsSideBySide(const Prop2dCall& call, const DeviceInfo& device) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t slices = problem.n * problem.c;
   if (device.computeCapability < kClusterCapability || slices > kSideBySideSlices ||
-      std::max(problem.h, problem.w) > kSideBySideExtent ||
+      slices * problem.h * problem.w > kSideBySideElements ||
       std::max(problem.h, problem.w) <= kMaxOnchipExtent) {
     return false;
   }
-  int tuned[1];
-  const bool isTuned = readTuning("GSPN2_SIDE_BY_SIDE", 1, tuned);
-  if (isTuned && tuned[0] == 0) {
+  if (int tuned[1]; readTuning("GSPN2_SIDE_BY_SIDE", 1, tuned)) {
     countTuned();
-    return false;
+    if (tuned[0] == 0) return false;
   }
-  int64_t blocks = 0;
   for (int k = 0; k < kDirections; ++k) {
     StripPlan plan{};
     if (!planStripScan(directionBeside(call, k), device, &plan)) return false;
-    blocks += slices * plan.parts;
   }
-  if (isTuned) countTuned();
-  return isTuned || findRoomAtOnce(blocks, device);
+  return true;
 }
 
 // All of them on one stream: each launch may start as soon as the one before it has, and ends

@@ -25,9 +25,6 @@ struct StripPlan {
 // Plans a scan; false where the strip scans do not take it. Looks at no pointer.
 bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan);
 
-// Whether so many blocks of directions side by side, as planned, find room on the device at once.
-bool findRoomAtOnce(int64_t blocks, const DeviceInfo& device);
-
 // The parameters of a scan's kernel.
 StripParams stripParams(const DirectionScan& scan, const StripPlan& plan);
 
