@@ -92,15 +92,18 @@ bool prefersRing(const gspn2_problem_t& problem) {
 }
 
 // Whether so many slices of a large map are faster by a launch for each direction. On an H200, on
-// chip and by four launches, in us, fp16 (fp32): 64x2x64x96 42, 70 (45, 64); 32x32x64x96 293, 162
-// (303, 185); 64x8x80x80 157, 127 (180, 145); 32x8x96x96 101, 98 (125, 97); 64x2x112x112 80, 99
-// (106, 92); 64x2x128x128 87, 108 (117, 103); 1x2x128x192 19, 118 (27, 109); 32x2x128x192 77, 123
-// (106, 115); 64x2x128x192 130, 126 (180, 126); 16x2x160x160 70, 129 (103, 117); 32x2x160x160 106,
-// 131 (156, 120); 1x2x200x200 58, 157 (94, 142); 16x2x200x200 167, 161 (192, 147). By the generic
-// kernels 1x2x127x127 31, 241 (31, 269); 4x32x127x127 197, 294 (247, 340); 32x32x127x127 1374, 999.
+// chip and by four launches one after the other, in us, fp16 (fp32): 64x2x64x96 42, 70 (45, 64);
+// 32x32x64x96 293, 162 (303, 185); 64x8x80x80 157, 127 (180, 145); 32x8x96x96 101, 98 (125, 97);
+// 64x2x112x112 80, 99 (106, 92); 64x2x128x128 87, 108 (117, 103); 1x2x128x192 19, 118 (27, 109);
+// 32x2x128x192 77, 123 (106, 115); 64x2x128x192 130, 126 (180, 126); 16x2x160x160 70, 129 (103,
+// 117); 32x2x160x160 106, 131 (156, 120); 1x2x200x200 58, 157 (94, 142); 16x2x200x200 167, 161
+// (192, 147). By the generic kernels 1x2x127x127 31, 241 (31, 269); 4x32x127x127 197, 294 (247,
+// 340); 32x32x127x127 1374, 999.
 bool areMany(const gspn2_problem_t& problem, const DeviceInfo& device, const OnchipPlan& plan) {
   const int64_t elements = problem.h * problem.w;
   const int64_t bytes = elements * planElementBytes(problem.dtype);
+  // Side by side even 1x2x256x256 takes 57 us (fp32 55); see strip_paths.cpp.
+  if (elements > kMaxRoomyElements && plan.vector > 1) return true;
   const int64_t most = (elements > kMaxRoomyElements ? kTightBytes : kRoomyBytes) *
                        (plan.vector == 1 ? kScalarFactor : 1);
   return problem.n * problem.c * bytes > most * device.multiprocessors;

@@ -27,7 +27,7 @@ struct OnchipScan {
     steps = horizontal ? p.width : p.height;
     line = horizontal ? p.height : p.width;
     pitch = onchipPitch(line, rows);
-    size = p.array;
+    size = p.array / 4 * 4;  // which it is: so the compiler knows what is aligned
   }
 };
 

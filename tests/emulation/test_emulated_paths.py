@@ -371,11 +371,12 @@ LARGE_MAPS = (
     ((1, 2, 8, 136), torch.float16, "ring"),
     ((1, 3, 128, 192), torch.float32, "ring"),
     ((1, 4, 128, 192), torch.float32, "strips"),
-    ((1, 2, 200, 200), torch.float16, "ring"),
-    ((1, 3, 200, 200), torch.float16, "strips"),
+    ((1, 2, 128, 256), torch.float16, "ring"),
+    ((1, 1, 136, 256), torch.float16, "strips"),
+    ((1, 1, 136, 255), torch.float16, "ring"),  # no whole vectors, which strips need
     ((125, 1, 8, 96), torch.float32, "whole"),
     ((126, 1, 8, 96), torch.float32, "strips"),
-    ((126, 1, 8, 97), torch.float32, "whole"),  # no whole vectors, which strips need
+    ((126, 1, 8, 97), torch.float32, "whole"),
     ((1, 1, 256, 256), torch.float16, "strips"),
     ((1, 1, 8, 264), torch.float16, "strips"),
 )
