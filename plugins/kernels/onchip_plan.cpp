@@ -18,14 +18,15 @@ constexpr int kWarp = 32;
 constexpr int64_t kMaxExtent = 256;       // eight positions to a lane
 constexpr int64_t kMaxWholeExtent = 128;  // four
 constexpr int64_t kMaxBlockExtent = 64;   // two
-// Maps of more elements have a ring, and of still more one that is short for them.
+// Maps of more elements have a ring; of still more, whose ring is short, where strips do not take
+// them.
 constexpr int64_t kMaxWholeElements = 7168;
 constexpr int64_t kMaxRoomyElements = 32768;
-// Bytes of maps for each multiprocessor up to which such maps stay on chip.
-constexpr int64_t kRoomyBytes = 32000;
-constexpr int64_t kTightBytes = 18000;
-constexpr int64_t kScalarFactor = 3;    // where else the generic kernels would take them
-constexpr size_t kSharedBeside = 4096;  // that a cluster's block has its barriers in
+// Bytes of maps for each multiprocessor up to which large maps stay on chip.
+constexpr int64_t kRoomyBytes = 32000;         // strips would take them
+constexpr int64_t kGenericBytes = 96000;       // the generic kernels would
+constexpr int64_t kGenericTightBytes = 54000;  // they would take those with a short ring
+constexpr size_t kSharedBeside = 4096;         // that a cluster's block has its barriers in
 constexpr int kLeastSlots = 2;
 constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
 constexpr int kPaired = 2;
@@ -48,6 +49,12 @@ bool isVectorised(const Prop2dCall& call) {
          (isInRows(call.strides) || areAligned({call.x, call.lam, call.w, call.u, call.d}, bytes));
 }
 
+// Whether strips take the directions of a call that is not on chip; else the generic kernels do.
+bool fallsToStrips(const Prop2dCall& call) {
+  return call.problem.w * planElementBytes(call.problem.dtype) % kPlanAccessBytes == 0 &&
+         areAligned({call.x, call.lam, call.w, call.u, call.d, call.y}, kPlanAccessBytes);
+}
+
 // Whether the planned kernel reads tensors in GSPN2_NHWC8. A block of a cluster reads every sector
 // of a position, whatever it needs of it: so small maps alone, and not every direction of a map to
 // a block. The others become planes first. On an H200, us of fp16, from planes and from rows, and
@@ -55,7 +62,8 @@ bool isVectorised(const Prop2dCall& call) {
 // 8x2x56x56 5.1, 18.4 (4.4). Why 28x28 is none of the small ones: TensorRT may turn a prediction
 // itself, in about 2.1 us there, and planes behind that are no slower than rows.
 bool readsRows(const Prop2dCall& call, const OnchipPlan& plan) {
-  if (plan.block || std::max(call.problem.h, call.problem.w) > kMaxRowsExtent) return false;
+  if (plan.block || plan.ring || std::max(call.problem.h, call.problem.w) > kMaxRowsExtent)
+    return false;
   if (call.problem.g != 1) return false;
   if (call.strides.position > kMaxPosition) return false;
   return plan.channels == 1 || areAligned({call.x, call.lam, call.u, call.d}, kPairBytes);
@@ -99,13 +107,15 @@ bool prefersRing(const gspn2_problem_t& problem) {
 // 117); 32x2x160x160 106, 131 (156, 120); 1x2x200x200 58, 157 (94, 142); 16x2x200x200 167, 161
 // (192, 147). By the generic kernels 1x2x127x127 31, 241 (31, 269); 4x32x127x127 197, 294 (247,
 // 340); 32x32x127x127 1374, 999.
-bool areMany(const gspn2_problem_t& problem, const DeviceInfo& device, const OnchipPlan& plan) {
+bool areMany(const Prop2dCall& call, const DeviceInfo& device) {
+  const gspn2_problem_t& problem = call.problem;
   const int64_t elements = problem.h * problem.w;
   const int64_t bytes = elements * planElementBytes(problem.dtype);
   // Side by side even 1x2x256x256 takes 57 us (fp32 55); see strip_paths.cpp.
-  if (elements > kMaxRoomyElements && plan.vector > 1) return true;
-  const int64_t most = (elements > kMaxRoomyElements ? kTightBytes : kRoomyBytes) *
-                       (plan.vector == 1 ? kScalarFactor : 1);
+  const bool tight = elements > kMaxRoomyElements;
+  const bool strips = fallsToStrips(call);
+  if (tight && strips) return true;
+  const int64_t most = strips ? kRoomyBytes : tight ? kGenericTightBytes : kGenericBytes;
   return problem.n * problem.c * bytes > most * device.multiprocessors;
 }
 
@@ -138,8 +148,8 @@ bool fits(const gspn2_problem_t& problem, const DeviceInfo& device, int directio
 }
 
 // The same for a ring of steps, of one channel: as many as fit, but of each orientation two batches
-// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 takes 104 us
-// for 63 (fp32 158 for 96, where four launches take 142).
+// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 took 104 us
+// for 63 in one run (fp32 158 for 96, four launches one after the other 142).
 bool fitsRing(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
   const auto height = static_cast<int>(problem.h);
   const auto width = static_cast<int>(problem.w);
@@ -220,6 +230,10 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
                  OnchipPlan* plan) {
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
   if (tuned[0] < 0 || tuned[0] > 2) return false;
+  const int64_t longest = std::max(problem.h, problem.w);
+  if (tuned[2] % kWarp != 0 || (tuned[0] != 1 && tuned[2] != 0 && tuned[2] < 2 * longest)) {
+    return false;  // whole warps, and of a cluster a batch of two vectors of steps
+  }
   if (tuned[0] == 2) {
     const int workers = tuned[2] == 0 ? kOnchipMaxRingWorkers : tuned[2];
     if (workers > kOnchipMaxRingWorkers || !planRing(problem, device, workers, plan)) return false;
@@ -234,13 +248,14 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
 }
 
 // What a map's slices run in.
-bool planForm(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
+bool planForm(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
+  const gspn2_problem_t& problem = call.problem;
   if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
     return planAsTuned(problem, device, tuned, plan);
   }
   if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
   if (isLarge(problem)) {
-    if (areMany(problem, device, *plan)) return false;
+    if (areMany(call, device)) return false;
     return prefersRing(problem) ? planRing(problem, device, kOnchipMaxRingWorkers, plan)
                                 : planCluster(problem, device, plan);
   }
@@ -255,7 +270,7 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
-  return planForm(problem, device, plan) && (!isInRows(call.strides) || readsRows(call, *plan));
+  return planForm(call, device, plan) && (!isInRows(call.strides) || readsRows(call, *plan));
 }
 
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device) {

@@ -33,7 +33,7 @@ cudaError_t launchStripLineScan(const LineScanCall& call, const DeviceInfo& devi
 size_t stripLineScanWorkspace(const gspn2_problem_t& problem, gspn2_direction_t direction);
 
 // Four directions, a scan each: the horizontal ones by strips, the vertical ones by strips or
-// tiles.
+// tiles; of few slices all side by side, by strips, and a launch that merges their sums.
 bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem);

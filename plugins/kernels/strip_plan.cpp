@@ -42,7 +42,8 @@ constexpr int kWorthCutting = 4;  // a part of a slice that a cluster must be sp
 // Directions side by side: blocks to four multiprocessors up to which the clusters of all of them
 // find room at once, two blocks to a multiprocessor or one. As clusters lie within a group of
 // multiprocessors, some of each group stay empty: an H200 has room for 30 clusters of eight where
-// two blocks fit, of 33. Lines are cut into no more parts than that.
+// two blocks fit, of 33. Lines are cut into no more parts than that, unless a block holds no part
+// so long.
 constexpr int64_t kSharedQuarters = 7;
 constexpr int64_t kAloneQuarters = 3;
 constexpr int kReservedShared = 1024;  // bytes of a multiprocessor's shared memory for each block

@@ -10,7 +10,7 @@
 
 namespace gspn2 {
 
-constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip on every device
+constexpr int64_t kMaxOnchipExtent = 64;  // maps that are on chip wherever strips have clusters
 
 // Whether the strips weigh a problem's affinities once, ahead of the scans, if they take it:
 // float32 ones. Looks at no pointer and at no device.

@@ -373,7 +373,10 @@ LARGE_MAPS = (
     ((1, 4, 128, 192), torch.float32, "strips"),
     ((1, 2, 128, 256), torch.float16, "ring"),
     ((1, 1, 136, 256), torch.float16, "strips"),
-    ((1, 1, 136, 255), torch.float16, "ring"),  # no whole vectors, which strips need
+    ((1, 1, 136, 255), torch.float16, "ring"),  # rows are no whole accesses, which strips need
+    ((1, 1, 140, 252), torch.float16, "ring"),
+    ((1, 42, 68, 68), torch.float16, "whole"),
+    ((1, 42, 68, 72), torch.float16, "strips"),
     ((125, 1, 8, 96), torch.float32, "whole"),
     ((126, 1, 8, 96), torch.float32, "strips"),
     ((126, 1, 8, 97), torch.float32, "whole"),
