@@ -49,12 +49,6 @@ bool isVectorised(const Prop2dCall& call) {
          (isInRows(call.strides) || areAligned({call.x, call.lam, call.w, call.u, call.d}, bytes));
 }
 
-// Whether strips take the directions of a call that is not on chip; else the generic kernels do.
-bool fallsToStrips(const Prop2dCall& call) {
-  return call.problem.w * planElementBytes(call.problem.dtype) % kPlanAccessBytes == 0 &&
-         areAligned({call.x, call.lam, call.w, call.u, call.d, call.y}, kPlanAccessBytes);
-}
-
 // Whether the planned kernel reads tensors in GSPN2_NHWC8. A block of a cluster reads every sector
 // of a position, whatever it needs of it: so small maps alone, and not every direction of a map to
 // a block. The others become planes first. On an H200, us of fp16, from planes and from rows, and
@@ -113,7 +107,7 @@ bool areMany(const Prop2dCall& call, const DeviceInfo& device) {
   const int64_t bytes = elements * planElementBytes(problem.dtype);
   // Side by side even 1x2x256x256 takes 57 us (fp32 55); see strip_paths.cpp.
   const bool tight = elements > kMaxRoomyElements;
-  const bool strips = fallsToStrips(call);
+  const bool strips = stripProp2dSupports(call, device);  // else the generic kernels take it
   if (tight && strips) return true;
   const int64_t most = strips ? kRoomyBytes : tight ? kGenericTightBytes : kGenericBytes;
   return problem.n * problem.c * bytes > most * device.multiprocessors;

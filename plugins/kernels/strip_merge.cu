@@ -7,13 +7,14 @@
 #include "launch.cuh"
 #include "strip_layout.h"
 #include "strip_plan.h"
+#include "validate.h"
 
 namespace gspn2 {
 namespace {
 
 constexpr int kBlock = 256;
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
-constexpr int kDirections = 4;
+constexpr int kDirections = kDirectionCount;
 constexpr int kVector = 4;  // sums of an access
 
 }  // namespace

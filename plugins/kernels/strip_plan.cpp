@@ -8,6 +8,7 @@
 #include "paths.h"
 #include "plan_arithmetic.h"
 #include "tuning.h"
+#include "validate.h"
 
 namespace gspn2 {
 namespace {
@@ -49,16 +50,20 @@ constexpr int64_t kAloneQuarters = 3;
 constexpr int kReservedShared = 1024;  // bytes of a multiprocessor's shared memory for each block
 
 // Blocks that run at the same time, if there is room.
-int64_t blocksAtOnce(const DirectionScan& scan, const StripPlan& plan) {
-  const int64_t directions = scan.sideBySide() ? 4 : 1;
-  return directions * scan.problem.n * scan.problem.c * plan.parts;
+int64_t blocksAtOnce(const DirectionScan& scan, int64_t parts) {
+  const int64_t directions = scan.sideBySide() ? kDirectionCount : 1;
+  return directions * scan.problem.n * scan.problem.c * parts;
+}
+
+int64_t blocksOfQuarters(int64_t quarters, const DeviceInfo& device) {
+  return quarters * device.multiprocessors / 4;
 }
 
 // Dynamic shared memory that a block may have.
 int mostShared(const DirectionScan& scan, const DeviceInfo& device, const StripPlan& plan) {
   const int most = device.sharedBytesPerBlock;
   if (!scan.sideBySide() ||
-      4 * blocksAtOnce(scan, plan) <= kAloneQuarters * device.multiprocessors) {
+      blocksAtOnce(scan, plan.parts) <= blocksOfQuarters(kAloneQuarters, device)) {
     return most;
   }
   return (most + kReservedShared) / 2 - kReservedShared;  // two blocks to a multiprocessor
@@ -115,9 +120,9 @@ bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& s
   if (plan->warps > shape.warps) return false;
   plan->producers = producers(scan, *plan);
   // Horizontally several blocks to a multiprocessor do better than many stages.
-  plan->stages = !scan.horizontal()                                    ? kMaxStages
-                 : blocksAtOnce(scan, *plan) <= device.multiprocessors ? kRoomyStages
-                                                                       : kMinStages;
+  plan->stages = !scan.horizontal()                                          ? kMaxStages
+                 : blocksAtOnce(scan, plan->parts) <= device.multiprocessors ? kRoomyStages
+                                                                             : kMinStages;
   for (; plan->stages >= kMinStages; --plan->stages) {
     if (holds(scan, device, plan)) return true;
   }
@@ -182,7 +187,7 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
   int64_t useful = std::max<int64_t>(std::min(device.multiprocessors / slices, line / kMinPart),
                                      scan.horizontal() ? columnParts(line) : 1);
   if (scan.sideBySide()) {
-    useful = std::min(useful, kSharedQuarters * device.multiprocessors / (16 * slices));
+    useful = std::min(useful, blocksOfQuarters(kSharedQuarters, device) / blocksAtOnce(scan, 1));
   }
   for (auto parts = static_cast<int>(std::clamp<int64_t>(useful, 1, most)); parts <= most;
        ++parts) {

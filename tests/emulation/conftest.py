@@ -57,8 +57,10 @@ def opener(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Opener:
             paths = choice if choice in ("generic", "fastest") else "fastest"
             capability = "8.0" if choice == "old" else "9.0"
             clusters = large.get(choice, -1)
-            size = SMALL_MULTIPROCESSORS if choice == "small" else 132
-            opened[choice] = emulated.open_copy(built, folder, paths, capability, clusters, size)
+            smaller = {"multiprocessors": SMALL_MULTIPROCESSORS} if choice == "small" else {}
+            opened[choice] = emulated.open_copy(
+                built, folder, paths, capability, clusters, **smaller
+            )
         return opened[choice]
 
     return open_choice

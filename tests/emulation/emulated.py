@@ -105,6 +105,11 @@ def take_kernels(library: ctypes.CDLL) -> list[str]:
     return list(library.gspn2_emulation_take_kernels().decode().splitlines())
 
 
+def take_templates(library: ctypes.CDLL) -> list[str]:
+    """Their templates' names."""
+    return [kernel_template(name) for name in take_kernels(library)]
+
+
 def take_clusters(library: ctypes.CDLL) -> list[int]:
     """How many blocks the clusters had of each launch since the last call."""
     return [int(size) for size in library.gspn2_emulation_take_clusters().decode().split()]

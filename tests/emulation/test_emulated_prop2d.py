@@ -261,7 +261,7 @@ def test_shared_affinities_are_weighed_once(
         emulated.take_kernels(library)
         with emulated.by_directions():
             prop2d(*inputs, library=library)
-        kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+        kernels = emulated.take_templates(library)
         assert kernels.count("stripWeightsKernel") == weighed, kernels
         assert kernels.count("stripColumnsKernel") == 2, kernels
 
@@ -288,7 +288,7 @@ def test_tiles_take_the_vertical_directions(
         emulated.take_kernels(library)
         with Fenced(library) as fenced, emulated.by_directions():
             out = prop2d(*fenced.copies(*inputs), normalize, chunk, library=library)
-            kernels = [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+            kernels = emulated.take_templates(library)
             assert kernels.count("tiledScanKernel") == 2, what
             weighed = dtype == torch.float32 and not per_channel and normalize == "sigmoid"
             assert kernels.count("stripWeightsKernel") == int(weighed and size[1] >= 4), what

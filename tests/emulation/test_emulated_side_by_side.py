@@ -44,7 +44,7 @@ def run(
         emulated.environment(GSPN2_TILED_PLAN=NO_TILES),
     ):
         out = prop2d(*inputs, normalize, chunk, library=library)
-    return out, [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+    return out, emulated.take_templates(library)
 
 
 def assert_same_bits(out: Tensor, expected: Tensor, what: str) -> None:
@@ -143,7 +143,7 @@ def kernels_by_default(library: ctypes.CDLL, size: tuple[int, int, int, int]) ->
     emulated.take_kernels(library)
     with emulated.environment(GSPN2_ONCHIP_PLAN="3,1,0"):
         prop2d(*inputs, "none", library=library)
-    return [emulated.kernel_template(name) for name in emulated.take_kernels(library)]
+    return emulated.take_templates(library)
 
 
 def test_few_slices_run_side_by_side(opener: Opener) -> None:
