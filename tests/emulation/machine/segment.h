@@ -11,7 +11,7 @@ namespace emulation {
 
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kGuardBytes = 1 << 20;          // that may not be touched, on either side
-constexpr size_t kStaticBytes = 2 * kPageBytes;  // for the objects of staticShared()
+constexpr size_t kStaticBytes = 4 * kPageBytes;  // for the objects of staticShared()
 constexpr size_t kReservedBytes = 1024;          // no object has the address 0
 constexpr size_t kDynamicAlignment = 1024;       // as shared_memory.cuh promises
 
