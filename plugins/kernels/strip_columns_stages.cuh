@@ -10,7 +10,7 @@
 namespace gspn2 {
 
 template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
-          ScanOutput kOutput_>
+          ScanOutput kOutput_, bool kWide>
 struct ColumnConfig {
   using T = T_;
   static constexpr int kRows = kRows_;  // of a lane
@@ -30,7 +30,7 @@ struct ColumnConfig {
   static constexpr int kChunkSteps = kStripAccess / static_cast<int>(sizeof(T));
   static constexpr int kRunChunks = kStripRun / kChunkSteps;
   static constexpr int kPieceBytes =  // of a row in a stage
-      stripPieceBytes(kOutput, kNormalize, kRows, static_cast<int>(sizeof(T)));
+      stripPieceBytes(kOutput, kNormalize, kRows, static_cast<int>(sizeof(T)), kWide);
   static constexpr int kPieceChunks = kPieceBytes / kStripAccess;
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
   static constexpr int kFirstPlace = kReverse ? kPieceChunks - 1 : 0;  // in a piece, of visits

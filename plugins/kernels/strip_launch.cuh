@@ -63,7 +63,7 @@ inline cudaError_t launchTours(void (*kernel)(StripParams), ResidentClusters* kn
     int resident = 0;
     cudaError_t status = known->count(kernel, plan, &resident);
     if (status != cudaSuccess) return status;
-    shareSlices(scan, resident, &params);
+    shareSlices(scan, plan, resident, &params);
     if (params.handed != nullptr) {
       status = cudaMemsetAsync(
           params.handed, 0, sizeof(uint64_t) * params.clusters * static_cast<size_t>(params.line),

@@ -18,13 +18,21 @@ constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
-// Bytes of a row in a stage of a horizontal scan. Memory likes 64; 32 leave room for more blocks on
-// a multiprocessor, which helps where there is more to compute. On an H200, in us, 32 and 64:
-// 8x64x256x256 fp16 133, 124, with sigmoid 165, 179, fp32 with sigmoid 234, 223; 32x196x32x32 fp16
-// 27.7, 30.7, fp32 49, 42. Gated ones were slower with 64 on an H100: 1.28 ms rather than 1.12 of
-// 8x64x256x256 in float32.
+// Whether pieces of a horizontal scan may be as wide as what memory likes best, 128 bytes of a row:
+// in float32 two stages of them leave room for one block of 128 positions on a multiprocessor, and
+// its walk is fast enough; in half precision it has half the time.
+constexpr bool stripCanBeWide(ScanOutput output, int rows, int elementBytes) {
+  return output == ScanOutput::kStates && rows == 2 && elementBytes == 4;
+}
+
+// Bytes of a row in a stage of a horizontal scan. Memory likes 64 and more; 32 leave room for more
+// blocks on a multiprocessor, which helps where there is more to compute. On an H200, in us, 32 and
+// 64: 8x64x256x256 fp16 133, 124, with sigmoid 165, 179, fp32 with sigmoid 234, 223; 32x196x32x32
+// fp16 27.7, 30.7, fp32 49, 42. Gated ones were slower with 64 on an H100: 1.11 ms rather than 1.07
+// of 8x64x256x256 in float32, 5.03 rather than 4.62 of 16x8x1024x1024.
 constexpr int stripPieceBytes(ScanOutput output, gspn2_normalize_t normalize, int rows,
-                              int elementBytes) {
+                              int elementBytes, bool wide) {
+  if (wide) return 8 * kStripAccess;
   const bool hurried = normalize != GSPN2_NORMALIZE_NONE || rows == 1;
   const bool narrow = output != ScanOutput::kStates || (elementBytes < 4 && hurried);
   return (narrow ? 2 : 4) * kStripAccess;

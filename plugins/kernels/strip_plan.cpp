@@ -79,10 +79,10 @@ bool holds(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan)
   const int elementBytes = planElementBytes(scan.problem.dtype);
   const StripLayout layout =
       scan.horizontal()
-          ? columnLayout(
-                scan.output,
-                stripPieceBytes(scan.output, scan.problem.normalize, plan->rows, elementBytes),
-                plan->rows, plan->own, plan->parts, plan->warps, plan->stages)
+          ? columnLayout(scan.output,
+                         stripPieceBytes(scan.output, scan.problem.normalize, plan->rows,
+                                         elementBytes, plan->wide),
+                         plan->rows, plan->own, plan->parts, plan->warps, plan->stages)
           : rowLayout(scan.output, plan->rows, plan->warps, plan->stages, elementBytes);
   plan->sharedBytes = layout.total;
   return layout.total <= mostShared(scan, device, *plan);
@@ -112,6 +112,10 @@ int producers(const DirectionScan& scan, const StripPlan& plan) {
   return plan.warps > kProducedWarps ? kStripColumnProducers : 2;
 }
 
+bool canBeWide(const DirectionScan& scan, const StripPlan& plan) {
+  return stripCanBeWide(scan.output, plan.rows, planElementBytes(scan.problem.dtype));
+}
+
 // Cuts a part into warps of a shape; false where it is too long for a block.
 bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& shape,
              StripPlan* plan) {
@@ -119,10 +123,12 @@ bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& s
   plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
   if (plan->warps > shape.warps) return false;
   plan->producers = producers(scan, *plan);
-  // Horizontally several blocks to a multiprocessor do better than many stages.
-  plan->stages = !scan.horizontal()                                          ? kMaxStages
-                 : blocksAtOnce(scan, plan->parts) <= device.multiprocessors ? kRoomyStages
-                                                                             : kMinStages;
+  // Horizontally several blocks to a multiprocessor do better than many stages, but for wide ones.
+  const bool many = blocksAtOnce(scan, plan->parts) > device.multiprocessors;
+  plan->stages = !scan.horizontal() ? kMaxStages : many ? kMinStages : kRoomyStages;
+  plan->wide = scan.horizontal() && many && canBeWide(scan, *plan);
+  if (plan->wide && holds(scan, device, plan)) return true;
+  plan->wide = false;
   for (; plan->stages >= kMinStages; --plan->stages) {
     if (holds(scan, device, plan)) return true;
   }
@@ -149,12 +155,14 @@ int64_t columnParts(int64_t line) {
 
 // The same as the environment says it; false where that is too much for a block or a cluster.
 bool cutAsTuned(const DirectionScan& scan, const DeviceInfo& device, int64_t line,
-                const int (&tuned)[4], StripPlan* plan) {
+                const int (&tuned)[5], StripPlan* plan) {
   if (scan.horizontal() && tuned[0] > 2) return false;
   plan->rows = tuned[0];
   setParts(line, tuned[1], plan);
   plan->stages = tuned[2];
   plan->producers = tuned[3];
+  plan->wide = tuned[4] != 0;
+  if (plan->wide && !(scan.horizontal() && canBeWide(scan, *plan))) return false;
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
   const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kStripRowWalkers;
   const int mostProducers = scan.horizontal() ? kStripColumnProducers : kStripRowProducers;
@@ -180,7 +188,7 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
   const bool hopper = device.computeCapability >= kClusterCapability;
   const int most = hopper ? kMaxParts : 1;  // parts of a line meet in a cluster
   plan->bulk = hopper;
-  if (int tuned[4]; readTuning("GSPN2_STRIP_PLAN", 4, tuned)) {
+  if (int tuned[5]; readTuning("GSPN2_STRIP_PLAN", 5, tuned)) {
     return cutAsTuned(scan, device, line, tuned, plan);
   }
   // More parts than the line needs where there are too few slices to keep the device busy.
@@ -244,7 +252,8 @@ bool sharesSlices(const DirectionScan& scan, const StripPlan& plan) {
   return scan.horizontal() && scan.output == ScanOutput::kStates && plan.rows > 1 && plan.warps > 1;
 }
 
-void shareSlices(const DirectionScan& scan, int resident, StripParams* params) {
+void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
+                 StripParams* params) {
   int tuned[2] = {-1, 1};  // clusters, whether slices are cut
   const bool isTuned = readTuning("GSPN2_STRIP_TOUR", 2, tuned);
   if (isTuned) {
@@ -261,11 +270,13 @@ void shareSlices(const DirectionScan& scan, int resident, StripParams* params) {
   const int64_t share = planCeilDiv(remaining * units, resident);
   const bool cuts = hasRoom && resident <= kStripHandingClusters && tuned[1] != 0 &&
                     remaining > 0 && share < units - units / kWorthCutting;
-  // Whole slices alone are shared where arithmetic bounds the walk. On an H200, in us, shared and
-  // not: 8x64x256x256 fp16 119, 125, fp32 220, 218; 32x32x128x128 fp16 63, 69, fp32 118, 117;
-  // 8x64x256x256 fp32 with sigmoid 222, 223.
-  const bool light =
-      scan.problem.dtype == GSPN2_FLOAT32 && scan.problem.normalize == GSPN2_NORMALIZE_NONE;
+  // Whole slices alone are shared where arithmetic bounds the walk, and where a block has a
+  // multiprocessor to itself, which would else load nothing while a slice ends. On an H200, in us,
+  // shared and not: 8x64x256x256 fp16 119, 125, fp32 220, 218; 32x32x128x128 fp16 63, 69, fp32 118,
+  // 117; 8x64x256x256 fp32 with sigmoid 222, 223. On an H100, by wide pieces: 64x8x224x224 226,
+  // 229, with sigmoid 232, 252; 4x64x96x384 88, 90; 8x64x256x256 293, 291.
+  const bool light = scan.problem.dtype == GSPN2_FLOAT32 &&
+                     scan.problem.normalize == GSPN2_NORMALIZE_NONE && !plan.wide;
   if (!cuts && light && !isTuned) return;
   params->clusters = resident;
   if (!cuts) return;

@@ -19,6 +19,7 @@ struct StripPlan {
   int producers;  // warps of a block that load
   int stages;     // in shared memory
   int sharedBytes;
+  bool wide;  // pieces of a horizontal scan: see stripCanBeWide
   bool bulk;  // whether the device has the copy engine
 };
 
@@ -33,7 +34,8 @@ bool sharesSlices(const DirectionScan& scan, const StripPlan& plan);
 
 // Lets the `resident` clusters that the device has at once share the slices of such a scan, where
 // that pays.
-void shareSlices(const DirectionScan& scan, int resident, StripParams* params);
+void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
+                 StripParams* params);
 
 // One translation unit per dtype and orientation.
 cudaError_t launchStripColumnsFloat32(const DirectionScan& scan, const StripPlan& plan);

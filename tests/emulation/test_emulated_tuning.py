@@ -44,6 +44,11 @@ def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) ->
     return kernels
 
 
+def is_wide(kernel: str) -> bool:
+    """Whether a strip scan's pieces are wide: the last argument of its configuration."""
+    return "ColumnConfig" in kernel and "true>" in kernel
+
+
 @pytest.mark.parametrize(
     ("extent", "direction", "plan"),
     [
@@ -52,6 +57,10 @@ def check_scan(library: ctypes.CDLL, extent: tuple[int, int], direction: str) ->
         ((200, 16), HORIZONTAL, "2,5,3,2"),
         ((200, 40), HORIZONTAL, "2,1,2,4"),
         ((500, 24), HORIZONTAL, "2,2,2,3"),
+        ((40, 24), HORIZONTAL, "2,1,2,1,1"),
+        ((200, 68), HORIZONTAL, "2,2,2,4,1"),
+        ((200, 100), "right_to_left", "2,2,2,2,1"),
+        ((90, 32), "right_to_left", "2,1,3,3,1"),
         ((6, 520), VERTICAL, "2,8,2,1"),
         ((6, 520), VERTICAL, "4,3,3,1"),
     ],
@@ -63,7 +72,18 @@ def test_a_strip_plan_is_taken(
     with emulated.environment(GSPN2_STRIP_PLAN=plan):
         (kernel,) = check_scan(library, extent, direction)
     assert "strip" in kernel
+    assert is_wide(kernel) == (plan.count(",") == 4)
     assert library.gspn2_tuned_plans() > before
+
+
+def test_wide_pieces_are_of_float32_states(library: ctypes.CDLL) -> None:
+    inputs = line_scan_inputs((1, 2, 40, 24), True, torch.float16, "sigmoid", "cpu")
+    before = library.gspn2_tuned_plans()
+    with emulated.environment(GSPN2_STRIP_PLAN="2,1,2,1,1"):
+        out = line_scan(*inputs, HORIZONTAL, library=library)
+    assert library.gspn2_tuned_plans() == before
+    expected = scan_reference.line_scan(*inputs, HORIZONTAL)
+    assert_close(out, expected, FORWARD[torch.float16], "left as it was")
 
 
 # Slices, extent, clusters, segments' steps: whole slices alone, parts of slices, one to a cluster
@@ -82,11 +102,17 @@ TOURS = (
 
 @pytest.mark.parametrize("direction", [HORIZONTAL, "right_to_left"])
 @pytest.mark.parametrize(
-    ("dtype", "normalize"),
-    [(torch.float32, "none"), (torch.float16, "sigmoid"), (torch.bfloat16, "none")],
+    ("dtype", "normalize", "wide"),
+    [
+        (torch.float32, "none", False),
+        (torch.float32, "none", True),
+        (torch.float32, "softmax", True),
+        (torch.float16, "sigmoid", False),
+        (torch.bfloat16, "none", False),
+    ],
 )
 def test_clusters_share_slices(
-    library: ctypes.CDLL, dtype: torch.dtype, normalize: str, direction: str
+    library: ctypes.CDLL, dtype: torch.dtype, normalize: str, wide: bool, direction: str
 ) -> None:
     for slices, (height, width), tour, chunk in TOURS:
         steps = 8 * (width * 4 // dtype.itemsize // 8)
@@ -94,9 +120,12 @@ def test_clusters_share_slices(
         outs = []
         for value in ("0,0", tour):
             before = library.gspn2_tuned_plans()
-            with emulated.environment(GSPN2_STRIP_TOUR=value):
+            plan = f"2,{2 if height > 128 else 1},2,4,1" if wide else ""
+            emulated.take_kernels(library)
+            with emulated.environment(GSPN2_STRIP_TOUR=value, GSPN2_STRIP_PLAN=plan):
                 outs.append(line_scan(*inputs, direction, normalize, chunk, library=library))
             assert library.gspn2_tuned_plans() > before
+            assert {is_wide(kernel) for kernel in emulated.take_kernels(library)} == {wide}
         assert torch.equal(*outs), (slices, height, steps, tour)
         expected = scan_reference.line_scan(*inputs, direction, normalize, chunk)
         assert_close(outs[1], expected, FORWARD[dtype], f"{tour} {direction}")
