@@ -345,6 +345,11 @@ __device__ __forceinline__ void copyChunk(uint32_t target, const void* source, i
                : "memory");
 }
 
+// Has the L2 cache fetch the line of an address.
+__device__ __forceinline__ void fetchLine(const void* source) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(source)) : "memory");
+}
+
 // Arrives once this thread's copies so far have landed.
 __device__ __forceinline__ void barrierArriveCopies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");

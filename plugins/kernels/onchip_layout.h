@@ -19,6 +19,8 @@ constexpr int kOnchipMaxSmallWorkers = 128;  // of a map up to 32 positions on a
 constexpr int kOnchipMaxThreads = 512;       // of a block that has a map to itself
 constexpr int kOnchipMaxBatches = 128;
 constexpr int kOnchipFourRowLine = 128;
+constexpr int kOnchipMaxRows = 8;   // positions of a walker's lane
+constexpr int kOnchipMaxRelay = 4;  // blocks of a cluster to a direction
 
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null
@@ -32,6 +34,7 @@ struct OnchipParams {
   int chunk;  // 0: the whole line
   gspn2_normalize_t normalize;
   int workers;   // threads that load and weigh
+  int relay;     // blocks of a cluster to a direction
   int position;  // elements from a position to the next
 };
 
@@ -70,19 +73,23 @@ __host__ __device__ constexpr int onchipBatch(bool horizontal, int line, int vec
   return horizontal ? workers / (group * line) * group * vector : workers / group;
 }
 
-// Elements of the map whose sums a block of a cluster owns: no vector straddles two blocks.
-__host__ __device__ constexpr int onchipQuarter(int elements) {
-  const int unit = kOnchipDirections * kOnchipVector;
+// Batches of a direction that one of its `relay` blocks has, which take them in turn.
+__host__ __device__ constexpr int onchipTurns(int steps, int batch, int relay, int turn) {
+  return ((steps + batch - 1) / batch - turn + relay - 1) / relay;
+}
+
+// Elements of the map whose sums one of a cluster's blocks owns: no vector straddles two blocks.
+__host__ __device__ constexpr int onchipShare(int elements, int blocks) {
+  const int unit = blocks * kOnchipVector;
   return (elements + unit - 1) / unit * kOnchipVector;
 }
 
 // Arrays of a block that works on `directions` of a map.
 constexpr int onchipArrays(int channels, int directions) { return directions * (3 + channels); }
 
-// Floats of the parts of the sum that it owns.
-constexpr int onchipParts(int elements, int channels, int directions) {
-  return directions == kOnchipDirections ? 0
-                                         : kOnchipDirections * channels * onchipQuarter(elements);
+// Floats of the parts of the sum that it owns, of a cluster of `blocks`.
+constexpr int onchipParts(int elements, int channels, int blocks) {
+  return blocks == 1 ? 0 : kOnchipDirections * channels * onchipShare(elements, blocks);
 }
 
 }  // namespace gspn2

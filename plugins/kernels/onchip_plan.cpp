@@ -93,6 +93,20 @@ bool prefersRing(const gspn2_problem_t& problem) {
          std::max(problem.h, problem.w) > kMaxWholeExtent;
 }
 
+// Blocks to a direction of a ring: as many as leave every slice a cluster at once. Clusters lie
+// within groups of multiprocessors, which are no multiples of them.
+int usefulRelay(const gspn2_problem_t& problem, const DeviceInfo& device) {
+  const int64_t slices = problem.n * problem.c;
+  const auto clusters = [&](int64_t blocks) { return device.multiprocessors / (blocks + 1); };
+  if (device.computeCapability < kClusterCapability || slices > clusters(2 * kOnchipDirections)) {
+    return 1;
+  }
+  if (slices <= clusters(kLargeClusterBlocks) && slices <= largeClusters(device)) {
+    return kOnchipMaxRelay;
+  }
+  return 2;
+}
+
 // Whether so many slices of a large map are faster by a launch for each direction. On an H200, on
 // chip and by four launches one after the other, in us, fp16 (fp32): 64x2x64x96 42, 70 (45, 64);
 // 32x32x64x96 293, 162 (303, 185); 64x8x80x80 157, 127 (180, 145); 32x8x96x96 101, 98 (125, 97);
@@ -101,12 +115,12 @@ bool prefersRing(const gspn2_problem_t& problem) {
 // 117); 32x2x160x160 106, 131 (156, 120); 1x2x200x200 58, 157 (94, 142); 16x2x200x200 167, 161
 // (192, 147). By the generic kernels 1x2x127x127 31, 241 (31, 269); 4x32x127x127 197, 294 (247,
 // 340); 32x32x127x127 1374, 999.
-bool areMany(const Prop2dCall& call, const DeviceInfo& device) {
+bool areMany(const Prop2dCall& call, const DeviceInfo& device, int relay) {
   const gspn2_problem_t& problem = call.problem;
   const int64_t elements = problem.h * problem.w;
   const int64_t bytes = elements * planElementBytes(problem.dtype);
-  // Side by side even 1x2x256x256 takes 57 us (fp32 55); see strip_paths.cpp.
-  const bool tight = elements > kMaxRoomyElements;
+  // Side by side 8x200x200 takes 48 us (fp32 41), on chip 48 (56); see strip_paths.cpp.
+  const bool tight = elements > kMaxRoomyElements && relay < kOnchipMaxRelay;
   const bool strips = stripProp2dSupports(call, device);  // else the generic kernels take it
   if (tight && strips) return true;
   const int64_t most = strips ? kRoomyBytes : tight ? kGenericTightBytes : kGenericBytes;
@@ -135,32 +149,39 @@ bool fits(const gspn2_problem_t& problem, const DeviceInfo& device, int directio
   plan->array = onchipArray(height, width, plan->rows);
   for (plan->channels = canPair ? kPaired : 1; plan->channels > 0; --plan->channels) {
     const int arrays = onchipArrays(plan->channels, directions);
-    const int parts = onchipParts(height * width, plan->channels, directions);
+    const int parts = onchipParts(height * width, plan->channels, kOnchipDirections / directions);
     if (setShared(device, arrays, parts, plan)) return true;
   }
   return false;
 }
 
 // The same for a ring of steps, of one channel: as many as fit, but of each orientation two batches
-// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 took 104 us
-// for 63 in one run (fp32 158 for 96, four launches one after the other 142).
+// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 took
+// 104 us for 63 in one run (fp32 158 for 96, four launches one after the other 142).
 bool fitsRing(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
   const auto height = static_cast<int>(problem.h);
   const auto width = static_cast<int>(problem.w);
   const int arrays = onchipArrays(1, 1);
-  const int parts = onchipParts(height * width, 1, 1);
+  const int parts = onchipParts(height * width, 1, kOnchipDirections * plan->relay);
   const int left = sharedFloats(device) - parts;
-  const int whole = onchipArray(height, width, plan->rows);
   plan->channels = 1;
-  plan->array = std::min(whole, left / arrays / kOnchipVector * kOnchipVector);
-  const auto batch = [&](bool horizontal) {
-    const int line = horizontal ? height : width;
-    return onchipBatch(horizontal, line, plan->vector, plan->workers) *
-           onchipPitch(line, plan->rows);
-  };
-  while (plan->array < whole && plan->array < kLeastSlots * std::max(batch(true), batch(false))) {
-    plan->workers -= kWarp;
+  for (;; plan->workers -= kWarp) {
     if (plan->workers < 2 * std::max(height, width)) return false;
+    // Floats of a batch, and of all that a block has.
+    int batch = 0;
+    int whole = 0;
+    for (const bool horizontal : {true, false}) {
+      const int line = horizontal ? height : width;
+      const int steps = horizontal ? width : height;
+      const int pitch = onchipPitch(line, plan->rows);
+      const int batchSteps = onchipBatch(horizontal, line, plan->vector, plan->workers);
+      const int held = onchipTurns(steps, batchSteps, plan->relay, 0) * batchSteps;
+      batch = std::max(batch, batchSteps * pitch);
+      whole = std::max(whole, std::min(held, steps) * pitch);
+    }
+    whole = static_cast<int>(planRoundUp(whole, kOnchipVector));
+    plan->array = std::min(whole, left / arrays / kOnchipVector * kOnchipVector);
+    if (plan->array == whole || plan->array >= kLeastSlots * batch) break;
   }
   return setShared(device, arrays, parts, plan);
 }
@@ -206,8 +227,9 @@ bool planCluster(const gspn2_problem_t& problem, const DeviceInfo& device, Onchi
   return true;
 }
 
-// A cluster whose blocks hold a ring of steps, by at most so many workers.
-bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int workers,
+// A cluster whose blocks hold a ring of steps, `relay` of them to a direction, by at most so many
+// workers.
+bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int workers, int relay,
               OnchipPlan* plan) {
   const int64_t longest = std::max(problem.h, problem.w);
   if (device.computeCapability < kClusterCapability || longest > kMaxExtent) return false;
@@ -215,12 +237,14 @@ bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int work
   plan->ring = true;
   plan->rows = longest <= 4 * kWarp ? 4 : longest <= 6 * kWarp ? 6 : 8;
   plan->workers = workers;
+  plan->relay = relay;
   return fitsRing(problem, device, plan);
 }
 
 // A cluster that holds all steps (0), a block (1) or a cluster with a ring (2), the channels that
-// share it, its workers or 0, as the environment says it; false where that does not fit.
-bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[3],
+// share it, its workers or 0, the blocks that a ring has to a direction or 0, as the environment
+// says it; false where that does not fit.
+bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[4],
                  OnchipPlan* plan) {
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
   if (tuned[0] < 0 || tuned[0] > 2) return false;
@@ -230,7 +254,11 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   }
   if (tuned[0] == 2) {
     const int workers = tuned[2] == 0 ? kOnchipMaxRingWorkers : tuned[2];
-    if (workers > kOnchipMaxRingWorkers || !planRing(problem, device, workers, plan)) return false;
+    const int relay = std::max(tuned[3], 1);
+    if (workers > kOnchipMaxRingWorkers || relay > kOnchipMaxRelay ||
+        !planRing(problem, device, workers, relay, plan)) {
+      return false;
+    }
   } else {
     if (!(tuned[0] == 1 ? planBlock : planCluster)(problem, device, plan)) return false;
     if (tuned[2] != 0) plan->workers = tuned[2];
@@ -244,13 +272,14 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
 // What a map's slices run in.
 bool planForm(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* plan) {
   const gspn2_problem_t& problem = call.problem;
-  if (int tuned[3]; readTuning("GSPN2_ONCHIP_PLAN", 3, tuned)) {
+  if (int tuned[4]; readTuning("GSPN2_ONCHIP_PLAN", 4, tuned)) {
     return planAsTuned(problem, device, tuned, plan);
   }
   if (prefersBlocks(problem, device) && planBlock(problem, device, plan)) return true;
   if (isLarge(problem)) {
-    if (areMany(call, device)) return false;
-    return prefersRing(problem) ? planRing(problem, device, kOnchipMaxRingWorkers, plan)
+    const int relay = prefersRing(problem) ? usefulRelay(problem, device) : 1;
+    if (areMany(call, device, relay)) return false;
+    return prefersRing(problem) ? planRing(problem, device, kOnchipMaxRingWorkers, relay, plan)
                                 : planCluster(problem, device, plan);
   }
   return planCluster(problem, device, plan) || planBlock(problem, device, plan);
@@ -262,6 +291,7 @@ bool planOnchip(const Prop2dCall& call, const DeviceInfo& device, OnchipPlan* pl
   const gspn2_problem_t& problem = call.problem;
   const int64_t slices = problem.n * problem.c;
   if (slices > kMaxSlices || problem.h > kMaxExtent || problem.w > kMaxExtent) return false;
+  plan->relay = 1;
   plan->vector = isVectorised(call) ? kOnchipVector : 1;
   plan->overlaps = device.computeCapability >= kClusterCapability;
   return planForm(call, device, plan) && (!isInRows(call.strides) || readsRows(call, *plan));

@@ -19,6 +19,7 @@ struct OnchipPlan {
   bool ring;      // whether a cluster's block holds a ring of steps; else all of them
   int channels;   // of a block or cluster: 1, or 2 that share their affinities
   int workers;    // threads of a block that load and weigh
+  int relay;      // blocks of a cluster to a direction
   int array;      // floats of one: see OnchipParams
   bool overlaps;  // whether the device starts a kernel while the one before it ends
   size_t sharedBytes;

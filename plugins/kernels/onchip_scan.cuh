@@ -150,66 +150,86 @@ __device__ __forceinline__ void storeWeights(const OnchipInputs<T, kVector, kCha
   storePlaces(arrays, size, place, values);
 }
 
-// The warp that walks the steps, kRows adjacent positions to a lane. From a step's states to the
-// next one's it is a shuffle and a fused multiply-add: missing neighbours are left out by
-// predicates, which cost nothing on that way, and addresses are counted up.
+// The warp that walks the steps, kRows positions to a lane. From a step's states to the next one's
+// it is a shuffle and a fused multiply-add: missing neighbours are left out by predicates, which
+// cost nothing on that way, and addresses are counted up. A lane's positions are adjacent; but of
+// eight, whose loads would meet on the same banks, each half lies with those of the other lanes.
 template <int kRows, int kChannels>
 struct OnchipWalker {
-  // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
-  static constexpr int kAhead = 2;
   static constexpr int kUnroll = 4;  // steps of a turn
   // Segments below this are not walked one by one: too few of their steps would be in whole turns.
   static constexpr int kLongSegment = 32;
   static constexpr int kArrays = 3 + kChannels;
+  static constexpr int kParts = kRows > 6 ? 2 : 1;
+  static constexpr int kOwn = kRows / kParts;  // adjacent ones
+  // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
+  // For two steps of two parts there are no registers, and the compiler would load both late.
+  static constexpr int kAhead = kParts > 1 ? 1 : 2;
 
+  using Values = float[kParts][kOwn];
   // What a step reads at a lane's positions.
   struct Inputs {
-    float minus[kRows], centre[kRows], plus[kRows], input[kChannels][kRows];
+    Values minus, centre, plus, input[kChannels];
   };
 
   uint32_t from[kArrays];  // this lane's positions of the step that was loaded last
   uint32_t to[kChannels];  // of the step whose states were stored last
   uint32_t pitch;          // bytes of a step
-  bool writes;             // whether the lane has positions on the line
+  uint32_t toPart;         // bytes from the first part's positions to the second one's
+  bool writes;             // whether the lane has positions on the line, of its last part
   bool hasBelow, hasAbove;
-  bool inside[kRows];
+  bool inside[kOwn];  // of the last part: a first part of two is inside
+  int lane;
   int chunk, phase;  // steps of a segment; since its start
-  float h[kChannels][kRows], left[kChannels], right[kChannels];
+  Values h[kChannels];
+  float left[kChannels][kParts], right[kChannels][kParts];
 
   __device__ __forceinline__ OnchipWalker(const OnchipScan& scan, uint32_t arrays, int chunk_,
-                                          int lane)
+                                          int lane_)
       : pitch(static_cast<uint32_t>(4 * scan.pitch)),
-        writes(lane * kRows < scan.line),
-        hasBelow(lane != 0),
-        hasAbove((lane + 1) * kRows < scan.line),
+        hasBelow(lane_ != 0),
+        lane(lane_),
         chunk(chunk_ == 0 ? scan.steps : chunk_),
         phase(0) {
+    // Lanes behind the line read what is there.
+    const int first = min(lane * kOwn, scan.pitch - kOwn);
+    const int last = ((kParts - 1) * kWarpSize + lane) * kOwn;  // of the last part
+    toPart = static_cast<uint32_t>(4 * (min(last, scan.pitch - kOwn) - first));
+    writes = last < scan.line;
+    hasAbove = last + kOwn < scan.line;
 #pragma unroll
     for (int i = 0; i < kArrays; ++i) {
-      const int first = min(lane * kRows, scan.pitch - kRows) + i * scan.size;
-      from[i] = keepInRegister(arrays + static_cast<uint32_t>(4 * first)) - pitch;
+      from[i] = keepInRegister(arrays + static_cast<uint32_t>(4 * (first + i * scan.size))) - pitch;
     }
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) inside[r] = lane * kRows + r < scan.line;
+    for (int r = 0; r < kOwn; ++r) inside[r] = last + r < scan.line;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       to[c] = from[3 + c];
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) h[c][r] = 0.0F;
-      left[c] = 0.0F;
-      right[c] = 0.0F;
+      for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+        for (int r = 0; r < kOwn; ++r) h[c][part][r] = 0.0F;
+        left[c][part] = 0.0F;
+        right[c][part] = 0.0F;
+      }
     }
+  }
+
+  __device__ __forceinline__ void loadValues(uint32_t address, Values& values) const {
+    loadSharedFloatsNow(address, values[0]);
+    if constexpr (kParts > 1) loadSharedFloatsNow(address + toPart, values[1]);
   }
 
   // Loads the step that is `stride` bytes further on.
   __device__ __forceinline__ void load(Inputs& inputs, uint32_t stride) {
 #pragma unroll
     for (int i = 0; i < kArrays; ++i) from[i] += stride;
-    loadSharedFloatsNow(from[0], inputs.minus);
-    loadSharedFloatsNow(from[1], inputs.centre);
-    loadSharedFloatsNow(from[2], inputs.plus);
+    loadValues(from[0], inputs.minus);
+    loadValues(from[1], inputs.centre);
+    loadValues(from[2], inputs.plus);
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) loadSharedFloatsNow(from[3 + c], inputs.input[c]);
+    for (int c = 0; c < kChannels; ++c) loadValues(from[3 + c], inputs.input[c]);
   }
 
   // Goes on so many steps before where it is in the arrays.
@@ -220,34 +240,78 @@ struct OnchipWalker {
     for (uint32_t& address : to) address -= steps * pitch;
   }
 
+  // The states as one array.
+  __device__ __forceinline__ float (&states())
+      [kRows] { return reinterpret_cast<float (&)[kRows]>(h[0]); }
+
+  // Goes on at the scan's `step` with states that another block has walked.
+  __device__ __forceinline__ void goOn(int step) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) passOn(c);
+    phase = step % chunk;
+  }
+
+  // Gives the neighbouring lanes what they need of the states. Of two parts the first one's last
+  // lane is next to the second one's first.
+  __device__ __forceinline__ void passOn(int c) {
+    constexpr int kEnd = kOwn - 1;
+    if constexpr (kParts == 1) {
+      left[c][0] = __shfl_up_sync(kFullMask, h[c][0][kEnd], 1);
+      right[c][0] = __shfl_down_sync(kFullMask, h[c][0][0], 1);
+    } else {
+      constexpr int kLast = kWarpSize - 1;
+      left[c][0] = __shfl_up_sync(kFullMask, h[c][0][kEnd], 1);
+      right[c][1] = __shfl_down_sync(kFullMask, h[c][1][0], 1);
+      const float below = lane == kLast ? h[c][0][kEnd] : h[c][1][kEnd];
+      const float above = lane == 0 ? h[c][1][0] : h[c][0][0];
+      left[c][1] = __shfl_sync(kFullMask, below, (lane + kLast) % kWarpSize);
+      right[c][0] = __shfl_sync(kFullMask, above, (lane + 1) % kWarpSize);
+    }
+  }
+
+  // A part's next states.
+  __device__ __forceinline__ void advancePart(const Inputs& inputs, int c, int part,
+                                              float (&next)[kOwn]) const {
+    const bool isFirst = part == 0, isLast = part + 1 == kParts;
+    const float* const minus = inputs.minus[part];
+    const float* const plus = inputs.plus[part];
+    const float* const before = h[c][part];
+#pragma unroll
+    for (int r = 0; r < kOwn; ++r) {
+      next[r] = fmaf(inputs.centre[part][r], before[r], inputs.input[c][part][r]);
+      // Only a lane's first position is inside for sure.
+      if (r > 0) next[r] = fmaf(minus[r], before[r - 1], next[r]);
+      if (r + 1 < kOwn && (!isLast || inside[r + 1])) {
+        next[r] = fmaf(plus[r], before[r + 1], next[r]);
+      }
+    }
+    if (!isFirst || hasBelow) next[0] = fmaf(minus[0], left[c][part], next[0]);
+    if (!isLast || hasAbove) next[kOwn - 1] = fmaf(plus[kOwn - 1], right[c][part], next[kOwn - 1]);
+  }
+
   // One step; where it starts a segment it takes its inputs, whatever the weights and the states
   // before it hold. Its shuffles go out as soon as the states are known, ahead of everything else
   // that waits for shared memory.
   __device__ __forceinline__ void step(const Inputs& inputs, bool starts) {
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      float next[kRows];
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        next[r] = fmaf(inputs.centre[r], h[c][r], inputs.input[c][r]);
-        // Only a lane's first position is inside for sure.
-        if (r > 0) next[r] = fmaf(inputs.minus[r], h[c][r - 1], next[r]);
-        if (r + 1 < kRows && inside[r + 1]) next[r] = fmaf(inputs.plus[r], h[c][r + 1], next[r]);
+      for (int part = 0; part < kParts; ++part) {
+        float next[kOwn];
+        advancePart(inputs, c, part, next);
+#pragma unroll
+        for (int r = 0; r < kOwn; ++r) {
+          h[c][part][r] = starts ? inputs.input[c][part][r] : next[r];
+        }
       }
-      if (hasBelow) next[0] = fmaf(inputs.minus[0], left[c], next[0]);
-      if (hasAbove) next[kRows - 1] = fmaf(inputs.plus[kRows - 1], right[c], next[kRows - 1]);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) h[c][r] = starts ? inputs.input[c][r] : next[r];
     }
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) {
-      left[c] = __shfl_up_sync(kFullMask, h[c][kRows - 1], 1);
-      right[c] = __shfl_down_sync(kFullMask, h[c][0], 1);
-    }
+    for (int c = 0; c < kChannels; ++c) passOn(c);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       to[c] += pitch;
-      if (writes) storeSharedFloats(to[c], h[c]);
+      if (kParts > 1 || writes) storeSharedFloats(to[c], h[c][0]);
+      if (kParts > 1 && writes) storeSharedFloats(to[c] + toPart, h[c][kParts - 1]);
     }
   }
 

@@ -15,6 +15,7 @@
 #ifndef GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
 #define GSPN2_KERNELS_PROP2D_CLUSTER_CUH_
 
+#include "onchip_batches.cuh"
 #include "onchip_rows.cuh"
 #include "onchip_scan.cuh"
 
@@ -25,75 +26,10 @@ struct OnchipBarriers {
   uint64_t collected;                                          // every direction's parts
 };
 
-// A batch, the slot in shared memory that it takes, and the slot's turn.
-struct OnchipBatch {
-  int number, slot;
-  uint32_t turn;  // of which barriers know the parity
-
-  __device__ __forceinline__ uint32_t parity() const { return turn & 1U; }
-  __device__ __forceinline__ OnchipBatch next(int slots) const {
-    return slot + 1 < slots ? OnchipBatch{number + 1, slot + 1, turn}
-                            : OnchipBatch{number + 1, 0, turn + 1};
-  }
-  // The one that the slot had before.
-  __device__ __forceinline__ OnchipBatch replaced(int slots) const {
-    return {number - slots, slot, turn - 1};
-  }
-};
-
-// A direction's steps in batches.
-struct OnchipBatches {
-  int steps;         // of a batch
-  int count;         // of batches
-  int slots;         // for them, in shared memory: even
-  int groupVectors;  // of a row that neighbouring workers take
-
-  __device__ __forceinline__ OnchipBatches(const OnchipParams& p, const OnchipScan& scan,
-                                           int vector)
-      : steps(onchipBatch(scan.horizontal, scan.line, vector, p.workers)),
-        groupVectors(onchipGroup(scan.horizontal, scan.line, vector, p.workers)) {
-    count = (scan.steps + steps - 1) / steps;
-    slots = scan.size >= scan.steps * scan.pitch
-                ? count + count % 2
-                : min(scan.size / (steps * scan.pitch), kOnchipMaxBatches) / 2 * 2;
-  }
-};
-
-// A worker's vector of a batch; the same one in every batch, a batch's steps further on.
-struct OnchipWork {
-  int step;         // its first in scan order, or too large where there is no vector
-  int offset;       // of its first element in the map, or 0
-  int batchOffset;  // elements of the map from one batch to the next
-  int batchIndex;   // elements of an array from one slot to the next
-  OnchipPlace place;
-
-  __device__ __forceinline__ OnchipWork(const OnchipScan& scan, const OnchipBatches& batches,
-                                        int width, int vector, int worker)
-      : place(scan, 0, 0, 1) {
-    const int line = worker / batches.groupVectors;
-    const int within = worker - line * batches.groupVectors;
-    int row, column, last;
-    if (scan.horizontal) {
-      const int unit = line / scan.line;
-      step = (unit * batches.groupVectors + within) * vector;
-      last = step + vector - 1;
-      row = line - unit * scan.line;
-      column = scan.reverse ? scan.steps - 1 - last : step;
-    } else {
-      step = last = line;
-      row = scan.reverse ? scan.steps - 1 - line : line;
-      column = within * vector;
-    }
-    place = OnchipPlace(scan, row, column, vector);
-    offset = row * width + column;
-    batchOffset = batches.steps * (scan.horizontal ? 1 : width);
-    if (scan.reverse) batchOffset = -batchOffset;
-    batchIndex = batches.steps * scan.pitch;
-    if (last >= min(batches.steps, scan.steps)) {
-      step = 1 << 24;
-      offset = 0;
-    }
-  }
+// Where the states of a direction come in that another of its blocks has walked.
+struct OnchipHandover {
+  alignas(16) float states[kWarpSize * kOnchipMaxRows];
+  uint64_t handed;
 };
 
 // The workers: weights ahead of the walk, gates behind it.
@@ -106,6 +42,7 @@ struct OnchipWorker {
   static constexpr int kRingDepth = 2;  // the same where inputs and gates are
   const OnchipParams& p;
   const OnchipScan& scan;
+  const OnchipMember& member;
   const OnchipBatches& batches;
   OnchipWork work;
   Source source;  // from this worker's vector of the first batch on, of this direction
@@ -113,7 +50,7 @@ struct OnchipWorker {
   bool signals;  // whether this thread speaks for its warp
 
   __device__ __forceinline__ bool has(int batch) const {
-    return batch * batches.steps + work.step < scan.steps;
+    return batch * batches.stride + work.step < scan.steps;
   }
   // Whether to load for a batch. Loads of few words also go out where there is no such batch.
   __device__ __forceinline__ bool loads(int batch) const {
@@ -158,11 +95,10 @@ struct OnchipWorker {
   // Sends m (u h + d x) to the block that owns it, once the batch is walked: into `target` there,
   // counted on `barrier`. A channel's parts of all directions lie ahead of the next one's.
   __device__ __forceinline__ void send(const Gates& loaded, const OnchipBatch& batch, uint32_t done,
-                                       float merge, int quarter, uint32_t target,
-                                       uint32_t barrier) const {
+                                       float merge, uint32_t target, uint32_t barrier) const {
     const int element = work.offset + at(batch.number);
-    const int owner = (element >= quarter) + (element >= 2 * quarter) + (element >= 3 * quarter);
-    const uint32_t to = clusterAddress(target + 4 * (element - owner * quarter), owner);
+    const int owner = member.ownerOf(element);
+    const uint32_t to = clusterAddress(target + 4 * (element - owner * member.share), owner);
     const uint32_t signal = clusterAddress(barrier, owner);
     barrierWait(done + 8 * batch.slot, batch.parity());
     if (!has(batch.number)) return;
@@ -172,7 +108,7 @@ struct OnchipWorker {
       float parts[kVector];
       loadPlaces(arrays + (3 + c) * scan.size, place(batch), parts);
       gateStates(gates.u[c], source.d != nullptr, gates.d[c], gates.x[c], parts);
-      const uint32_t channelTo = to + 4 * c * kOnchipDirections * quarter;
+      const uint32_t channelTo = to + 4 * c * kOnchipDirections * member.share;
       if constexpr (kVector == 1) {
         storeRemote(channelTo, merge * parts[0], signal);
       } else {
@@ -185,28 +121,26 @@ struct OnchipWorker {
     }
   }
 
-  __device__ __forceinline__ void gate(uint32_t done, int direction, int quarter, uint32_t target,
-                                       uint32_t barrier) const {
+  __device__ __forceinline__ void gate(uint32_t done, uint32_t target, uint32_t barrier) const {
     Gates gates[kDepth];
 #pragma unroll
     for (int i = 0; i < kDepth; ++i) {
       if (loads(i)) gates[i] = source.loadGates(at(i));
     }
-    const float merge = mergeWeight<T>(p.m, direction);  // no load goes out behind its use
+    const float merge = mergeWeight<T>(p.m, member.direction);  // no load goes out behind its use
     for (int first = 0; first < batches.count; first += kDepth) {
 #pragma unroll
       for (int i = 0; i < kDepth; ++i) {
         const int now = first + i;
         if (now >= batches.count) break;
-        send(gates[i], {now, now, 0}, done, merge, quarter, target, barrier);
+        send(gates[i], {now, now, 0}, done, merge, target, barrier);
         if (loads(now + kDepth)) gates[i] = source.loadGates(at(now + kDepth));
       }
     }
   }
 
   // Both, where batches take turns in slots.
-  __device__ __forceinline__ void prepareAndGate(uint32_t ready, uint32_t done, int direction,
-                                                 int quarter, uint32_t target,
+  __device__ __forceinline__ void prepareAndGate(uint32_t ready, uint32_t done, uint32_t target,
                                                  uint32_t barrier) const {
     Inputs inputs[kRingDepth];
     Gates gates[kRingDepth];
@@ -215,7 +149,7 @@ struct OnchipWorker {
       inputs[i] = source.load(at(i));
       gates[i] = source.loadGates(at(i));
     }
-    const float merge = mergeWeight<T>(p.m, direction);
+    const float merge = mergeWeight<T>(p.m, member.direction);
     __syncwarp();
     clusterWait();  // until the others' barriers exist
     OnchipBatch now{};
@@ -224,7 +158,7 @@ struct OnchipWorker {
       for (int j = 0; j < kRingDepth; ++j, ++i) {
         const OnchipBatch replaced = now.replaced(batches.slots);
         if (replaced.number >= 0 && replaced.number < batches.count) {
-          send(gates[j], replaced, done, merge, quarter, target, barrier);
+          send(gates[j], replaced, done, merge, target, barrier);
           gates[j] = source.loadGates(at(replaced.number + kRingDepth));
         }
         if (now.number < batches.count) {
@@ -237,18 +171,85 @@ struct OnchipWorker {
   }
 };
 
+// The states of a direction on their way from block to block, where a ring has more than one.
+template <int kRows, bool kRing>
+struct OnchipRelay {
+  static constexpr int kBytes = kWarpSize * kRows * static_cast<int>(sizeof(float));
+
+  const OnchipMember& member;
+  const OnchipBatches& batches;
+  const int steps;  // of the scan
+  const int lane;
+  uint32_t states = 0, barrier = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ OnchipRelay(const OnchipScan& scan, const OnchipMember& member_,
+                                         const OnchipBatches& batches_, int lane_)
+      : member(member_), batches(batches_), steps(scan.steps), lane(lane_) {
+    if constexpr (kRing) {
+      OnchipHandover& handover = staticShared<OnchipHandover>();
+      states = sharedAddress(handover.states) + 4 * kRows * lane;
+      barrier = sharedAddress(&handover.handed);
+      expect();
+    }
+  }
+
+  // Takes what the walk of a batch begins with, from whoever had the one before.
+  template <typename Walker>
+  __device__ __forceinline__ void take(int batch, Walker& walker) {
+    if constexpr (kRing) {
+      const int first = batches.first + batch * batches.stride;
+      if (member.relay == 1 || first == 0) return;
+      barrierWaitCluster(barrier, parity);
+      parity ^= 1U;
+      loadSharedFloatsNow(states, walker.states());
+      walker.goOn(first);
+      __syncwarp();
+      expect();
+    }
+  }
+
+  // Gives the next block what the walk of a batch has ended with.
+  template <typename Walker>
+  __device__ __forceinline__ void give(int batch, Walker& walker) const {
+    if constexpr (kRing) {
+      const int end = batches.first + batch * batches.stride + batches.steps;
+      if (member.relay == 1 || end >= steps) return;
+      const int turn = member.turn + 1 < member.relay ? member.turn + 1 : 0;
+      const int next = member.rank - member.turn + turn;
+      const uint32_t to = clusterAddress(states, next);
+      const uint32_t signal = clusterAddress(barrier, next);
+      const auto& from = walker.states();
+#pragma unroll
+      for (int r = 0; r < kRows; r += 2) {
+        storeRemote(to + 4 * r, make_float2(from[r], from[r + 1]), signal);
+      }
+    }
+  }
+
+ private:
+  // The next states: they may be on their way before this, but do not count as all.
+  __device__ __forceinline__ void expect() const {
+    if (member.relay > 1 && lane == 0) barrierArriveExpect(barrier, kBytes);
+  }
+};
+
 // Walks every batch once it is weighed, with so many positions to a lane.
 template <int kRows, int kChannels, bool kRing>
-__device__ __forceinline__ void walkBatches(const OnchipScan& scan, const OnchipBatches& batches,
-                                            uint32_t arrays, int chunk, uint32_t ready,
-                                            uint32_t done) {
+__device__ __forceinline__ void walkBatches(const OnchipScan& scan, const OnchipMember& member,
+                                            const OnchipBatches& batches, uint32_t arrays,
+                                            int chunk, uint32_t ready, uint32_t done) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   OnchipWalker<kRows, kChannels> walker(scan, arrays, chunk, lane);
+  OnchipRelay<kRows, kRing> relay(scan, member, batches, lane);
   waitForPreviousKernel();
   clusterWait();
   for (OnchipBatch batch{}; batch.number < batches.count;) {
     barrierWait(ready + 8 * batch.slot, batch.parity());
-    walker.walk(min(batches.steps, scan.steps - batch.number * batches.steps));
+    relay.take(batch.number, walker);
+    const int left = scan.steps - batches.first - batch.number * batches.stride;
+    walker.walk(min(batches.steps, left));
+    relay.give(batch.number, walker);
     __syncwarp();
     if (lane == 0) barrierArrive(done + 8 * batch.slot);
     batch = batch.next(batches.slots);
@@ -256,21 +257,21 @@ __device__ __forceinline__ void walkBatches(const OnchipScan& scan, const Onchip
   }
 }
 
-// y of this block's quarter, `count` elements of each channel, from the four directions' parts.
+// y of this block's share, `count` elements of each channel, from the four directions' parts.
 template <typename T, int kVector, int kChannels>
-__device__ __forceinline__ void mergeDirections(const float* parts, int quarter, int count, T* y,
+__device__ __forceinline__ void mergeDirections(const float* parts, int share, int count, T* y,
                                                 int elements) {
   for (int i = kVector * static_cast<int>(threadIdx.x); i < count;
        i += kVector * static_cast<int>(blockDim.x)) {
     AlignedVector<T, kVector> sums[kChannels];
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      const float* const own = parts + c * kOnchipDirections * quarter + i;
+      const float* const own = parts + c * kOnchipDirections * share + i;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
         float sum = own[j];
 #pragma unroll
-        for (int k = 1; k < kOnchipDirections; ++k) sum += own[k * quarter + j];
+        for (int k = 1; k < kOnchipDirections; ++k) sum += own[k * share + j];
         sums[c].values[j] = fromFloat<T>(sum);
       }
     }
@@ -298,13 +299,13 @@ __global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : k
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   auto* const arrays = dynamicShared<float>();
   OnchipBarriers& barriers = staticShared<OnchipBarriers>();
-  const int direction = static_cast<int>(clusterRank());
-  const OnchipScan scan(p, direction, kRows);
-  const OnchipBatches batches(p, scan, kVector);
-  float* const parts = arrays + (3 + kChannels) * scan.size;
   const int elements = p.height * p.width;
-  const int quarter = onchipQuarter(elements);
-  const int count = max(0, min(quarter, elements - direction * quarter));
+  const OnchipMember member(kRing ? p.relay : 1, elements);
+  const int direction = member.direction;
+  const OnchipScan scan(p, direction, kRows);
+  const OnchipBatches batches(p, scan, member, kVector);
+  float* const parts = arrays + (3 + kChannels) * scan.size;
+  const int count = max(0, min(member.share, elements - member.rank * member.share));
   const uint32_t ready = sharedAddress(barriers.ready);
   const uint32_t done = sharedAddress(barriers.done);
   const uint32_t collected = sharedAddress(&barriers.collected);
@@ -313,6 +314,9 @@ __global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : k
     barrierInit(done + 8 * i, 1);
   }
   if (threadIdx.x == 0) barrierInit(collected, 1);
+  if constexpr (kRing) {
+    if (threadIdx.x == 0) barrierInit(sharedAddress(&staticShared<OnchipHandover>().handed), 1);
+  }
   barrierInitFence();
   __syncthreads();
   clusterArrive();  // the others send only after this block's barriers exist
@@ -324,7 +328,7 @@ __global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : k
   letNextKernelStart();
 
   const int groups = p.channels / kChannels;
-  const int slices = static_cast<int>(blockIdx.x) / kOnchipDirections;
+  const int slices = static_cast<int>(blockIdx.x) / member.blocks;
   const int64_t n = slices / groups;
   const int64_t c = (slices - n * groups) * kChannels;
   const int64_t feature = firstElement<kLayout>(n * p.featureBatch, 0, c, elements);
@@ -345,33 +349,33 @@ __global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : k
                       keepInRegister(static_cast<const T*>(p.w) + affinity + first),
                       static_cast<const T*>(p.u) + gate + first,
                       p.d == nullptr ? nullptr : static_cast<const T*>(p.d) + gate + first);
-  T* const y =
-      keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements + direction * quarter);
+  T* const y = keepInRegister(static_cast<T*>(p.y) + (n * p.channels + c) * elements +
+                              member.rank * member.share);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   if (threadIdx.x < kWarpSize) {
     constexpr int kShortRows = onchipLineRows(1, kRows);
     const uint32_t from = sharedAddress(arrays);
     if (kShortRows < kRows && scan.line <= kOnchipFourRowLine) {
-      walkBatches<kShortRows, kChannels, kRing>(scan, batches, from, p.chunk, ready, done);
+      walkBatches<kShortRows, kChannels, kRing>(scan, member, batches, from, p.chunk, ready, done);
     } else {
-      walkBatches<kRows, kChannels, kRing>(scan, batches, from, p.chunk, ready, done);
+      walkBatches<kRows, kChannels, kRing>(scan, member, batches, from, p.chunk, ready, done);
     }
   } else {
-    const OnchipWorker<T, kRows, kVector, kChannels, Source> worker{p,      scan,   batches,  work,
-                                                                    source, arrays, lane == 0};
-    const uint32_t target = sharedAddress(parts) + 4 * direction * quarter;
+    const OnchipWorker<T, kRows, kVector, kChannels, Source> worker{
+        p, scan, member, batches, work, source, arrays, lane == 0};
+    const uint32_t target = sharedAddress(parts) + 4 * direction * member.share;
     waitForPreviousKernel();
     if constexpr (kRing) {
-      worker.prepareAndGate(ready, done, direction, quarter, target, collected);
+      worker.prepareAndGate(ready, done, target, collected);
     } else {
       worker.prepare(ready);
       __syncwarp();
       clusterWait();
-      worker.gate(done, direction, quarter, target, collected);
+      worker.gate(done, target, collected);
     }
   }
   barrierWaitCluster(collected, 0);
-  mergeDirections<T, kVector, kChannels>(parts, quarter, count, y, elements);
+  mergeDirections<T, kVector, kChannels>(parts, member.share, count, y, elements);
 #endif
 }
 

@@ -35,6 +35,7 @@ inline OnchipParams onchipParams(const Prop2dCall& call, const OnchipPlan& plan)
   params.chunk = static_cast<int>(std::min(problem.chunk, longest + 1));
   params.normalize = problem.normalize;
   params.workers = plan.workers;
+  params.relay = plan.relay;
   params.position = static_cast<int>(call.strides.position);
   return params;
 }
@@ -67,7 +68,7 @@ cudaError_t launchOnchip(const Prop2dCall& call, const OnchipPlan& plan) {
                   : plan.rows == 4 ? prop2dClusterKernel<T, 4, kVector, 1, GSPN2_NCHW, true>
                   : plan.rows == 6 ? prop2dClusterKernel<T, 6, kVector, 1, GSPN2_NCHW, true>
                                    : prop2dClusterKernel<T, 8, kVector, 1, GSPN2_NCHW, true>,
-                  kOnchipDirections, threads);
+                  static_cast<unsigned>(kOnchipDirections * plan.relay), threads);
   }
   return cudaErrorNotSupported;
 }

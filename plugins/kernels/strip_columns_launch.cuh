@@ -9,18 +9,18 @@ namespace gspn2 {
 
 template <typename T, int kRows, bool kReverse, ScanOutput kOutput>
 cudaError_t launchStripColumns(const DirectionScan& scan, const StripPlan& plan) {
-  const auto launch = [&](auto wide) {
-    return withNormalisation(scan.problem.normalize, [&](auto normalize) {
-      using Config = ColumnConfig<T, kRows, kReverse, decltype(normalize)::value, kOutput,
-                                  decltype(wide)::value>;
+  return withNormalisation(scan.problem.normalize, [&](auto normalize) {
+    constexpr gspn2_normalize_t kNormalize = decltype(normalize)::value;
+    const auto launch = [&](auto wide) {
+      using Config = ColumnConfig<T, kRows, kReverse, kNormalize, kOutput, decltype(wide)::value>;
       static ResidentClusters known;
       return launchTours(stripColumnsKernel<Config>, &known, scan, plan);
-    });
-  };
-  if constexpr (stripCanBeWide(kOutput, kRows, sizeof(T))) {
-    if (plan.wide) return launch(std::true_type{});
-  }
-  return launch(std::false_type{});
+    };
+    if constexpr (stripCanBeWide(kOutput, kNormalize, kRows, sizeof(T))) {
+      if (plan.wide) return launch(std::true_type{});
+    }
+    return launch(std::false_type{});
+  });
 }
 
 template <typename T, int kRows>

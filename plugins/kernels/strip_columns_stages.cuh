@@ -32,7 +32,9 @@ struct ColumnConfig {
   static constexpr int kPieceBytes =  // of a row in a stage
       stripPieceBytes(kOutput, kNormalize, kRows, static_cast<int>(sizeof(T)), kWide);
   static constexpr int kPieceChunks = kPieceBytes / kStripAccess;
+  static constexpr int kPairPieces = 2 * kStripLine / kPieceBytes;  // of two lines side by side
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
+  static constexpr bool kFetchesPairs = kWide;                         // slower for narrower pieces
   static constexpr int kFirstPlace = kReverse ? kPieceChunks - 1 : 0;  // in a piece, of visits
   static constexpr int kLastPlace = kPieceChunks - 1 - kFirstPlace;
   static_assert(kPieceChunks % kRunChunks == 0, "a piece is whole runs");
@@ -182,6 +184,13 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
     const uint32_t stage = stages + cursor.stage * layout.stageBytes;
     const int column = (order.piece(i) * C::kPieceChunks + chunk) * C::kChunkSteps;
     const bool columnInside = column < p.steps;
+    // Memory likes to be asked for two lines at a time: with the first the second is fetched.
+    constexpr int kFirstOfPair = C::kReverse ? C::kPairPieces - 1 : 0;
+    constexpr int kToLine =  // elements from there to the pair's other line
+        (C::kReverse ? C::kPieceBytes - 2 * kStripLine : kStripLine) / static_cast<int>(sizeof(T));
+    const bool fetches = C::kFetchesPairs && chunk == 0 &&
+                         order.piece(i) % C::kPairPieces == kFirstOfPair &&
+                         column + kToLine < p.steps;
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
       for (int row = firstRow; row < layout.groupRows; row += rowStep) {
@@ -193,6 +202,7 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
 #pragma unroll
         for (int j = 0; j < C::kTensors; ++j) {
           copyChunk(target + j * C::kPieceBytes, sources[j] + offset, inside ? kStripAccess : 0);
+          if (fetches && inside) fetchLine(sources[j] + offset + kToLine);
         }
       }
     }

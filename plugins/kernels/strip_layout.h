@@ -16,13 +16,16 @@ constexpr int kStripGroup = 4;         // steps whose weights are made at once
 constexpr int kStripRun = kStripEdge;  // steps of an iteration of a horizontal scan
 constexpr int kStripAccess = 16;       // bytes of the widest access
 constexpr int kStripWordBytes = 8;     // a state and the number of its exchange
+constexpr int kStripLine = 128;        // bytes of a line of the L2 cache
 constexpr int kStripTile = 128;        // bytes of a row in the tile of results of a horizontal scan
 
-// Whether pieces of a horizontal scan may be as wide as what memory likes best, 128 bytes of a row:
-// in float32 two stages of them leave room for one block of 128 positions on a multiprocessor, and
-// its walk is fast enough; in half precision it has half the time.
-constexpr bool stripCanBeWide(ScanOutput output, int rows, int elementBytes) {
-  return output == ScanOutput::kStates && rows == 2 && elementBytes == 4;
+// Whether pieces of a horizontal scan may be as wide as what memory likes best, a line of the L2
+// cache: two stages of them leave room for one block of 128 positions on a multiprocessor, whose
+// walk is fast enough in float32 and without normalisation.
+constexpr bool stripCanBeWide(ScanOutput output, gspn2_normalize_t normalize, int rows,
+                              int elementBytes) {
+  return output == ScanOutput::kStates && normalize == GSPN2_NORMALIZE_NONE && rows == 2 &&
+         elementBytes == 4;
 }
 
 // Bytes of a row in a stage of a horizontal scan. Memory likes 64 and more; 32 leave room for more
@@ -32,7 +35,7 @@ constexpr bool stripCanBeWide(ScanOutput output, int rows, int elementBytes) {
 // of 8x64x256x256 in float32, 5.03 rather than 4.62 of 16x8x1024x1024.
 constexpr int stripPieceBytes(ScanOutput output, gspn2_normalize_t normalize, int rows,
                               int elementBytes, bool wide) {
-  if (wide) return 8 * kStripAccess;
+  if (wide) return kStripLine;
   const bool hurried = normalize != GSPN2_NORMALIZE_NONE || rows == 1;
   const bool narrow = output != ScanOutput::kStates || (elementBytes < 4 && hurried);
   return (narrow ? 2 : 4) * kStripAccess;

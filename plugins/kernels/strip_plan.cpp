@@ -26,6 +26,8 @@ constexpr int kMinStages = 2;
 constexpr int64_t kPairedLine = 192;
 constexpr int64_t kMaxPairedLine = 512;
 constexpr int64_t kColumnPart = 128;
+constexpr int64_t kWideSteps = 256;  // from where wide pieces pay,
+constexpr int64_t kWidePart = 120;   // and positions of a block
 // Slices are cut where each has many tiles of results.
 constexpr int64_t kCutTiles = 8;
 constexpr int64_t kCutSlices = 16;
@@ -113,7 +115,19 @@ int producers(const DirectionScan& scan, const StripPlan& plan) {
 }
 
 bool canBeWide(const DirectionScan& scan, const StripPlan& plan) {
-  return stripCanBeWide(scan.output, plan.rows, planElementBytes(scan.problem.dtype));
+  return scan.horizontal() && stripCanBeWide(scan.output, scan.problem.normalize, plan.rows,
+                                             planElementBytes(scan.problem.dtype));
+}
+
+// Whether wide pieces are faster for parts of so many positions, if slices are many. On an H200,
+// narrow and wide, in us: 16x8x1024x1024 880, 820; 4x16x1000x1024 484, 416; 8x64x256x256 217, 210;
+// 1x128x512x512 226, 221; 8x16x384x512 170, 170; of shorter parts 2x64x320x640 177, 196;
+// 64x8x224x224 166, 171; 4x64x96x384 67, 71; of fewer steps 32x32x128x128 108, 110; 16x16x256x192
+// 88, 88; with sigmoid 8x64x256x256 216, 262.
+bool likesWide(const DirectionScan& scan, int64_t own) {
+  StripPlan plan{};
+  plan.rows = kColumnShapes[1].rows;
+  return scan.steps() >= kWideSteps && own >= kWidePart && canBeWide(scan, plan);
 }
 
 // Cuts a part into warps of a shape; false where it is too long for a block.
@@ -126,7 +140,7 @@ bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& s
   // Horizontally several blocks to a multiprocessor do better than many stages, but for wide ones.
   const bool many = blocksAtOnce(scan, plan->parts) > device.multiprocessors;
   plan->stages = !scan.horizontal() ? kMaxStages : many ? kMinStages : kRoomyStages;
-  plan->wide = scan.horizontal() && many && canBeWide(scan, *plan);
+  plan->wide = many && likesWide(scan, plan->own) && canBeWide(scan, *plan);
   if (plan->wide && holds(scan, device, plan)) return true;
   plan->wide = false;
   for (; plan->stages >= kMinStages; --plan->stages) {
@@ -148,9 +162,12 @@ bool cut(const DirectionScan& scan, const DeviceInfo& device, int64_t line, int 
 // as many as fit: 16x8x1024x1024 fp16 499, 509, 570, fp32 896, 900, 903; 8x64x256x256 fp16 124,
 // 130, fp32 213, 213; 1x128x512x512 fp16 147, 129, fp32 237, 225. Two blocks of 128 positions share
 // a multiprocessor, and clusters of 8 fill the device more evenly than those of 4.
-int64_t columnParts(int64_t line) {
+// Wide pieces take no more either.
+int64_t columnParts(const DirectionScan& scan) {
+  const int64_t line = scan.line();
   if (line < kPairedLine) return 1;
-  return line <= kMaxPairedLine ? 2 : planCeilDiv(line, kColumnPart);
+  const int64_t parts = planCeilDiv(line, kColumnPart);
+  return line <= kMaxPairedLine && !likesWide(scan, planCeilDiv(line, parts)) ? 2 : parts;
 }
 
 // The same as the environment says it; false where that is too much for a block or a cluster.
@@ -162,7 +179,7 @@ bool cutAsTuned(const DirectionScan& scan, const DeviceInfo& device, int64_t lin
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->wide = tuned[4] != 0;
-  if (plan->wide && !(scan.horizontal() && canBeWide(scan, *plan))) return false;
+  if (plan->wide && !canBeWide(scan, *plan)) return false;
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
   const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kStripRowWalkers;
   const int mostProducers = scan.horizontal() ? kStripColumnProducers : kStripRowProducers;
@@ -193,7 +210,7 @@ bool planStripScan(const DirectionScan& scan, const DeviceInfo& device, StripPla
   }
   // More parts than the line needs where there are too few slices to keep the device busy.
   int64_t useful = std::max<int64_t>(std::min(device.multiprocessors / slices, line / kMinPart),
-                                     scan.horizontal() ? columnParts(line) : 1);
+                                     scan.horizontal() ? columnParts(scan) : 1);
   if (scan.sideBySide()) {
     useful = std::min(useful, blocksOfQuarters(kSharedQuarters, device) / blocksAtOnce(scan, 1));
   }

@@ -101,21 +101,44 @@ RINGS = (
     (192, 72),
     (45, 193),
     (256, 32),
+    (128, 256),
 )
+# Large clusters that a device has, and the blocks that so one of a ring has to a direction.
+RELAYS = {"fastest": 4, "none": 2}
 
 
+@pytest.mark.parametrize("choice", RELAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("extent", RINGS, ids=str)
-def test_rings_of_steps(opener: Opener, extent: tuple[int, int], dtype: torch.dtype) -> None:
-    library = opener("fastest")
+def test_rings_of_steps(
+    opener: Opener, extent: tuple[int, int], dtype: torch.dtype, choice: str
+) -> None:
+    library = opener(choice)
     for normalize, chunk, per_channel, options in (
         ("sigmoid", 0, False, True), ("softmax", 9, True, False), ("none", 50, False, True),
     ):  # fmt: skip
         emulated.take_kernels(library)
+        emulated.take_clusters(library)
         check(library, (1, 2, *extent), dtype, normalize, chunk, per_channel, options)
         (kernel,) = emulated.take_kernels(library)
         assert emulated.kernel_template(kernel) == "prop2dClusterKernel"
         assert kernel.endswith("true>"), kernel
+        assert emulated.take_clusters(library) == [4 * RELAYS[choice]]
+
+
+@pytest.mark.parametrize("relay", [1, 2, 3, 4])
+@pytest.mark.parametrize("extent", [(72, 104), (45, 193), (136, 248), (10, 200)], ids=str)
+def test_any_number_of_blocks_to_a_direction(
+    opener: Opener, extent: tuple[int, int], relay: int
+) -> None:
+    library = opener("fastest")
+    for dtype, workers, chunk in ((torch.float16, 0, 0), (torch.float32, 512, 40)):
+        before = library.gspn2_tuned_plans()
+        emulated.take_clusters(library)
+        with emulated.environment(GSPN2_ONCHIP_PLAN=f"2,1,{workers},{relay}"):
+            check(library, (1, 1, *extent), dtype, "sigmoid", chunk)
+        assert library.gspn2_tuned_plans() > before
+        assert emulated.take_clusters(library) == [4 * relay]
 
 
 @pytest.mark.parametrize("chunk", [0, 7, 100])

@@ -157,6 +157,9 @@ inline void barrierWaitCluster(uint32_t barrier, uint32_t parity) {
 }
 inline void namedBarrier(int id, int threads) { emulation::syncNamed(id, threads); }
 
+inline void fetchLine(const void* source) {
+  (void)*static_cast<const volatile char*>(source);  // which has to be there
+}
 inline void copyChunk(uint32_t target, const void* source, int bytes) {
   emulation::copyChunk(target, source, bytes);
 }
