@@ -184,7 +184,8 @@ void merge(const gspn2_problem_t& p, bool options, std::mt19937& random) {
 // Sigmoid with shared affinities, by as many channels as weigh them once, or softmax with
 // per-channel ones and segments.
 gspn2_problem_t makeProblem(int64_t height, int64_t width, int dtype, bool shared) {
-  return {2,
+  // Of up to seven slices a large map has clusters of sixteen blocks.
+  return {gPortable ? 3 : 2,
           shared ? 4 : 3,
           height,
           width,
@@ -416,6 +417,10 @@ std::vector<Call> makeCalls(bool small) {
       const int64_t* extent = maps[(round + static_cast<size_t>(kind)) % maps.size()];
       calls.push_back(makeCall(kind, extent[0], extent[1]));
     }
+  }
+  // Many long rows of float32 are read in wide pieces.
+  for (int k = 0; !small && k < 2; ++k) {
+    calls.push_back(makeScan({1, 140, 128, 256, 1, 0, GSPN2_FLOAT32, GSPN2_NORMALIZE_NONE}, k));
   }
   // Long lines keep their state in the workspace.
   for (int k = 0; !small && k < kDirections; ++k) {

@@ -162,6 +162,18 @@ def test_many_short_lines(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("direction", DIRECTION_NAMES)
+@pytest.mark.parametrize("chunk", [0, 100])
+@pytest.mark.parametrize(
+    "size", [(1, 140, 128, 256), (2, 35, 256, 300), (5, 4, 1000, 520), (45, 1, 380, 264)], ids=str
+)
+def test_many_long_rows(
+    size: tuple[int, int, int, int], chunk: int, direction: str, dtype: torch.dtype
+) -> None:
+    check(size, direction, dtype, "none", chunk)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("direction", DIRECTION_NAMES)
 @pytest.mark.parametrize("size", [(70000, 1, 4, 8), (1, 70000, 8, 4), (66000, 2, 1, 1)], ids=str)
 def test_more_than_65535_slices(
     size: tuple[int, int, int, int], direction: str, dtype: torch.dtype

@@ -78,7 +78,9 @@ def test_affinities_that_channels_share(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("normalize", ["sigmoid", "softmax", "none"])
 @pytest.mark.parametrize("chunk", [0, 7, 100])
-@pytest.mark.parametrize("extent", [(104, 120), (128, 192), (45, 193), (256, 72)], ids=str)
+@pytest.mark.parametrize(
+    "extent", [(104, 120), (128, 192), (45, 193), (256, 72), (160, 156), (200, 256)], ids=str
+)
 def test_rings_of_steps(
     extent: tuple[int, int], chunk: int, normalize: str, dtype: torch.dtype
 ) -> None:
@@ -88,8 +90,14 @@ def test_rings_of_steps(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_more_rings_than_fit_at_once(dtype: torch.dtype) -> None:
-    check((3, 13, 128, 192), dtype)
+@pytest.mark.parametrize("slices", [1, 6, 7, 8, 14, 15, 30, 39], ids=str)
+def test_any_number_of_rings(slices: int, dtype: torch.dtype) -> None:
+    """Four blocks to a direction, two or one, and more clusters than fit at once."""
+    check((1, slices, 128, 192), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_rings(dtype: torch.dtype) -> None:
     check((64, 2, 96, 96), dtype)
 
 
