@@ -161,12 +161,12 @@ struct OnchipWalker {
   static constexpr int kLongSegment = 32;
   static constexpr int kArrays = 3 + kChannels;
   static constexpr int kParts = kRows > 6 ? 2 : 1;
-  static constexpr int kOwn = kRows / kParts;  // adjacent ones
+  static constexpr int kAdjacent = kRows / kParts;  // adjacent ones
   // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
   // For two steps of two parts there are no registers, and the compiler would load both late.
   static constexpr int kAhead = kParts > 1 ? 1 : 2;
 
-  using Values = float[kParts][kOwn];
+  using Values = float[kParts][kAdjacent];
   // What a step reads at a lane's positions.
   struct Inputs {
     Values minus, centre, plus, input[kChannels];
@@ -178,7 +178,7 @@ struct OnchipWalker {
   uint32_t toPart;         // bytes from the first part's positions to the second one's
   bool writes;             // whether the lane has positions on the line, of its last part
   bool hasBelow, hasAbove;
-  bool inside[kOwn];  // of the last part: a first part of two is inside
+  bool inside[kAdjacent];  // of the last part: a first part of two is inside
   int lane;
   int chunk, phase;  // steps of a segment; since its start
   Values h[kChannels];
@@ -192,24 +192,24 @@ struct OnchipWalker {
         chunk(chunk_ == 0 ? scan.steps : chunk_),
         phase(0) {
     // Lanes behind the line read what is there.
-    const int first = min(lane * kOwn, scan.pitch - kOwn);
-    const int last = ((kParts - 1) * kWarpSize + lane) * kOwn;  // of the last part
-    toPart = static_cast<uint32_t>(4 * (min(last, scan.pitch - kOwn) - first));
+    const int first = min(lane * kAdjacent, scan.pitch - kAdjacent);
+    const int last = ((kParts - 1) * kWarpSize + lane) * kAdjacent;  // of the last part
+    toPart = static_cast<uint32_t>(4 * (min(last, scan.pitch - kAdjacent) - first));
     writes = last < scan.line;
-    hasAbove = last + kOwn < scan.line;
+    hasAbove = last + kAdjacent < scan.line;
 #pragma unroll
     for (int i = 0; i < kArrays; ++i) {
       from[i] = keepInRegister(arrays + static_cast<uint32_t>(4 * (first + i * scan.size))) - pitch;
     }
 #pragma unroll
-    for (int r = 0; r < kOwn; ++r) inside[r] = last + r < scan.line;
+    for (int r = 0; r < kAdjacent; ++r) inside[r] = last + r < scan.line;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
       to[c] = from[3 + c];
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
 #pragma unroll
-        for (int r = 0; r < kOwn; ++r) h[c][part][r] = 0.0F;
+        for (int r = 0; r < kAdjacent; ++r) h[c][part][r] = 0.0F;
         left[c][part] = 0.0F;
         right[c][part] = 0.0F;
       }
@@ -254,7 +254,7 @@ struct OnchipWalker {
   // Gives the neighbouring lanes what they need of the states. Of two parts the first one's last
   // lane is next to the second one's first.
   __device__ __forceinline__ void passOn(int c) {
-    constexpr int kEnd = kOwn - 1;
+    constexpr int kEnd = kAdjacent - 1;
     if constexpr (kParts == 1) {
       left[c][0] = __shfl_up_sync(kFullMask, h[c][0][kEnd], 1);
       right[c][0] = __shfl_down_sync(kFullMask, h[c][0][0], 1);
@@ -271,22 +271,23 @@ struct OnchipWalker {
 
   // A part's next states.
   __device__ __forceinline__ void advancePart(const Inputs& inputs, int c, int part,
-                                              float (&next)[kOwn]) const {
+                                              float (&next)[kAdjacent]) const {
     const bool isFirst = part == 0, isLast = part + 1 == kParts;
     const float* const minus = inputs.minus[part];
     const float* const plus = inputs.plus[part];
     const float* const before = h[c][part];
 #pragma unroll
-    for (int r = 0; r < kOwn; ++r) {
+    for (int r = 0; r < kAdjacent; ++r) {
       next[r] = fmaf(inputs.centre[part][r], before[r], inputs.input[c][part][r]);
       // Only a lane's first position is inside for sure.
       if (r > 0) next[r] = fmaf(minus[r], before[r - 1], next[r]);
-      if (r + 1 < kOwn && (!isLast || inside[r + 1])) {
+      if (r + 1 < kAdjacent && (!isLast || inside[r + 1])) {
         next[r] = fmaf(plus[r], before[r + 1], next[r]);
       }
     }
     if (!isFirst || hasBelow) next[0] = fmaf(minus[0], left[c][part], next[0]);
-    if (!isLast || hasAbove) next[kOwn - 1] = fmaf(plus[kOwn - 1], right[c][part], next[kOwn - 1]);
+    if (!isLast || hasAbove)
+      next[kAdjacent - 1] = fmaf(plus[kAdjacent - 1], right[c][part], next[kAdjacent - 1]);
   }
 
   // One step; where it starts a segment it takes its inputs, whatever the weights and the states
@@ -297,10 +298,10 @@ struct OnchipWalker {
     for (int c = 0; c < kChannels; ++c) {
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        float next[kOwn];
+        float next[kAdjacent];
         advancePart(inputs, c, part, next);
 #pragma unroll
-        for (int r = 0; r < kOwn; ++r) {
+        for (int r = 0; r < kAdjacent; ++r) {
           h[c][part][r] = starts ? inputs.input[c][part][r] : next[r];
         }
       }
