@@ -56,6 +56,10 @@ MAPS: tuple[Size, ...] = (
     (16, 64, 14, 14),
     (64, 2, 7, 7),
     (1, 64, 32, 32),
+    (1, 2, 112, 112),
+    (1, 8, 128, 128),
+    (1, 2, 128, 192),
+    (1, 2, 256, 256),
 )
 MAX_CALLS = 16
 REPLAYS = 7
@@ -114,7 +118,7 @@ class Sweep:
 
 
 def sweep_strips(sweep: Sweep) -> None:
-    """Positions of a lane, parts, stages, warps that load."""
+    """Positions of a lane, parts, stages, warps that load, whether pieces are wide."""
     for size, name, normalize, code in itertools.product(
         SCANS, ("fp32", "fp16"), (Normalize.NONE, Normalize.SIGMOID), (0, 2)
     ):
@@ -124,6 +128,7 @@ def sweep_strips(sweep: Sweep) -> None:
             (1, 2, 3, 4, 5, 6, 8),
             (2, 3, 4),
             (1, 2, 4),
+            (0, 1) if horizontal else (0,),
         )
         label = {
             "size": size,
@@ -142,12 +147,13 @@ def sweep_strips(sweep: Sweep) -> None:
 
 
 def sweep_onchip(sweep: Sweep) -> None:
-    """A block or a cluster, the channels that share it, threads that load."""
+    """A block, a cluster or one with a ring, its channels, threads that load, blocks of a ring."""
     for size, name in itertools.product(MAPS, ("fp32", "fp16")):
         most = max(size[2:])
         workers = [0] + [w for w in (128, 160, 192, 256) if w >= 2 * most]
-        plans = [*itertools.product((0,), (1, 2), workers)]
+        plans: list[tuple[int, ...]] = [*itertools.product((0,), (1, 2), workers)]
         plans += itertools.product((1,), (1, 2), (0, 128, 256, 384, 512))
+        plans += itertools.product((2,), (1,), (0,), (1, 2, 3, 4))
 
         def make(size: Size = size, name: str = name) -> LibraryCall:
             return prop2d_call(size, 1, DTYPES[name], Normalize.SIGMOID)

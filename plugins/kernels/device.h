@@ -18,6 +18,7 @@ struct DeviceInfo {
 
 // The compute capability that brought clusters and the bulk tensor copy engine.
 constexpr int kClusterCapability = 90;
+constexpr int kPortableClusterBlocks = 8;  // the largest cluster that all devices with such have
 constexpr int kLargeClusterBlocks = 16;
 
 // Describes the current device; fails with GSPN2_UNSUPPORTED below compute capability 8.0.

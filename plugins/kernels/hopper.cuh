@@ -345,11 +345,6 @@ __device__ __forceinline__ void copyChunk(uint32_t target, const void* source, i
                : "memory");
 }
 
-// Has the L2 cache fetch the line of an address.
-__device__ __forceinline__ void fetchLine(const void* source) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(source)) : "memory");
-}
-
 // Arrives once this thread's copies so far have landed.
 __device__ __forceinline__ void barrierArriveCopies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
@@ -404,8 +399,8 @@ __device__ __forceinline__ void waitForPreviousKernel() {
   if constexpr (kHopper) asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
-// Asks for the cache line of an address, ahead of waitForPreviousKernel(): nothing is read into
-// this multiprocessor, so that it may be of what the kernel before this one writes.
+// Has the L2 cache fetch the line of an address. Nothing is read into this multiprocessor: ahead of
+// waitForPreviousKernel() it may be of what the kernel before this one writes.
 __device__ __forceinline__ void prefetch(const void* pointer) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(pointer)));
 }

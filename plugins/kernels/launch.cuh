@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "device.h"
 #include "tuning.h"
 
 namespace gspn2 {
@@ -48,14 +49,11 @@ cudaError_t allowShared(void (*kernel)(Parameters...), size_t bytes) {
                               std::max(wanted, most));
 }
 
-// The largest cluster that every device with clusters has.
-constexpr unsigned kPortableClusterBlocks = 8;
-
 // Lets a kernel have clusters of `blocks` blocks, with `bytes` of dynamic shared memory each.
 template <typename Parameters>
 cudaError_t allowCluster(void (*kernel)(Parameters), unsigned blocks, size_t bytes) {
   const cudaError_t status = allowShared(kernel, bytes);
-  if (status != cudaSuccess || blocks <= kPortableClusterBlocks) return status;
+  if (status != cudaSuccess || blocks <= unsigned{kPortableClusterBlocks}) return status;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
 }
 

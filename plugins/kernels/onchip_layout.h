@@ -19,8 +19,9 @@ constexpr int kOnchipMaxSmallWorkers = 128;  // of a map up to 32 positions on a
 constexpr int kOnchipMaxThreads = 512;       // of a block that has a map to itself
 constexpr int kOnchipMaxBatches = 128;
 constexpr int kOnchipFourRowLine = 128;
-constexpr int kOnchipMaxRows = 8;   // positions of a walker's lane
-constexpr int kOnchipMaxRelay = 4;  // blocks of a cluster to a direction
+constexpr int kOnchipStaticShared = 4096;  // bytes that a cluster's block has besides
+constexpr int kOnchipMaxRows = 8;          // positions of a walker's lane
+constexpr int kOnchipMaxRelay = 4;         // blocks of a cluster to a direction
 
 struct OnchipParams {
   const void *x, *lam, *w, *u, *d, *m;  // d and m may be null

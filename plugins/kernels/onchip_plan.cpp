@@ -18,17 +18,16 @@ constexpr int kWarp = 32;
 constexpr int64_t kMaxExtent = 256;       // eight positions to a lane
 constexpr int64_t kMaxWholeExtent = 128;  // four
 constexpr int64_t kMaxBlockExtent = 64;   // two
-// Maps of more elements have a ring; of still more, whose ring is short, where strips do not take
-// them.
+// Maps of more elements have a ring; of still more, whose ring is short, where a direction has as
+// many blocks as can be, or strips do not take them.
 constexpr int64_t kMaxWholeElements = 7168;
 constexpr int64_t kMaxRoomyElements = 32768;
 // Bytes of maps for each multiprocessor up to which large maps stay on chip.
 constexpr int64_t kRoomyBytes = 32000;         // strips would take them
 constexpr int64_t kGenericBytes = 96000;       // the generic kernels would
 constexpr int64_t kGenericTightBytes = 54000;  // they would take those with a short ring
-constexpr size_t kSharedBeside = 4096;         // that a cluster's block has its barriers in
 constexpr int kLeastSlots = 2;
-constexpr int64_t kMaxSlices = 1 << 28;  // four blocks each
+constexpr int64_t kMaxSlices = 1 << 26;  // up to sixteen blocks each
 constexpr int kPaired = 2;
 constexpr int64_t kPairBytes = 4;          // two channels of a position
 constexpr int64_t kMaxPosition = 1 << 16;  // elements; those of 128x128 are within 32-bit offsets
@@ -129,7 +128,7 @@ bool areMany(const Prop2dCall& call, const DeviceInfo& device, int relay) {
 
 // Floats that a block has room for.
 int sharedFloats(const DeviceInfo& device) {
-  return static_cast<int>((device.sharedBytesPerBlock - kSharedBeside) / sizeof(float));
+  return static_cast<int>((device.sharedBytesPerBlock - kOnchipStaticShared) / sizeof(float));
 }
 
 // Sets the shared memory of so many arrays and parts of the sum; false where it is too much.
@@ -246,6 +245,7 @@ bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int work
 // says it; false where that does not fit.
 bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[4],
                  OnchipPlan* plan) {
+  const int largeOnes = largeClusters(device);
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
   if (tuned[0] < 0 || tuned[0] > 2) return false;
   const int64_t longest = std::max(problem.h, problem.w);
@@ -255,7 +255,8 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   if (tuned[0] == 2) {
     const int workers = tuned[2] == 0 ? kOnchipMaxRingWorkers : tuned[2];
     const int relay = std::max(tuned[3], 1);
-    if (workers > kOnchipMaxRingWorkers || relay > kOnchipMaxRelay ||
+    const bool exists = kOnchipDirections * relay <= kPortableClusterBlocks || largeOnes > 0;
+    if (workers > kOnchipMaxRingWorkers || relay > kOnchipMaxRelay || !exists ||
         !planRing(problem, device, workers, relay, plan)) {
       return false;
     }

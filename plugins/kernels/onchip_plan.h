@@ -13,7 +13,7 @@
 namespace gspn2 {
 
 struct OnchipPlan {
-  bool block;     // whether a block has a map to itself; else a cluster of four has it
+  bool block;     // whether a block has a map to itself; else a cluster has it
   int rows;       // positions of a lane: 1, 2, 4, 6 or 8
   int vector;     // elements of a load: 1 or kOnchipVector
   bool ring;      // whether a cluster's block holds a ring of steps; else all of them

@@ -161,7 +161,7 @@ struct OnchipWalker {
   static constexpr int kLongSegment = 32;
   static constexpr int kArrays = 3 + kChannels;
   static constexpr int kParts = kRows > 6 ? 2 : 1;
-  static constexpr int kAdjacent = kRows / kParts;  // adjacent ones
+  static constexpr int kAdjacent = kRows / kParts;  // positions of a part
   // A step's inputs are loaded so many steps before their use: a load takes about as long as one.
   // For two steps of two parts there are no registers, and the compiler would load both late.
   static constexpr int kAhead = kParts > 1 ? 1 : 2;

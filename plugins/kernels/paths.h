@@ -38,8 +38,9 @@ bool stripProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchStripProp2d(const Prop2dCall& call, const DeviceInfo& device);
 size_t stripProp2dWorkspace(const gspn2_problem_t& problem);
 
-// A whole map on chip, a cluster of four blocks to a slice, one direction each: compute capability
-// 9.0 or later, H and W up to 256, any alignment, items of x any stride apart. No workspace.
+// A whole map on chip, a block to a slice or a cluster with one and more to each direction: compute
+// capability 9.0 or later, H and W up to 256, any alignment, items of x any stride apart. No
+// workspace.
 bool onchipProp2dSupports(const Prop2dCall& call, const DeviceInfo& device);
 cudaError_t launchOnchipProp2d(const Prop2dCall& call, const DeviceInfo& device);
 

@@ -1,14 +1,16 @@
-// GspnProp2D with a cluster of four blocks to a map, one direction each: compute capability 9.0 and
-// later.
+// GspnProp2D with a cluster of blocks to a map, one to each direction or more: compute capability
+// 9.0 and later.
 //
 // A cluster takes one slice, or two channels that share their affinities. A block's workers load
 // its inputs, a batch of steps after the other, and turn affinities into weights; one warp walks
 // the steps, meeting nobody inside a batch; the workers follow with u h + d x. Each block owns a
-// quarter of the map: the parts of the sum are sent to their owners' shared memory, which adds them
+// share of the map: the parts of the sum are sent to their owners' shared memory, which adds them
 // up in the order of the directions.
 //
 // Of small maps all steps are in shared memory at once. Of larger ones it holds a ring of batches:
-// before the workers write one, they send what was walked where it goes.
+// before the workers write one, they send what was walked where it goes. Where slices are few, up
+// to four blocks take a direction's batches in turn: so four times as many workers keep up with
+// one walk, which goes from block to block.
 //
 // With these roles the time is that of one load, the serial chain (one shuffle and two dependent
 // fused multiply-adds to a step) and one exchange; the rest hides behind the chain.
@@ -31,6 +33,8 @@ struct OnchipHandover {
   alignas(16) float states[kWarpSize * kOnchipMaxRows];
   uint64_t handed;
 };
+static_assert(sizeof(OnchipBarriers) + sizeof(OnchipHandover) <= kOnchipStaticShared,
+              "plans leave as much beside dynamic shared memory");
 
 // The workers: weights ahead of the walk, gates behind it.
 template <typename T, int kRows, int kVector, int kChannels, typename Source>
@@ -204,7 +208,6 @@ struct OnchipRelay {
       parity ^= 1U;
       loadSharedFloatsNow(states, walker.states());
       walker.goOn(first);
-      __syncwarp();
       expect();
     }
   }
@@ -230,7 +233,10 @@ struct OnchipRelay {
  private:
   // The next states: they may be on their way before this, but do not count as all.
   __device__ __forceinline__ void expect() const {
-    if (member.relay > 1 && lane == 0) barrierArriveExpect(barrier, kBytes);
+    if (member.relay == 1) return;
+    __syncwarp();
+    if (lane == 0) barrierArriveExpect(barrier, kBytes);
+    __syncwarp();
   }
 };
 
@@ -313,9 +319,9 @@ __global__ void __launch_bounds__(kWarpSize + (kRing ? kOnchipMaxRingWorkers : k
     barrierInit(ready + 8 * i, p.workers / kWarpSize);
     barrierInit(done + 8 * i, 1);
   }
-  if (threadIdx.x == 0) barrierInit(collected, 1);
-  if constexpr (kRing) {
-    if (threadIdx.x == 0) barrierInit(sharedAddress(&staticShared<OnchipHandover>().handed), 1);
+  if (threadIdx.x == 0) {
+    barrierInit(collected, 1);
+    if constexpr (kRing) barrierInit(sharedAddress(&staticShared<OnchipHandover>().handed), 1);
   }
   barrierInitFence();
   __syncthreads();

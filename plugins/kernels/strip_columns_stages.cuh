@@ -10,13 +10,14 @@
 namespace gspn2 {
 
 template <typename T_, int kRows_, bool kReverse_, gspn2_normalize_t kNormalize_,
-          ScanOutput kOutput_, bool kWide>
+          ScanOutput kOutput_, bool kWide_>
 struct ColumnConfig {
   using T = T_;
   static constexpr int kRows = kRows_;  // of a lane
   static constexpr bool kReverse = kReverse_;
   static constexpr gspn2_normalize_t kNormalize = kNormalize_;
   static constexpr ScanOutput kOutput = kOutput_;
+  static constexpr bool kWide = kWide_;
   static constexpr bool kGated = kOutput != ScanOutput::kStates;
   static_assert(kOutput != ScanOutput::kFinal, "a vertical scan is the last");
   using Out = std::conditional_t<kGated, float, T>;
@@ -32,9 +33,7 @@ struct ColumnConfig {
   static constexpr int kPieceBytes =  // of a row in a stage
       stripPieceBytes(kOutput, kNormalize, kRows, static_cast<int>(sizeof(T)), kWide);
   static constexpr int kPieceChunks = kPieceBytes / kStripAccess;
-  static constexpr int kPairPieces = 2 * kStripLine / kPieceBytes;  // of two lines side by side
   static constexpr bool kPieceIsRun = kPieceChunks == kRunChunks;
-  static constexpr bool kFetchesPairs = kWide;                         // slower for narrower pieces
   static constexpr int kFirstPlace = kReverse ? kPieceChunks - 1 : 0;  // in a piece, of visits
   static constexpr int kLastPlace = kPieceChunks - 1 - kFirstPlace;
   static_assert(kPieceChunks % kRunChunks == 0, "a piece is whole runs");
@@ -184,12 +183,10 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
     const uint32_t stage = stages + cursor.stage * layout.stageBytes;
     const int column = (order.piece(i) * C::kPieceChunks + chunk) * C::kChunkSteps;
     const bool columnInside = column < p.steps;
-    // Memory likes to be asked for two lines at a time: with the first the second is fetched.
-    constexpr int kFirstOfPair = C::kReverse ? C::kPairPieces - 1 : 0;
-    constexpr int kToLine =  // elements from there to the pair's other line
-        (C::kReverse ? C::kPieceBytes - 2 * kStripLine : kStripLine) / static_cast<int>(sizeof(T));
-    const bool fetches = C::kFetchesPairs && chunk == 0 &&
-                         order.piece(i) % C::kPairPieces == kFirstOfPair &&
+    // Memory likes to be asked for two lines side by side: with the first the second is fetched,
+    // the next piece. Narrower ones were slower with that.
+    constexpr int kToLine = (C::kReverse ? -1 : 1) * kStripLine / static_cast<int>(sizeof(T));
+    const bool fetches = C::kWide && chunk == 0 && order.piece(i) % 2 == (C::kReverse ? 1 : 0) &&
                          column + kToLine < p.steps;
 #pragma unroll
     for (int r = 0; r < C::kRows; ++r) {
@@ -202,7 +199,7 @@ __device__ __forceinline__ void produceStripColumns(const StripParams& p, const 
 #pragma unroll
         for (int j = 0; j < C::kTensors; ++j) {
           copyChunk(target + j * C::kPieceBytes, sources[j] + offset, inside ? kStripAccess : 0);
-          if (fetches && inside) fetchLine(sources[j] + offset + kToLine);
+          if (fetches && inside) prefetch(sources[j] + offset + kToLine);
         }
       }
     }

@@ -114,8 +114,8 @@ int producers(const DirectionScan& scan, const StripPlan& plan) {
   return plan.warps > kProducedWarps ? kStripColumnProducers : 2;
 }
 
-bool canBeWide(const DirectionScan& scan, const StripPlan& plan) {
-  return scan.horizontal() && stripCanBeWide(scan.output, scan.problem.normalize, plan.rows,
+bool canBeWide(const DirectionScan& scan, int rows) {
+  return scan.horizontal() && stripCanBeWide(scan.output, scan.problem.normalize, rows,
                                              planElementBytes(scan.problem.dtype));
 }
 
@@ -124,10 +124,8 @@ bool canBeWide(const DirectionScan& scan, const StripPlan& plan) {
 // 1x128x512x512 226, 221; 8x16x384x512 170, 170; of shorter parts 2x64x320x640 177, 196;
 // 64x8x224x224 166, 171; 4x64x96x384 67, 71; of fewer steps 32x32x128x128 108, 110; 16x16x256x192
 // 88, 88; with sigmoid 8x64x256x256 216, 262.
-bool likesWide(const DirectionScan& scan, int64_t own) {
-  StripPlan plan{};
-  plan.rows = kColumnShapes[1].rows;
-  return scan.steps() >= kWideSteps && own >= kWidePart && canBeWide(scan, plan);
+bool likesWide(const DirectionScan& scan, int rows, int64_t own) {
+  return scan.steps() >= kWideSteps && own >= kWidePart && canBeWide(scan, rows);
 }
 
 // Cuts a part into warps of a shape; false where it is too long for a block.
@@ -137,10 +135,11 @@ bool cutPart(const DirectionScan& scan, const DeviceInfo& device, const Shape& s
   plan->warps = stripWarps(plan->own, plan->parts, shape.rows);
   if (plan->warps > shape.warps) return false;
   plan->producers = producers(scan, *plan);
-  // Horizontally several blocks to a multiprocessor do better than many stages, but for wide ones.
+  // Horizontally several blocks to a multiprocessor do better than many stages, but wide pieces do
+  // better still.
   const bool many = blocksAtOnce(scan, plan->parts) > device.multiprocessors;
   plan->stages = !scan.horizontal() ? kMaxStages : many ? kMinStages : kRoomyStages;
-  plan->wide = many && likesWide(scan, plan->own) && canBeWide(scan, *plan);
+  plan->wide = many && likesWide(scan, plan->rows, plan->own);
   if (plan->wide && holds(scan, device, plan)) return true;
   plan->wide = false;
   for (; plan->stages >= kMinStages; --plan->stages) {
@@ -162,12 +161,13 @@ bool cut(const DirectionScan& scan, const DeviceInfo& device, int64_t line, int 
 // as many as fit: 16x8x1024x1024 fp16 499, 509, 570, fp32 896, 900, 903; 8x64x256x256 fp16 124,
 // 130, fp32 213, 213; 1x128x512x512 fp16 147, 129, fp32 237, 225. Two blocks of 128 positions share
 // a multiprocessor, and clusters of 8 fill the device more evenly than those of 4.
-// Wide pieces take no more either.
+// Wide pieces fit no more than 144.
 int64_t columnParts(const DirectionScan& scan) {
   const int64_t line = scan.line();
   if (line < kPairedLine) return 1;
   const int64_t parts = planCeilDiv(line, kColumnPart);
-  return line <= kMaxPairedLine && !likesWide(scan, planCeilDiv(line, parts)) ? 2 : parts;
+  const bool wide = likesWide(scan, kColumnShapes[1].rows, planCeilDiv(line, parts));
+  return line <= kMaxPairedLine && !wide ? 2 : parts;
 }
 
 // The same as the environment says it; false where that is too much for a block or a cluster.
@@ -179,7 +179,7 @@ bool cutAsTuned(const DirectionScan& scan, const DeviceInfo& device, int64_t lin
   plan->stages = tuned[2];
   plan->producers = tuned[3];
   plan->wide = tuned[4] != 0;
-  if (plan->wide && !canBeWide(scan, *plan)) return false;
+  if (plan->wide && !canBeWide(scan, plan->rows)) return false;
   plan->warps = stripWarps(plan->own, plan->parts, plan->rows);
   const int most = scan.horizontal() ? stripColumnWalkers(plan->rows) : kStripRowWalkers;
   const int mostProducers = scan.horizontal() ? kStripColumnProducers : kStripRowProducers;

@@ -157,9 +157,6 @@ inline void barrierWaitCluster(uint32_t barrier, uint32_t parity) {
 }
 inline void namedBarrier(int id, int threads) { emulation::syncNamed(id, threads); }
 
-inline void fetchLine(const void* source) {
-  (void)*static_cast<const volatile char*>(source);  // which has to be there
-}
 inline void copyChunk(uint32_t target, const void* source, int bytes) {
   emulation::copyChunk(target, source, bytes);
 }
@@ -173,7 +170,9 @@ inline void copyBulk(uint32_t target, const void* source, int bytes, uint32_t ba
   emulation::copyBulk(target, source, bytes, barrier);
 }
 
-inline void prefetch(const void*) {}
+inline void prefetch(const void* pointer) {
+  (void)*static_cast<const volatile char*>(pointer);  // which has to be there
+}
 inline void waitForPreviousKernel() {}  // kernels run one after the other
 inline void letNextKernelStart() {}
 
