@@ -26,8 +26,9 @@ constexpr int kMinStages = 2;
 constexpr int64_t kPairedLine = 192;
 constexpr int64_t kMaxPairedLine = 512;
 constexpr int64_t kColumnPart = 128;
-constexpr int64_t kWideSteps = 256;  // from where wide pieces pay,
-constexpr int64_t kWidePart = 120;   // and positions of a block
+constexpr int64_t kHurriedPart = 176;  // where arithmetic bounds a walk: four warps, not three
+constexpr int64_t kWideSteps = 256;    // from where wide pieces pay,
+constexpr int64_t kWidePart = 120;     // and positions of a block
 // Slices are cut where each has many tiles of results.
 constexpr int64_t kCutTiles = 8;
 constexpr int64_t kCutSlices = 16;
@@ -90,6 +91,12 @@ bool holds(const DirectionScan& scan, const DeviceInfo& device, StripPlan* plan)
   return layout.total <= mostShared(scan, device, *plan);
 }
 
+// Whether half precision's states are bound by what normalises their weights.
+bool isHurried(const DirectionScan& scan) {
+  return scan.output == ScanOutput::kStates && scan.problem.dtype != GSPN2_FLOAT32 &&
+         scan.problem.normalize != GSPN2_NORMALIZE_NONE;
+}
+
 // `parts`, or fewer where rounding leaves the last ones empty.
 void setParts(int64_t line, int parts, StripPlan* plan) {
   plan->own = planRoundUp(planCeilDiv(line, parts), kPartUnit);
@@ -110,7 +117,7 @@ int producers(const DirectionScan& scan, const StripPlan& plan) {
   }
   if (plan.warps == 1) return wide ? 2 : 1;
   if (wide) return kStripColumnProducers;
-  if (scan.problem.normalize != GSPN2_NORMALIZE_NONE) return 1;
+  if (scan.problem.normalize != GSPN2_NORMALIZE_NONE) return plan.warps > kProducedWarps ? 2 : 1;
   return plan.warps > kProducedWarps ? kStripColumnProducers : 2;
 }
 
@@ -161,11 +168,13 @@ bool cut(const DirectionScan& scan, const DeviceInfo& device, int64_t line, int 
 // as many as fit: 16x8x1024x1024 fp16 499, 509, 570, fp32 896, 900, 903; 8x64x256x256 fp16 124,
 // 130, fp32 213, 213; 1x128x512x512 fp16 147, 129, fp32 237, 225. Two blocks of 128 positions share
 // a multiprocessor, and clusters of 8 fill the device more evenly than those of 4.
-// Wide pieces fit no more than 144.
+// Wide pieces fit no more than 144. With sigmoid 176, by two producers: 16x8x1024x1024 fp16 617 for
+// 650, 4x16x1000x1024 356 for 371.
 int64_t columnParts(const DirectionScan& scan) {
   const int64_t line = scan.line();
   if (line < kPairedLine) return 1;
-  const int64_t parts = planCeilDiv(line, kColumnPart);
+  const int64_t parts =
+      planCeilDiv(line, line > kMaxPairedLine && isHurried(scan) ? kHurriedPart : kColumnPart);
   const bool wide = likesWide(scan, kColumnShapes[1].rows, planCeilDiv(line, parts));
   return line <= kMaxPairedLine && !wide ? 2 : parts;
 }
