@@ -27,8 +27,9 @@ constexpr int64_t kPairedLine = 192;
 constexpr int64_t kMaxPairedLine = 512;
 constexpr int64_t kColumnPart = 128;
 constexpr int64_t kHurriedPart = 176;  // where arithmetic bounds a walk: four warps, not three
-constexpr int64_t kWideSteps = 256;    // from where wide pieces pay,
-constexpr int64_t kWidePart = 120;     // and positions of a block
+constexpr int64_t kLeastHurriedPart = 164;
+constexpr int64_t kWideSteps = 256;  // from where wide pieces pay,
+constexpr int64_t kWidePart = 120;   // and positions of a block
 // Slices are cut where each has many tiles of results.
 constexpr int64_t kCutTiles = 8;
 constexpr int64_t kCutSlices = 16;
@@ -169,12 +170,15 @@ bool cut(const DirectionScan& scan, const DeviceInfo& device, int64_t line, int 
 // 130, fp32 213, 213; 1x128x512x512 fp16 147, 129, fp32 237, 225. Two blocks of 128 positions share
 // a multiprocessor, and clusters of 8 fill the device more evenly than those of 4.
 // Wide pieces fit no more than 144. With sigmoid 176, by two producers: 16x8x1024x1024 fp16 617 for
-// 650, 4x16x1000x1024 356 for 371.
+// 650, 4x16x1000x1024 356 for 371; but of 160 positions 8x16x640x640 322 for 277.
 int64_t columnParts(const DirectionScan& scan) {
   const int64_t line = scan.line();
   if (line < kPairedLine) return 1;
-  const int64_t parts =
-      planCeilDiv(line, line > kMaxPairedLine && isHurried(scan) ? kHurriedPart : kColumnPart);
+  int64_t parts = planCeilDiv(line, kColumnPart);
+  if (line > kMaxPairedLine && isHurried(scan)) {
+    const int64_t fewer = planCeilDiv(line, kHurriedPart);
+    if (planCeilDiv(line, fewer) >= kLeastHurriedPart) parts = fewer;
+  }
   const bool wide = likesWide(scan, kColumnShapes[1].rows, planCeilDiv(line, parts));
   return line <= kMaxPairedLine && !wide ? 2 : parts;
 }
