@@ -333,35 +333,6 @@ def test_strips_and_tiles_share_the_vertical_directions_by_the_same_rule(opener:
             assert kernels == ["stripColumnsKernel"] * 2 + [expected] * 2, what
 
 
-# Slices, extent of horizontal float32 scans on a device of SMALL_MULTIPROCESSORS, and whether their
-# pieces are wide: not of few slices, of short parts and rows.
-WIDE = (
-    ((7, 256, 256), True),
-    ((5, 256, 264), False),
-    ((13, 128, 256), True),
-    ((7, 224, 256), False),
-    ((7, 256, 248), False),
-)
-
-
-@pytest.mark.parametrize(("size", "expected"), WIDE, ids=str)
-def test_pieces_are_wide_where_slices_are_many(
-    opener: Opener, size: tuple[int, int, int], expected: bool
-) -> None:
-    library = opener("small")
-    slices, height, width = size
-    for normalize, wide in (("none", expected), ("sigmoid", False)):
-        inputs = line_scan_inputs(
-            (1, slices, height, width), False, torch.float32, normalize, "cpu"
-        )
-        emulated.take_kernels(library)
-        out = line_scan(*inputs, "right_to_left", normalize, library=library)
-        (kernel,) = emulated.take_kernels(library)
-        assert ("true>" in kernel.split("ScanOutput")[1]) == wide, (normalize, kernel)
-        reference = scan_reference.line_scan(*inputs, "right_to_left", normalize)
-        assert_close(out, reference, FORWARD[torch.float32], normalize)
-
-
 def test_strips_take_every_other_scan_that_they_can(opener: Opener) -> None:
     for size, old in ((1, 64, 8), "stripColumnsKernel"), ((1, 520, 8), "scanTransposedKernel"):
         assert line_scan_kernels(opener("fastest"), size, "left_to_right") == ["stripColumnsKernel"]
