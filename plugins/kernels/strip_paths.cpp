@@ -87,7 +87,8 @@ DirectionScan direction(const Prop2dCall& call, int k) {
 // Floats of a direction's sums where directions are side by side; of larger problems as many as the
 // largest of those has.
 int64_t sumsElements(const gspn2_problem_t& problem) {
-  return std::min(problem.n * problem.c * problem.h * problem.w, kSideBySideElements);
+  const int64_t slices = std::min(problem.n * problem.c, kSideBySideSlices);
+  return std::min(slices * problem.h * problem.w, kSideBySideElements);
 }
 
 // Bytes of those of all directions, of the problem or of one with fewer slices or smaller maps:

@@ -194,6 +194,8 @@ def test_workspace_holds_the_sums(library: ctypes.CDLL) -> None:
     for side in (4096, 4104):  # no larger maps run side by side
         assert workspace(library, 1, 1, side, 4096, 1, 0, 0, 0) == 4 * 4 * 4096 * 4096
     assert workspace(library, 1, 17, 2048, 4096, 1, 0, 1, 1) == 4 * 17 * 2048 * 4096
+    for n in (32, 33, 64):  # from 64 slices on no more
+        assert workspace(library, n, 2, 96, 128, 1, 0, 0, 0) == 4 * 4 * 64 * 96 * 128
     for dtype, per_channel in itertools.product(range(3), (False, True)):
         # With more channels a float32 problem may keep fewer weights: callers' channels are fixed.
         axes = (0, 2, 3) if dtype == 0 else (0, 1, 2, 3)

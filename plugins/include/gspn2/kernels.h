@@ -115,7 +115,7 @@ GSPN2_API gspn2_status_t gspn2_line_scan_workspace(const gspn2_problem_t* proble
  * or positions. The same guarantees as gspn2_line_scan, over one or more launches and, where the
  * items of x or the channels of positions lie apart, copies. The workspace depends on the strides:
  * it may have to hold x, or every input; and sums, of maps over 64 positions on a side four of each
- * position, of up to 2^24 positions. */
+ * position of up to 64 channels of items and 2^24 positions. */
 GSPN2_API gspn2_status_t gspn2_prop2d(const gspn2_problem_t* problem,
                                       const gspn2_strides_t* strides, const void* x,
                                       const void* lam, const void* w, const void* u, const void* d,
