@@ -155,8 +155,8 @@ bool fits(const gspn2_problem_t& problem, const DeviceInfo& device, int directio
 }
 
 // The same for a ring of steps, of one channel: as many as fit, but of each orientation two batches
-// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 took
-// 104 us for 63 in one run (fp32 158 for 96, four launches one after the other 142).
+// at least. Fewer workers have smaller batches; with 256 instead of 512 1x2x200x200 took 104 us
+// for 63 in one run (fp32 158 for 96, four launches one after the other 142).
 bool fitsRing(const gspn2_problem_t& problem, const DeviceInfo& device, OnchipPlan* plan) {
   const auto height = static_cast<int>(problem.h);
   const auto width = static_cast<int>(problem.w);
@@ -245,7 +245,6 @@ bool planRing(const gspn2_problem_t& problem, const DeviceInfo& device, int work
 // says it; false where that does not fit.
 bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&tuned)[4],
                  OnchipPlan* plan) {
-  const int largeOnes = largeClusters(device);
   device.multiprocessors = tuned[1] == kPaired ? 0 : INT32_MAX;  // what pairing depends on
   if (tuned[0] < 0 || tuned[0] > 2) return false;
   const int64_t longest = std::max(problem.h, problem.w);
@@ -255,7 +254,8 @@ bool planAsTuned(const gspn2_problem_t& problem, DeviceInfo device, const int (&
   if (tuned[0] == 2) {
     const int workers = tuned[2] == 0 ? kOnchipMaxRingWorkers : tuned[2];
     const int relay = std::max(tuned[3], 1);
-    const bool exists = kOnchipDirections * relay <= kPortableClusterBlocks || largeOnes > 0;
+    const bool exists =
+        kOnchipDirections * relay <= kPortableClusterBlocks || largeClusters(device) > 0;
     if (workers > kOnchipMaxRingWorkers || relay > kOnchipMaxRelay || !exists ||
         !planRing(problem, device, workers, relay, plan)) {
       return false;

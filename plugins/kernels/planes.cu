@@ -212,12 +212,6 @@ struct Source {
   int64_t batch, channels;
 };
 
-// Keeps parts in the order of their addresses.
-void insert(const Source& source, Source* first, Source* last) {
-  for (; last != first && last[-1].from > source.from; --last) *last = last[-1];
-  *last = source;
-}
-
 // The runs that hold the parts, which are in the order of their addresses: a vector of which
 // several have channels is read once.
 void planRuns(const Source* first, const Source* last, PlanesParams* params) {
@@ -261,8 +255,8 @@ cudaError_t makePlanes(Prop2dCall* call) {
   Source* end = sources;
   const auto add = [&](const void*& tensor, int64_t batch, int64_t count) {
     if (tensor == nullptr) return;
-    const auto from = reinterpret_cast<uintptr_t>(tensor);
-    insert({from, reinterpret_cast<Element*>(target), batch, count}, sources, end++);
+    *end++ = {reinterpret_cast<uintptr_t>(tensor), reinterpret_cast<Element*>(target), batch,
+              count};
     tensor = target;
     target += partBytes(problem, count);
   };
@@ -274,6 +268,7 @@ cudaError_t makePlanes(Prop2dCall* call) {
   call->strides = {channels.x * params.plane, channels.gates * params.plane,
                    channels.w * params.plane, 1};
   call->workspace = target;
+  std::sort(sources, end, [](const Source& a, const Source& b) { return a.from < b.from; });
   planRuns(sources, end, &params);
   const int64_t vectorTiles = ceilDiv(params.vectors, kVectors);
   const int64_t positionTiles = ceilDiv(params.plane, kPositions);

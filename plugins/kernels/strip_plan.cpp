@@ -303,8 +303,7 @@ void shareSlices(const DirectionScan& scan, const StripPlan& plan, int resident,
   // Whole slices alone are shared where arithmetic bounds the walk, and where a block has a
   // multiprocessor to itself, which would else load nothing while a slice ends. On an H200, in us,
   // shared and not: 8x64x256x256 fp16 119, 125, fp32 220, 218; 32x32x128x128 fp16 63, 69, fp32 118,
-  // 117; 8x64x256x256 fp32 with sigmoid 222, 223. On an H100, by wide pieces: 64x8x224x224 226,
-  // 229, with sigmoid 232, 252; 4x64x96x384 88, 90; 8x64x256x256 293, 291.
+  // 117; 8x64x256x256 fp32 with sigmoid 222, 223; by wide pieces fp32 211, 225.
   const bool light = scan.problem.dtype == GSPN2_FLOAT32 &&
                      scan.problem.normalize == GSPN2_NORMALIZE_NONE && !plan.wide;
   if (!cuts && light && !isTuned) return;

@@ -110,6 +110,11 @@ def take_templates(library: ctypes.CDLL) -> list[str]:
     return [kernel_template(name) for name in take_kernels(library)]
 
 
+def has_wide_pieces(instance: str) -> bool:
+    """Whether a horizontal strip scan's pieces are wide: its configuration's last argument."""
+    return "ColumnConfig" in instance and "true>" in instance
+
+
 def take_clusters(library: ctypes.CDLL) -> list[int]:
     """How many blocks the clusters had of each launch since the last call."""
     return [int(size) for size in library.gspn2_emulation_take_clusters().decode().split()]

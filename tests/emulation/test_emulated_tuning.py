@@ -46,11 +46,6 @@ def check_scan(
     return kernels
 
 
-def is_wide(kernel: str) -> bool:
-    """Whether a strip scan's pieces are wide: the last argument of its configuration."""
-    return "ColumnConfig" in kernel and "true>" in kernel
-
-
 @pytest.mark.parametrize(
     ("extent", "direction", "plan"),
     [
@@ -70,7 +65,7 @@ def test_a_strip_plan_is_taken(
     with emulated.environment(GSPN2_STRIP_PLAN=plan):
         (kernel,) = check_scan(library, extent, direction)
     assert "strip" in kernel
-    assert not is_wide(kernel)
+    assert not emulated.has_wide_pieces(kernel)
     assert library.gspn2_tuned_plans() > before
 
 
@@ -90,7 +85,7 @@ def test_pieces_are_wide(
 ) -> None:
     with emulated.environment(GSPN2_STRIP_PLAN=plan):
         (kernel,) = check_scan(library, extent, direction, "none")
-    assert is_wide(kernel)
+    assert emulated.has_wide_pieces(kernel)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +141,9 @@ def test_clusters_share_slices(
             with emulated.environment(GSPN2_STRIP_TOUR=value, GSPN2_STRIP_PLAN=plan):
                 outs.append(line_scan(*inputs, direction, normalize, chunk, library=library))
             assert library.gspn2_tuned_plans() > before
-            assert {is_wide(kernel) for kernel in emulated.take_kernels(library)} == {wide}
+            assert {
+                emulated.has_wide_pieces(kernel) for kernel in emulated.take_kernels(library)
+            } == {wide}
         assert torch.equal(*outs), (slices, height, steps, tour)
         expected = scan_reference.line_scan(*inputs, direction, normalize, chunk)
         assert_close(outs[1], expected, FORWARD[dtype], f"{tour} {direction}")
